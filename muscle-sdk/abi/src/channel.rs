@@ -1,0 +1,48 @@
+//! The window that muscle and device share, and the addresses used on the channel.
+//!
+//! ```text
+//!   window + 0x0000  mailbox: word 0 answers GROW; from 64 on, text of an ABORT
+//!          + 0x1000  queue 0, receive:  descriptors, then available ring, then used ring
+//!          + 0x2000  queue 1, transmit: the same
+//!          + 0x3000  queue 2, events:   the same
+//!          + 0x4000  packet buffers, the driver's to cut up
+//! ```
+//!
+//! When [`crate::boot::FLAG_DEVICE_READY`] is set the device is at `DRIVER_OK` with exactly these queues, each of
+//! [`QUEUE_SIZE`] entries, and with the features `VIRTIO_F_VERSION_1` and `VIRTIO_VSOCK_F_STREAM`.
+//! A driver that wants other queues resets the device and goes through the handshake of virtio 1.2, §3.1.
+
+/// Offset of the mailbox in the window.
+pub const MAILBOX_OFFSET: u64 = 0;
+/// Offset in the mailbox of the text of an `ABORT`.
+pub const MAILBOX_TEXT_OFFSET: u64 = 64;
+/// Most bytes that an `ABORT` text may have.
+pub const MAILBOX_TEXT_MAX: u64 = 4096 - MAILBOX_TEXT_OFFSET;
+/// Offset of queue 0 in the window; queue `n` lies `n` pages further on.
+pub const QUEUES_OFFSET: u64 = 0x1000;
+/// Offset of the packet buffers in the window.
+pub const BUFFERS_OFFSET: u64 = 0x4000;
+/// Entries of each prepared queue.
+pub const QUEUE_SIZE: u16 = 64;
+/// Offset in a queue's page of its descriptor table (16 bytes an entry).
+pub const QUEUE_DESCRIPTORS: u64 = 0;
+/// Offset in a queue's page of its available ring.
+pub const QUEUE_AVAILABLE: u64 = 16 * QUEUE_SIZE as u64;
+/// Offset in a queue's page of its used ring (4-byte aligned).
+pub const QUEUE_USED: u64 = QUEUE_AVAILABLE + 6 + 2 * QUEUE_SIZE as u64 + 2;
+
+/// Context id of the host, virtio 1.2 §5.10.4.
+pub const HOST_CID: u64 = 2;
+/// Port of the RPC service on the host; the muscle connects to it first of all.
+pub const RPC_PORT: u32 = 1;
+/// The lowest port that a muscle may listen on or be granted; lower ones are the VMM's services.
+pub const FIRST_MUSCLE_PORT: u32 = 1024;
+
+const _: () = assert!(
+    QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= 4096,
+    "a queue fits its page"
+);
+const _: () = assert!(
+    QUEUE_USED.is_multiple_of(4),
+    "virtio 1.2 §2.7: used ring is 4-byte aligned"
+);

@@ -1,0 +1,25 @@
+//! The control page: stores that make the vCPU exit to the VMM.
+//!
+//! Every access must be one aligned 64-bit store; a load, another width or another offset is a fault.
+//! The VMM drains all queues at every exit, whatever its cause.
+//!
+//! ```text
+//!   0x00 PARK   nothing to do until something arrives; value: 0, or the time to wake at as
+//!               nanoseconds of the cell's monotonic clock (needs a `clock` grant)
+//!   0x08 EXIT   the muscle is done; value: exit code, 0 to 99
+//!   0x10 ABORT  the muscle gives up; value: length of the message in the mailbox
+//!   0x18 GROW   more heap, please; value: pages. The mailbox's first word then holds the heap's new
+//!               length in bytes, unchanged when the grant allows no more
+//!   0x20 YIELD  drain the queues and let me go on at once
+//! ```
+
+/// Register offsets in the control page.
+pub const PARK: u64 = 0x00;
+/// Ends the cell with an exit code.
+pub const EXIT: u64 = 0x08;
+/// Ends the cell with a message.
+pub const ABORT: u64 = 0x10;
+/// Asks for more heap.
+pub const GROW: u64 = 0x18;
+/// Lets the host drain the queues.
+pub const YIELD: u64 = 0x20;
