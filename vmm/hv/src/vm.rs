@@ -1,0 +1,165 @@
+//! One virtual machine and the memory it has.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+};
+
+use crate::error::HvError;
+use crate::kvm::Kvm;
+use crate::vcpu::Vcpu;
+
+/// A VM with its memory slots.
+///
+/// The kernel keeps a VM alive while any of its descriptors is open, the vCPU's among them, and its slots
+/// point into this process. So VM and vCPU both hold [`Backing`], and field order closes descriptors first.
+#[derive(Debug)]
+pub struct Vm {
+    fd: VmFd,
+    memory: GuestMemoryMmap,
+    next_slot: u32,
+    backing: Arc<Backing>,
+}
+
+/// The mappings behind every slot that a VM ever had; unmapped when its last descriptor is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Backing(Mutex<Vec<Arc<GuestRegionMmap>>>);
+
+impl Vm {
+    pub(crate) fn new(fd: VmFd) -> Vm {
+        Vm {
+            fd,
+            memory: GuestMemoryMmap::new(),
+            next_slot: 0,
+            backing: Arc::default(),
+        }
+    }
+
+    /// Makes the VM's one vCPU, with the small CPUID table of `kvm`.
+    ///
+    /// # Errors
+    /// [`HvError::Ioctl`] when the kernel refuses.
+    pub fn create_vcpu(&self, kvm: &Kvm) -> Result<Vcpu, HvError> {
+        let fd = self
+            .fd
+            .create_vcpu(0)
+            .map_err(HvError::ioctl("KVM_CREATE_VCPU"))?;
+        Vcpu::new(fd, kvm, Arc::clone(&self.backing))
+    }
+
+    /// Gives the guest `bytes` of zeroed memory at guest-physical `start`, in a slot of its own.
+    ///
+    /// # Errors
+    /// [`HvError::BadRange`] for an empty, unaligned or overlapping range, [`HvError::MapMemory`],
+    /// [`HvError::Ioctl`].
+    pub fn add_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
+        self.add_slot(start, bytes, 0)
+    }
+
+    /// As [`Vm::add_memory`], but a store by the guest exits instead of changing it.
+    ///
+    /// # Errors
+    /// As [`Vm::add_memory`].
+    pub fn add_read_only_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
+        self.add_slot(start, bytes, KVM_MEM_READONLY)
+    }
+
+    fn add_slot(&mut self, start: u64, bytes: u64, flags: u32) -> Result<(), HvError> {
+        let bad_range = HvError::BadRange { start, bytes };
+        let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
+        let Ok(size) = usize::try_from(bytes) else {
+            return Err(bad_range);
+        };
+        if !aligned || start.checked_add(bytes).is_none() {
+            return Err(bad_range);
+        }
+        let region: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(start), size, None)
+            .map_err(|source| HvError::MapMemory { bytes, source })?;
+        let host_address = region.as_ptr() as u64;
+        let region = Arc::new(region);
+        let memory = self
+            .memory
+            .insert_region(Arc::clone(&region))
+            .map_err(|_| HvError::BadRange { start, bytes })?;
+        self.backing
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(region);
+        let slot = kvm_userspace_memory_region {
+            slot: self.next_slot,
+            flags,
+            guest_phys_addr: start,
+            memory_size: bytes,
+            userspace_addr: host_address,
+        };
+        // SAFETY: `host_address` is the start of a private mapping of `bytes` bytes made above; it is
+        // owned by `self.backing`, from which nothing is ever removed and which the VM and its vCPU drop
+        // after their descriptors, so it outlives the slot. No other slot covers it: it was mapped just now.
+        unsafe { self.fd.set_user_memory_region(slot) }
+            .map_err(HvError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
+        self.memory = memory;
+        self.next_slot += 1;
+        Ok(())
+    }
+
+    /// All memory of the guest.
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
+    /// A view of those slots that start at one of `starts`: what a device may touch.
+    pub fn view(&self, starts: impl Fn(u64) -> bool) -> GuestMemoryMmap {
+        let mut view = GuestMemoryMmap::new();
+        for region in self.memory.iter().filter(|region| starts(region.start_addr().0)) {
+            let shared = GuestRegionMmap::with_arc(region.get_mmap(), region.start_addr());
+            if let Some(Ok(next)) = shared.map(|shared| view.insert_region(Arc::new(shared))) {
+                view = next;
+            }
+        }
+        view
+    }
+
+    /// Writes host bytes into guest memory.
+    ///
+    /// # Errors
+    /// [`HvError::Access`] outside the VM's memory.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), HvError> {
+        self.memory
+            .write_slice(bytes, GuestAddress(address))
+            .map_err(|_| HvError::Access {
+                address,
+                bytes: bytes.len(),
+            })
+    }
+
+    /// Copies guest memory out.
+    ///
+    /// # Errors
+    /// [`HvError::Access`] outside the VM's memory.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), HvError> {
+        let length = bytes.len();
+        self.memory
+            .read_slice(bytes, GuestAddress(address))
+            .map_err(|_| HvError::Access {
+                address,
+                bytes: length,
+            })
+    }
+
+    /// Has the kernel back a range with pages now, so that the guest's first stores to it do not fault.
+    ///
+    /// Failing is no error: the pages then come one by one.
+    pub fn prefault(&self, start: u64, bytes: usize) {
+        let Ok(slice) = self.memory.get_slice(GuestAddress(start), bytes) else {
+            return;
+        };
+        let pointer = slice.ptr_guard_mut();
+        // SAFETY: the range lies within one live mapping of this process (checked by `get_slice`), and
+        // MADV_POPULATE_WRITE changes no byte of it (madvise(2)).
+        let _ = unsafe { libc::madvise(pointer.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+    }
+}
