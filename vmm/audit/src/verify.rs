@@ -1,0 +1,153 @@
+//! Checking a whole log, line by line, from its first record.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{AuditError, Defect};
+use crate::record::{HASH_MARK, HASH_TAIL, Hash, Head, Kind, MAX_RECORD};
+
+/// What a whole and unbroken log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Where it stands.
+    pub head: Head,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Checks every line of the log at `path`.
+///
+/// # Errors
+/// [`AuditError::Open`], [`AuditError::Read`], or [`AuditError::Broken`] at the first line that breaks a rule.
+pub fn verify(path: &Path) -> Result<Summary, AuditError> {
+    let file = File::open(path).map_err(|source| AuditError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    verify_from(BufReader::with_capacity(64 * 1024, file))
+}
+
+/// Checks every line of a log that is in memory.
+///
+/// # Errors
+/// [`AuditError::Broken`] at the first line that breaks a rule.
+pub fn verify_bytes(bytes: &[u8]) -> Result<Summary, AuditError> {
+    verify_from(bytes)
+}
+
+fn verify_from(mut input: impl BufRead) -> Result<Summary, AuditError> {
+    let mut head = Head::EMPTY;
+    let mut offset = 0u64;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let limit = MAX_RECORD as u64 + 1;
+        let taken = input
+            .by_ref()
+            .take(limit)
+            .read_until(b'\n', &mut line)
+            .map_err(AuditError::Read)?;
+        if taken == 0 {
+            return Ok(Summary { head, bytes: offset });
+        }
+        let broken = |defect| AuditError::Broken {
+            line: head.records.saturating_add(1),
+            offset,
+            defect,
+        };
+        let record = check_line(&line).map_err(broken)?;
+        record.follows(&head).map_err(broken)?;
+        head = record.head();
+        offset = offset.saturating_add(line.len() as u64);
+    }
+}
+
+/// A line that is a record with a right hash.
+#[derive(Debug)]
+pub(crate) struct CheckedLine {
+    seq: u64,
+    prev: Hash,
+    hash: Hash,
+}
+
+impl CheckedLine {
+    /// The head of a log that ends with this line.
+    pub fn head(&self) -> Head {
+        Head {
+            records: self.seq.saturating_add(1),
+            hash: self.hash,
+        }
+    }
+
+    /// Whether the line belongs after `head`.
+    pub fn follows(&self, head: &Head) -> Result<(), Defect> {
+        if self.seq != head.records {
+            return Err(Defect::WrongSequence {
+                expected: head.records,
+                found: self.seq,
+            });
+        }
+        if self.prev != head.hash {
+            return Err(Defect::WrongPrevious);
+        }
+        Ok(())
+    }
+}
+
+/// Checks one line, newline included, by itself.
+pub(crate) fn check_line(line: &[u8]) -> Result<CheckedLine, Defect> {
+    if line.len() > MAX_RECORD {
+        return Err(Defect::TooLong { max: MAX_RECORD });
+    }
+    let Some((b'\n', text)) = line.split_last() else {
+        return Err(Defect::Torn { bytes: line.len() });
+    };
+    let (body, tail) = text
+        .len()
+        .checked_sub(HASH_TAIL)
+        .and_then(|at| text.split_at_checked(at))
+        .ok_or(Defect::NoHash)?;
+    let digits = tail
+        .strip_prefix(HASH_MARK)
+        .and_then(|rest| rest.strip_suffix(b"\"}"))
+        .ok_or(Defect::NoHash)?;
+    let hash = Hash::from_hex(digits).ok_or(Defect::NoHash)?;
+    if Hash::of(body) != hash {
+        return Err(Defect::WrongHash);
+    }
+    let wire: WireLine<'_> = serde_json::from_slice(text).map_err(|error| Defect::NotARecord {
+        column: error.column(),
+    })?;
+    let prev = Hash::from_hex(wire.prev.as_bytes()).ok_or(Defect::NotARecord { column: 0 })?;
+    Ok(CheckedLine {
+        seq: wire.seq,
+        prev,
+        hash,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read to refuse lines that lack them or say them twice")]
+struct WireLine<'a> {
+    seq: u64,
+    time: u64,
+    cell: String,
+    muscle: String,
+    kind: Kind,
+    #[serde(default)]
+    capability: Option<String>,
+    #[serde(default)]
+    slot: Option<String>,
+    #[serde(default)]
+    op: Option<String>,
+    #[serde(default)]
+    detail: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    truncated: bool,
+    prev: &'a str,
+    hash: &'a str,
+}
