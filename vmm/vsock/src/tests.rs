@@ -1,0 +1,9 @@
+//! The device against a mock driver: each rule by itself, then random traffic against a model.
+
+mod connections;
+mod driver;
+mod handshake;
+mod limits;
+mod model;
+mod traffic;
+mod transport;
