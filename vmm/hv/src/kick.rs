@@ -9,7 +9,7 @@
 //! Interleavings: (a) before 1: KVM_RUN returns at once. (b) between 1 and 2, or in 2: the signal makes
 //! KVM_RUN return `EINTR`. (b) after the stop: the handler sets immediate_exit again, so the next
 //! KVM_RUN returns at once and the caller looks at its clocks; a spurious stop costs one exit and loses nothing.
-//! A timer repeats until it is dropped, so that no single lost signal can let a guest run on.
+//! A timer repeats until it is set anew, so that no single lost signal can let a guest run on.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -79,34 +79,17 @@ impl Kicker {
         Kicker { run_page }
     }
 
-    /// Says that this thread runs the vCPU until the guard is dropped; signals then stop it.
-    ///
-    /// # Errors
-    /// [`HvError::System`] when the signal's handler cannot be installed.
-    pub fn arm(&self) -> Result<Armed, HvError> {
-        install_handler()?;
+    /// Says that this thread runs the vCPU until the guard is dropped; kicks then stop it.
+    pub fn arm(&self) -> Armed {
         CURRENT.with(|current| current.set(self.run_page.immediate_exit()));
-        // SAFETY: gettid(2) has no preconditions.
-        let thread = unsafe { libc::gettid() };
-        Ok(Armed {
-            thread,
-            _not_send: std::marker::PhantomData,
-        })
+        Armed { _not_send: std::marker::PhantomData }
     }
 }
 
 /// This thread's vCPU can be stopped while this lives.
 #[derive(Debug)]
 pub struct Armed {
-    thread: libc::pid_t,
     _not_send: std::marker::PhantomData<*mut u8>,
-}
-
-impl Armed {
-    /// A handle with which any thread of this process stops this one's vCPU, once or often.
-    pub fn remote(&self) -> RemoteKick {
-        RemoteKick { thread: self.thread }
-    }
 }
 
 impl Drop for Armed {
@@ -122,6 +105,18 @@ pub struct RemoteKick {
 }
 
 impl RemoteKick {
+    /// A handle on the calling thread, whichever vCPU it will run.
+    ///
+    /// # Errors
+    /// [`HvError::System`] when the signal's handler cannot be installed.
+    pub fn current_thread() -> Result<RemoteKick, HvError> {
+        install_handler()?;
+        // SAFETY: gettid(2) has no preconditions.
+        Ok(RemoteKick {
+            thread: unsafe { libc::gettid() },
+        })
+    }
+
     /// Sends the signal.
     pub fn kick(self) {
         // SAFETY: getpid(2) has no preconditions.
@@ -132,7 +127,7 @@ impl RemoteKick {
     }
 }
 
-/// Which clock an [`Alarm`] watches.
+/// Which clock an alarm watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlarmClock {
     /// Wall-clock time since boot, not set back by anybody.
@@ -141,22 +136,57 @@ pub enum AlarmClock {
     ThreadCpu,
 }
 
-/// A timer that kicks the thread that made it, first after `after`, then every 10 ms until dropped.
+/// A thread that runs vCPUs, with the two timers that stop them. Made before the thread is confined.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct VcpuThread {
+    wall: Alarm,
+    cpu: Alarm,
+    kick: RemoteKick,
+    _not_send: std::marker::PhantomData<*mut u8>,
+}
+
+impl VcpuThread {
+    /// Prepares the calling thread.
+    ///
+    /// # Errors
+    /// [`HvError::System`] when the kernel has no timer left or takes no signal handler.
+    pub fn enter() -> Result<VcpuThread, HvError> {
+        let kick = RemoteKick::current_thread()?;
+        let wall = Alarm::create(libc::CLOCK_MONOTONIC)?;
+        let cpu = Alarm::create(libc::CLOCK_THREAD_CPUTIME_ID)?;
+        Ok(VcpuThread {
+            wall,
+            cpu,
+            kick,
+            _not_send: std::marker::PhantomData,
+        })
+    }
+
+    /// A handle with which any thread of this process stops whatever vCPU this one runs.
+    pub fn remote(&self) -> RemoteKick {
+        self.kick
+    }
+
+    /// Has the thread kicked after `after`, then every 10 ms; `None` for no more.
+    ///
+    /// # Errors
+    /// [`HvError::System`], which no argument can bring about.
+    pub fn set_alarm(&self, clock: AlarmClock, after: Option<Duration>) -> Result<(), HvError> {
+        match clock {
+            AlarmClock::Wall => self.wall.set(after),
+            AlarmClock::ThreadCpu => self.cpu.set(after),
+        }
+    }
+}
+
+/// A timer that kicks the thread that made it.
+#[derive(Debug)]
+struct Alarm {
     timer: libc::timer_t,
 }
 
 impl Alarm {
-    /// Starts a timer for this thread, which must hold an [`Armed`].
-    ///
-    /// # Errors
-    /// [`HvError::System`] when the kernel has no timer left.
-    pub fn start(_armed: &Armed, clock: AlarmClock, after: Duration) -> Result<Alarm, HvError> {
-        let clock = match clock {
-            AlarmClock::Wall => libc::CLOCK_MONOTONIC,
-            AlarmClock::ThreadCpu => libc::CLOCK_THREAD_CPUTIME_ID,
-        };
+    fn create(clock: libc::clockid_t) -> Result<Alarm, HvError> {
         // SAFETY: all-zero bytes are a valid `sigevent`.
         let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
@@ -168,15 +198,17 @@ impl Alarm {
         if unsafe { libc::timer_create(clock, &raw mut event, &raw mut timer) } != 0 {
             return Err(HvError::last_os("timer_create"));
         }
-        let alarm = Alarm { timer };
-        alarm.set(after.max(Duration::from_nanos(1)), Duration::from_millis(10))?;
-        Ok(alarm)
+        Ok(Alarm { timer })
     }
 
-    fn set(&self, first: Duration, every: Duration) -> Result<(), HvError> {
+    fn set(&self, after: Option<Duration>) -> Result<(), HvError> {
         let spec = |duration: Duration| libc::timespec {
             tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(duration.subsec_nanos()),
+        };
+        let (first, every) = match after {
+            Some(after) => (after.max(Duration::from_nanos(1)), Duration::from_millis(10)),
+            None => (Duration::ZERO, Duration::ZERO),
         };
         let times = libc::itimerspec {
             it_value: spec(first),

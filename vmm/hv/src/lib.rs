@@ -12,14 +12,15 @@ pub mod exit;
 pub mod flavour;
 pub mod kick;
 pub mod kvm;
-// pub mod process;
+pub mod probe;
+pub mod process;
 pub mod vcpu;
 pub mod vm;
 pub mod x86_64;
 
 pub use error::HvError;
 pub use exit::Exit;
-pub use kick::{Alarm, AlarmClock, Kicker};
+pub use kick::{AlarmClock, Kicker, RemoteKick, VcpuThread};
 pub use kvm::Kvm;
 pub use vcpu::{Registers, Vcpu};
 pub use vm::Vm;

@@ -96,6 +96,14 @@ impl Vcpu {
         self.fd.sync_regs().sregs.cs.dpl == 3
     }
 
+    /// Ticks of the guest's time-stamp counter in a millisecond.
+    ///
+    /// # Errors
+    /// [`HvError::Ioctl`] when the kernel does not know.
+    pub fn tsc_khz(&self) -> Result<u32, HvError> {
+        self.fd.get_tsc_khz().map_err(HvError::ioctl("KVM_GET_TSC_KHZ"))
+    }
+
     /// A handle by which other threads and signal handlers stop [`Vcpu::run`].
     pub fn kicker(&self) -> Kicker {
         Kicker::new(self.run_page)
