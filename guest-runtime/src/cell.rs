@@ -1,0 +1,260 @@
+//! The one cell that the program runs in: its device, its connection to the host, its calls.
+
+use alloc::vec::Vec;
+
+use muscle_abi::channel::RPC_PORT;
+use muscle_abi::frame::{ErrorCode, HEADER_SIZE};
+
+use crate::doorbell;
+use crate::rpc::{CallError, IncomingCall, Rpc, answer_frame, call_frame};
+use crate::vsock::{Bell, ConnectionId, Driver, VsockError};
+
+/// The doorbells of the cell.
+#[derive(Debug)]
+pub struct Doorbells;
+
+impl Bell for Doorbells {
+    fn park(&mut self) {
+        doorbell::park(0);
+    }
+
+    fn yield_now(&mut self) {
+        doorbell::yield_now();
+    }
+}
+
+/// The device and the connection to the host's services.
+#[derive(Debug)]
+pub struct Link<B> {
+    /// The device's driver, for connections of the muscle's own.
+    pub driver: Driver<B>,
+    host: Option<Host>,
+    max_body: usize,
+}
+
+#[derive(Debug)]
+struct Host {
+    connection: ConnectionId,
+    rpc: Rpc,
+}
+
+impl<B: Bell> Link<B> {
+    /// A link over a device that is ready. Frames from the host may have `max_body` bytes.
+    pub fn new(driver: Driver<B>, max_body: usize) -> Link<B> {
+        Link {
+            driver,
+            host: None,
+            max_body,
+        }
+    }
+
+    /// Calls the host and waits for its answer.
+    ///
+    /// # Errors
+    /// What the host answered, or [`ErrorCode::Io`] when the connection is lost.
+    pub fn call(&mut self, handle: u64, name: &str, payload: &[u8]) -> Result<Vec<u8>, CallError> {
+        let id = self.host()?.rpc.start_call();
+        if let Err(error) = self.send(id, handle, name, payload) {
+            self.host()?.rpc.forget(id);
+            return Err(error);
+        }
+        loop {
+            if let Some(answer) = self.host()?.rpc.take_answer(id) {
+                return answer;
+            }
+            self.take_in()?;
+        }
+    }
+
+    /// Calls the host without waiting; the call reaches it at the next exit, whatever its cause.
+    ///
+    /// # Errors
+    /// The first error that the host gave to an earlier posted call, or [`ErrorCode::Io`] when the connection is
+    /// lost. The call is sent in the first case too.
+    pub fn post(&mut self, handle: u64, name: &str, payload: &[u8]) -> Result<(), CallError> {
+        let id = self.host()?.rpc.start_post();
+        self.send(id, handle, name, payload)?;
+        self.drain()?;
+        match self.host()?.rpc.take_posted_error() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// The next call of the host; waits for it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Io`] when the connection is lost.
+    pub fn next_call(&mut self) -> Result<IncomingCall, CallError> {
+        loop {
+            if let Some(call) = self.host()?.rpc.take_call() {
+                return Ok(call);
+            }
+            self.take_in()?;
+        }
+    }
+
+    /// Answers a call of the host.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Io`] when the connection is lost.
+    pub fn answer(&mut self, id: u32, answer: Result<Vec<u8>, CallError>) -> Result<(), CallError> {
+        let connection = self.host()?.connection;
+        let (header, payload) = answer_frame(id, answer);
+        self.driver.write(connection, &[&header, &payload]).map_err(lost)
+    }
+
+    /// The connection to the host's services, made when it is first needed.
+    fn host(&mut self) -> Result<&mut Host, CallError> {
+        if self.host.is_none() {
+            let connection = self.driver.connect(RPC_PORT).map_err(lost)?;
+            self.host = Some(Host {
+                connection,
+                rpc: Rpc::new(self.max_body),
+            });
+        }
+        self.host
+            .as_mut()
+            .ok_or_else(|| CallError::new(ErrorCode::Io, NO_HOST))
+    }
+
+    fn send(&mut self, id: u32, handle: u64, name: &str, payload: &[u8]) -> Result<(), CallError> {
+        let connection = self.host()?.connection;
+        let (header, name, payload): ([u8; HEADER_SIZE], _, _) = call_frame(id, handle, name, payload)?;
+        self.driver
+            .write(connection, &[&header, name.as_bytes(), payload])
+            .map_err(lost)
+    }
+
+    /// Takes in what has arrived, waiting for at least something.
+    fn take_in(&mut self) -> Result<(), CallError> {
+        while !self.drain()? {
+            self.driver.park();
+        }
+        Ok(())
+    }
+
+    /// Takes in what has arrived; whether that was anything.
+    fn drain(&mut self) -> Result<bool, CallError> {
+        let connection = self.host()?.connection;
+        let mut any = false;
+        let mut bytes = [0; CHUNK];
+        while let Some(count) = self.driver.try_read(connection, &mut bytes).map_err(lost)? {
+            if count == 0 {
+                return Err(lost(VsockError::ShutDown));
+            }
+            any = true;
+            let taken = self.host()?.rpc.take_in(&bytes[..count]);
+            taken.map_err(|error| {
+                CallError::new(ErrorCode::Io, alloc::format!("the host sent no frame: {error:?}"))
+            })?;
+        }
+        Ok(any)
+    }
+}
+
+fn lost(error: VsockError) -> CallError {
+    CallError::new(ErrorCode::Io, alloc::format!("{NO_HOST}: {error}"))
+}
+
+const NO_HOST: &str = "no connection to the host";
+/// Bytes that are moved from a connection to the frame reader at a time.
+const CHUNK: usize = 2048;
+
+/// Runs `f` with the link of this cell.
+///
+/// # Errors
+/// [`ErrorCode::Io`] outside a cell, when the device cannot be used, and when the link is in use already.
+pub fn with<R>(f: impl FnOnce(&mut Link<Doorbells>) -> Result<R, CallError>) -> Result<R, CallError> {
+    #[cfg(cell)]
+    {
+        live::with(f)
+    }
+    #[cfg(not(cell))]
+    {
+        drop(f);
+        Err(CallError::new(
+            ErrorCode::Io,
+            "this program does not run in a cell",
+        ))
+    }
+}
+
+#[cfg(cell)]
+pub(crate) use live::serve;
+
+#[cfg(cell)]
+mod live {
+    use muscle_abi::boot::FLAG_DEVICE_READY;
+    use muscle_abi::frame::ErrorCode;
+
+    use super::{Doorbells, Link};
+    use crate::rpc::{CallError, IncomingCall};
+    use crate::single::Single;
+    use crate::vsock::{Driver, Mmio, handshake};
+    use crate::window::Window;
+    use crate::{boot, console, doorbell, entries};
+
+    static LINK: Single<Option<Link<Doorbells>>> = Single::new(None);
+
+    pub(super) fn with<R>(
+        f: impl FnOnce(&mut Link<Doorbells>) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        let mut link = LINK
+            .borrow()
+            .ok_or_else(|| CallError::new(ErrorCode::Io, "the link to the host is in use"))?;
+        if link.is_none() {
+            *link = Some(start()?);
+        }
+        match link.as_mut() {
+            Some(link) => f(link),
+            None => Err(CallError::new(ErrorCode::Io, "there is no device")),
+        }
+    }
+
+    fn start() -> Result<Link<Doorbells>, CallError> {
+        let info = boot::info().ok_or_else(|| CallError::new(ErrorCode::Io, "there is no boot block"))?;
+        // SAFETY: the boot block names the register page of the vsock device.
+        let mut registers = unsafe { Mmio::new(doorbell::pointer(info.vsock_va)) };
+        let cid = if info.flags & FLAG_DEVICE_READY != 0 {
+            info.cid
+        } else {
+            handshake(&mut registers, info.window_gpa)
+                .map_err(|error| CallError::new(ErrorCode::Io, alloc::format!("{error}")))?
+        };
+        // SAFETY: the boot block names the window, which lives as long as the cell; this function runs once, so no
+        // other `Window` exists. The mailbox, its first page, is used by `doorbell` and never by the driver.
+        let window = unsafe {
+            Window::new(
+                doorbell::pointer(info.window_va),
+                info.window_gpa,
+                info.window_len as usize,
+            )
+        };
+        let max_body = info.heap_max as usize / 2;
+        Ok(Link::new(Driver::new(window, cid, Doorbells), max_body))
+    }
+
+    /// Answers the host's calls for ever.
+    pub(crate) fn serve() -> ! {
+        loop {
+            let call = match with(Link::next_call) {
+                Ok(call) => call,
+                Err(error) => doorbell::abort(&alloc::format!("{error}")),
+            };
+            let IncomingCall { id, name, payload } = call;
+            let answer = match (entries::export(&name), payload) {
+                (_, Err(error)) => Err(error),
+                (Some(handler), Ok(payload)) => handler(&payload),
+                (None, Ok(_)) => Err(CallError::new(
+                    ErrorCode::UnknownFunction,
+                    alloc::format!("this muscle exports no function `{name}`"),
+                )),
+            };
+            console::flush();
+            if let Err(error) = with(|link| link.answer(id, answer)) {
+                doorbell::abort(&alloc::format!("{error}"));
+            }
+        }
+    }
+}
