@@ -76,6 +76,7 @@ mod live {
     use muscle_abi::capability::{GRANT_ENTRY_SIZE, GrantEntry};
 
     use crate::doorbell::pointer;
+    use crate::size::size;
 
     /// Written once by [`read`] before any other code of the muscle runs, then only read.
     struct Block(UnsafeCell<Option<BootInfo>>);
@@ -123,6 +124,6 @@ mod live {
             return &[];
         }
         // SAFETY: the boot block names `len` readable bytes at `address`, which neither side writes after entry.
-        unsafe { core::slice::from_raw_parts(pointer(address), len as usize) }
+        unsafe { core::slice::from_raw_parts(pointer(address), size(len)) }
     }
 }

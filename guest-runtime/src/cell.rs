@@ -191,6 +191,7 @@ mod live {
     use super::{Doorbells, Link};
     use crate::rpc::{CallError, IncomingCall};
     use crate::single::Single;
+    use crate::size::size;
     use crate::vsock::{Driver, Mmio, handshake};
     use crate::window::Window;
     use crate::{boot, console, doorbell, entries};
@@ -228,10 +229,10 @@ mod live {
             Window::new(
                 doorbell::pointer(info.window_va),
                 info.window_gpa,
-                info.window_len as usize,
+                size(info.window_len),
             )
         };
-        let max_body = info.heap_max as usize / 2;
+        let max_body = size(info.heap_max) / 2;
         Ok(Link::new(Driver::new(window, cid, Doorbells), max_body))
     }
 

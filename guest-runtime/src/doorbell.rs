@@ -4,6 +4,7 @@ use muscle_abi::channel::{MAILBOX_TEXT_MAX, MAILBOX_TEXT_OFFSET};
 use muscle_abi::{MAX_EXIT_CODE, PAGE_SIZE, doorbell};
 
 use crate::boot;
+use crate::size::size;
 use crate::x86_64::store_doorbell;
 
 /// Waits until the host has used a buffer of any queue, or until `wake_at_ns` of the cell's monotonic clock; 0
@@ -51,7 +52,7 @@ impl Mailbox {
     pub(crate) fn new() -> Mailbox {
         let window = boot::info().map_or(0, |info| info.window_va);
         Mailbox {
-            text: pointer(window).wrapping_add(MAILBOX_TEXT_OFFSET as usize),
+            text: pointer(window).wrapping_add(size(MAILBOX_TEXT_OFFSET)),
             len: 0,
         }
     }
@@ -85,7 +86,7 @@ impl core::fmt::Write for Mailbox {
             return Err(core::fmt::Error);
         }
         for byte in text.bytes() {
-            if self.len >= MAILBOX_TEXT_MAX as usize {
+            if self.len >= size(MAILBOX_TEXT_MAX) {
                 return Err(core::fmt::Error);
             }
             // SAFETY: `len < MAILBOX_TEXT_MAX` keeps the byte inside the mailbox, which the VMM mapped at the window.
@@ -112,7 +113,7 @@ fn halt() -> ! {
 
 /// Makes a pointer of an address from the boot block.
 pub(crate) fn pointer(address: u64) -> *mut u8 {
-    core::ptr::with_exposed_provenance_mut(address as usize)
+    core::ptr::with_exposed_provenance_mut(size(address))
 }
 
 #[cfg(cell)]

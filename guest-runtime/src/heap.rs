@@ -148,6 +148,7 @@ const HEADROOM: usize = 4096;
 #[cfg(cell)]
 pub(crate) mod live {
     use super::{Grower, Growing, Heap, Region};
+    use crate::size::size;
     use crate::{boot, doorbell};
 
     /// Asks by doorbell.
@@ -156,7 +157,7 @@ pub(crate) mod live {
 
     impl Grower for Doorbell {
         fn grow(&mut self, bytes: usize) -> usize {
-            doorbell::grow(bytes as u64) as usize
+            size(doorbell::grow(bytes as u64))
         }
     }
 
@@ -199,8 +200,8 @@ pub(crate) mod live {
         let Some(info) = boot::info() else { return };
         let region = Region {
             start: doorbell::pointer(info.heap_va),
-            len: info.heap_len as usize,
-            max: info.heap_max as usize,
+            len: size(info.heap_len),
+            max: size(info.heap_max),
         };
         // SAFETY: the VMM reserves `heap_max` bytes at `heap_va` for the heap, with memory behind the first
         // `heap_len` and behind what `GROW` says.
@@ -211,7 +212,7 @@ pub(crate) mod live {
     pub(crate) fn usage() -> (usize, usize, usize) {
         let (in_use, refused) = HEAP.0.usage();
         let max = boot::info().map_or(0, |info| info.heap_max);
-        (in_use, max as usize, refused)
+        (in_use, size(max), refused)
     }
 }
 

@@ -44,6 +44,7 @@ mod panic;
 mod queue;
 #[cfg(cell)]
 mod single;
+mod size;
 mod window;
 
 pub use entries::Entry;

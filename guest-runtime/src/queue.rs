@@ -8,6 +8,7 @@
 
 use muscle_abi::channel::{QUEUE_AVAILABLE, QUEUE_DESCRIPTORS, QUEUE_SIZE, QUEUE_USED};
 
+use crate::size::size;
 use crate::window::Window;
 
 /// A queue in its page of the window.
@@ -86,14 +87,14 @@ impl Queue {
     }
 }
 
-const DESCRIPTORS: usize = QUEUE_DESCRIPTORS as usize;
+const DESCRIPTORS: usize = size(QUEUE_DESCRIPTORS);
 const DESCRIPTOR_SIZE: usize = 16;
 const DESCRIPTOR_WRITE: u16 = 2;
-const AVAILABLE_FLAGS: usize = QUEUE_AVAILABLE as usize;
+const AVAILABLE_FLAGS: usize = size(QUEUE_AVAILABLE);
 const AVAILABLE_INDEX: usize = AVAILABLE_FLAGS + 2;
 const AVAILABLE_RING: usize = AVAILABLE_FLAGS + 4;
 const AVAILABLE_NO_INTERRUPT: u16 = 1;
-const USED_INDEX: usize = QUEUE_USED as usize + 2;
-const USED_RING: usize = QUEUE_USED as usize + 4;
+const USED_INDEX: usize = size(QUEUE_USED) + 2;
+const USED_RING: usize = size(QUEUE_USED) + 4;
 
 const _: () = assert!(QUEUE_SIZE == 64, "`free` has one bit for each descriptor");

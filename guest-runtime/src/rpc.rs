@@ -310,6 +310,7 @@ fn payload_len(payload: &[u8], name_len: usize) -> Option<u32> {
 const POSTED: u32 = 1 << 31;
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use proptest::prelude::*;
 

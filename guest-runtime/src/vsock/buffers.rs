@@ -6,6 +6,7 @@ use muscle_abi::channel::{BUFFERS_OFFSET, QUEUE_SIZE, QUEUES_OFFSET};
 
 use super::packet::{HEADER_SIZE, Header};
 use crate::queue::{Queue, Writer};
+use crate::size::size;
 use crate::window::Window;
 
 /// The window cut into buffers.
@@ -45,9 +46,9 @@ pub(super) struct Received {
 impl Buffers {
     /// Cuts up the window and posts the first receive buffers.
     pub(super) fn new(window: Window) -> Buffers {
-        let receive = Queue::new(&window, QUEUES_OFFSET as usize);
-        let transmit = Queue::new(&window, QUEUES_OFFSET as usize + PAGE);
-        let first = BUFFERS_OFFSET as usize;
+        let receive = Queue::new(&window, size(QUEUES_OFFSET));
+        let transmit = Queue::new(&window, size(QUEUES_OFFSET) + PAGE);
+        let first = size(BUFFERS_OFFSET);
         let half = window.len().saturating_sub(first + PAGE) / 2;
         let large = if half >= 2 * LARGE { LARGE } else { PAGE };
         let count = (half / large).min(usize::from(QUEUE_SIZE) - SMALL_COUNT);

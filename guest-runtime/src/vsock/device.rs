@@ -2,6 +2,8 @@
 
 use muscle_abi::channel::{QUEUE_AVAILABLE, QUEUE_DESCRIPTORS, QUEUE_SIZE, QUEUE_USED, QUEUES_OFFSET};
 
+use crate::size::size;
+
 /// Registers of a virtio-mmio device, 32 bits each.
 pub(crate) trait Registers {
     /// Reads the register at this offset.
@@ -113,11 +115,16 @@ fn set_up_queue(registers: &mut impl Registers, queue: u32, window_gpa: u64) -> 
         (QUEUE_USED_ADDRESS, page + QUEUE_USED),
     ];
     for (register, address) in places {
-        registers.write(register, (address & 0xFFFF_FFFF) as u32);
-        registers.write(register + 4, (address >> 32) as u32);
+        registers.write(register, low(address));
+        registers.write(register + 4, low(address >> 32));
     }
     registers.write(QUEUE_READY, 1);
     Ok(())
+}
+
+/// The low half of an address.
+fn low(address: u64) -> u32 {
+    u32::try_from(address & 0xFFFF_FFFF).unwrap_or(0)
 }
 
 /// The registers of the real device.
@@ -140,12 +147,12 @@ impl Mmio {
 impl Registers for Mmio {
     fn read(&mut self, offset: u64) -> u32 {
         // SAFETY: `new` was promised a register page, and the offsets are this module's constants.
-        unsafe { crate::x86_64::load_register(self.base.wrapping_add(offset as usize).cast()) }
+        unsafe { crate::x86_64::load_register(self.base.wrapping_add(size(offset)).cast()) }
     }
 
     fn write(&mut self, offset: u64, value: u32) {
         // SAFETY: as in `read`.
-        unsafe { crate::x86_64::store_register(self.base.wrapping_add(offset as usize).cast(), value) }
+        unsafe { crate::x86_64::store_register(self.base.wrapping_add(size(offset)).cast(), value) }
     }
 }
 
@@ -181,6 +188,7 @@ const STREAM: u32 = 1;
 const VERSION_1: u32 = 1;
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;

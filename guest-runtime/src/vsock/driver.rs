@@ -454,11 +454,13 @@ impl<B: Bell> Driver<B> {
         self.flush();
     }
 
+    /// Sends the waiting packets for which there are buffers.
     fn flush(&mut self) {
         while let Some(header) = self.outgoing.front() {
-            if !self.buffers.send(*header, &[], 0)
-                && !(self.buffers.reclaim() && self.buffers.send(*header, &[], 0))
-            {
+            let header = *header;
+            let sent = self.buffers.send(header, &[], 0)
+                || (self.buffers.reclaim() && self.buffers.send(header, &[], 0));
+            if !sent {
                 break;
             }
             self.outgoing.pop_front();

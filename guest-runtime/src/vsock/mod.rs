@@ -19,6 +19,7 @@ mod driver;
 pub(crate) mod mock;
 mod packet;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests;
 
 pub use connection::ConnectionId;

@@ -191,6 +191,7 @@ extern "C" fn bcmp(left: *const u8, right: *const u8, len: usize) -> i32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use alloc::vec::Vec;
 

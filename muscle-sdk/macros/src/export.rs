@@ -50,6 +50,7 @@ pub(crate) fn expand(function: ItemFn) -> Result<TokenStream> {
         #function
 
         const _: () = {
+            #[allow(clippy::needless_borrow)]
             fn muscle_answer(
                 payload: &[u8],
             ) -> ::core::result::Result<::muscle::__private::Vec<u8>, ::muscle::__private::CallError> {

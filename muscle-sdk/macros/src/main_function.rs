@@ -26,6 +26,7 @@ pub(crate) fn expand(function: ItemFn) -> Result<TokenStream> {
         #function
 
         const _: () = {
+            #[allow(clippy::needless_borrow)]
             fn muscle_run() -> u8 {
                 use ::muscle::__private::{ReportDebug as _, ReportDisplay as _, ReportPlain as _};
                 let outcome = ::muscle::__private::Outcome::new(#name());

@@ -143,6 +143,8 @@ fn encode<T: Serialize>(value: &T) -> crate::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
+// What the macros write, for every type.
+#[allow(clippy::needless_borrow)]
 mod tests {
     use super::*;
 

@@ -20,9 +20,11 @@ pub struct Ports {
 /// [`ErrorCode::Denied`] when no slot of this name is granted, [`ErrorCode::Invalid`] when it is of another kind.
 pub fn ports(name: &str) -> Result<Ports> {
     let grant = slot::named(name, CapabilityKind::Pio)?;
+    let port =
+        |number: u64| u16::try_from(number).map_err(|_| Error::new(ErrorCode::Io, "the grant names no port"));
     Ok(Ports {
-        first: (grant.detail & 0xFFFF) as u16,
-        last: ((grant.detail >> 32) & 0xFFFF) as u16,
+        first: port(grant.detail & 0xFFFF_FFFF)?,
+        last: port(grant.detail >> 32)?,
     })
 }
 
@@ -37,8 +39,7 @@ impl Ports {
     /// # Errors
     /// [`ErrorCode::Invalid`] outside the range.
     pub fn read(&self, offset: u16) -> Result<u8> {
-        let port = self.port(offset)?;
-        Ok((arch::read_port(port, 1) & 0xFF) as u8)
+        Ok(arch::read_port(self.port(offset)?))
     }
 
     /// Writes a byte to the port at this offset in the range.
@@ -46,7 +47,7 @@ impl Ports {
     /// # Errors
     /// [`ErrorCode::Invalid`] outside the range.
     pub fn write(&self, offset: u16, value: u8) -> Result<()> {
-        arch::write_port(self.port(offset)?, 1, u32::from(value));
+        arch::write_port(self.port(offset)?, value);
         Ok(())
     }
 
