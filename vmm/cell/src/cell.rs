@@ -1,0 +1,339 @@
+//! One muscle's life from its first instruction to its end.
+//!
+//! A cell is not a thread. [`LoadedCell::run`] enters the guest until it parks, ends, or its budget is
+//! over; whoever calls decides what to wait for. Each stop of the vCPU is one [`Exit`]; it becomes one
+//! action (`dispatch.rs`); before that is carried out, all queues are drained and everything that can move is
+//! moved. There is a single way out: [`Stop`].
+
+use std::time::{Duration, Instant};
+
+use referee_hv::{AlarmClock, Exit, VcpuThread, kick};
+use vm_memory::GuestMemoryMmap;
+
+use crate::dispatch::{Action, Bell};
+use crate::error::{CellError, Halt};
+use crate::events::{self, Served};
+use crate::fault::MuscleFault;
+use crate::host::Host;
+use crate::layout::{HEAP_GPA, WINDOW_GPA};
+use crate::load::{self, CheckedImage, Machine, Shell};
+use crate::report::FaultReport;
+use crate::rpc::{Answer, Rpc};
+use crate::sockets::Sockets;
+use crate::spec::{CellLimits, CellSpec, ClockAccess};
+
+/// Why a cell stopped.
+#[derive(Debug)]
+pub enum Stop {
+    /// The muscle waits, until something arrives or until the given time of its monotonic clock.
+    Parked {
+        /// When it wants to go on even if nothing arrives.
+        until: Option<Instant>,
+    },
+    /// The muscle is done.
+    Exited(u8),
+    /// The muscle broke a rule. The cell is over.
+    Faulted(Box<FaultReport>),
+    /// The budget is over, or somebody kicked the thread; the muscle can go on.
+    Preempted,
+}
+
+/// A cell ready to run. It may be moved to another thread between two runs.
+#[derive(Debug)]
+pub struct LoadedCell {
+    pub(crate) machine: Machine,
+    pub(crate) limits: CellLimits,
+    pub(crate) clock: ClockAccess,
+    pub(crate) host: Box<dyn Host>,
+    pub(crate) epoch: Instant,
+    pub(crate) rpc: Rpc,
+    pub(crate) sockets: Sockets,
+    pub(crate) symbols: Option<Vec<u8>>,
+    /// What the vsock device may touch: the window and the heap.
+    view: GuestMemoryMmap,
+    started: Option<Instant>,
+    cpu_used: Duration,
+    exits: u64,
+}
+
+/// What a cell has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Wall-clock time since the first instruction.
+    pub wall: Duration,
+    /// CPU time, the host's work included.
+    pub cpu: Duration,
+    /// Times the vCPU stopped.
+    pub exits: u64,
+    /// Bytes of heap that have memory.
+    pub heap_bytes: u64,
+}
+
+impl LoadedCell {
+    /// Loads a checked image into a shell.
+    ///
+    /// # Errors
+    /// [`CellError`]; a memory limit that is too small is [`CellError::MemoryLimit`].
+    pub fn load(
+        shell: Shell,
+        image: &CheckedImage<'_>,
+        spec: &CellSpec,
+        services: Services,
+    ) -> Result<LoadedCell, CellError> {
+        let machine = load::load(shell, image, spec)?;
+        let view = device_view(&machine);
+        Ok(LoadedCell {
+            machine,
+            limits: spec.limits,
+            clock: spec.clock,
+            host: services.host,
+            epoch: services.epoch,
+            rpc: Rpc::new(spec.limits.frame_bytes),
+            sockets: services.sockets,
+            symbols: services.symbols,
+            view,
+            started: None,
+            cpu_used: Duration::ZERO,
+            exits: 0,
+        })
+    }
+
+    /// Lets the muscle run until it parks, ends or breaks a rule, or for about `budget` of wall-clock time.
+    ///
+    /// After [`Stop::Exited`] or [`Stop::Faulted`] the cell must be dropped.
+    ///
+    /// # Errors
+    /// [`CellError`] when the host failed; the cell must be dropped then, too.
+    pub fn run(&mut self, thread: &VcpuThread, budget: Option<Duration>) -> Result<Stop, CellError> {
+        let _armed = self.machine.vcpu.kicker().arm();
+        let cpu_at_entry = kick::thread_cpu_time();
+        let now = Instant::now();
+        let begun = *self.started.get_or_insert(now);
+        let left = self
+            .limits
+            .deadline
+            .map(|deadline| (begun + deadline).saturating_duration_since(now));
+        thread.set_alarm(AlarmClock::Wall, [budget, left].into_iter().flatten().min())?;
+        thread.set_alarm(
+            AlarmClock::ThreadCpu,
+            self.limits.cpu.map(|cpu| cpu.saturating_sub(self.cpu_used)),
+        )?;
+        let mut interrupted = false;
+        let stop = loop {
+            let used = self.cpu_used + kick::thread_cpu_time().saturating_sub(cpu_at_entry);
+            if let Some(fault) = self.limit_reached(begun, used) {
+                break Ok(Stop::Faulted(Box::new(self.report(fault))));
+            }
+            if interrupted {
+                break Ok(Stop::Preempted);
+            }
+            match self.step() {
+                Ok(Some(stop)) => break Ok(stop),
+                Ok(None) => {}
+                Err(Halt::Interrupted) => interrupted = true,
+                Err(Halt::Fault(fault)) => break Ok(Stop::Faulted(Box::new(self.report(fault)))),
+                Err(Halt::Host(error)) => break Err(error),
+            }
+        };
+        thread.set_alarm(AlarmClock::Wall, None)?;
+        thread.set_alarm(AlarmClock::ThreadCpu, None)?;
+        self.cpu_used += kick::thread_cpu_time().saturating_sub(cpu_at_entry);
+        stop
+    }
+
+    /// Begins a call of an exported function; [`LoadedCell::run`] then performs it and [`LoadedCell::take_answer`]
+    /// has the result. False when name and payload are larger than a frame may be.
+    #[must_use]
+    pub fn start_call(&mut self, function: &str, payload: &[u8]) -> bool {
+        self.rpc.start_call(function, payload).is_some()
+    }
+
+    /// The answer to the call that was begun last, when it has come.
+    pub fn take_answer(&mut self) -> Option<Answer> {
+        self.rpc.take_answer()
+    }
+
+    /// Whether the muscle owes an answer to a call.
+    pub fn is_answering(&self) -> bool {
+        self.rpc.is_waiting()
+    }
+
+    /// Whether anything but time could wake the muscle: an outside program or a caller.
+    pub fn can_be_woken(&self) -> bool {
+        self.sockets.any()
+    }
+
+    /// The outside sockets, to wait on while the muscle is parked.
+    pub fn sockets(&mut self) -> &mut Sockets {
+        &mut self.sockets
+    }
+
+    /// What the cell has used so far.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            wall: self.started.map_or(Duration::ZERO, |started| started.elapsed()),
+            cpu: self.cpu_used,
+            exits: self.exits,
+            heap_bytes: self.machine.heap_bytes,
+        }
+    }
+
+    /// The fault of a muscle that parked although nothing can wake it.
+    pub fn parked_for_ever(&self) -> FaultReport {
+        self.report(MuscleFault::ParkedForEver)
+    }
+
+    /// The fault of a muscle whose deadline passed while it was parked, if it has.
+    pub fn deadline_passed(&self) -> Option<FaultReport> {
+        let fault = self.limit_reached(self.started?, self.cpu_used)?;
+        Some(self.report(fault))
+    }
+
+    /// When the deadline is, once the cell has started.
+    pub fn deadline(&self) -> Option<Instant> {
+        Some(self.started? + self.limits.deadline?)
+    }
+
+    fn limit_reached(&self, begun: Instant, cpu_used: Duration) -> Option<MuscleFault> {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        match (self.limits.deadline, self.limits.cpu) {
+            (Some(deadline), _) if begun.elapsed() >= deadline => {
+                Some(MuscleFault::Deadline(millis(deadline)))
+            }
+            (_, Some(cpu)) if cpu_used >= cpu => Some(MuscleFault::CpuLimit(millis(cpu))),
+            _ => None,
+        }
+    }
+
+    /// One exit: enter, stop, move everything that can be moved, act.
+    fn step(&mut self) -> Result<Option<Stop>, Halt> {
+        // What arrived while the muscle was parked must be in its rings before it looks at them.
+        self.pump()?;
+        self.exits += 1;
+        let action = self.next_action()?;
+        let delivered = self.pump()?;
+        match action {
+            Action::Resume => Ok(None),
+            Action::Interrupted => Err(Halt::Interrupted),
+            Action::Emulate(trap) => self.emulate_port(&trap).map(|()| None),
+            Action::Ring(Bell::Park { .. }) if delivered => Ok(None),
+            Action::Ring(Bell::Park { until_ns }) => self.park(until_ns).map(Some),
+            Action::Ring(Bell::Exit { code }) => match u8::try_from(code) {
+                Ok(small) if code <= muscle_abi::MAX_EXIT_CODE => Ok(Some(Stop::Exited(small))),
+                _ => Err(MuscleFault::ExitCode(code).into()),
+            },
+            Action::Ring(Bell::Abort { length }) => {
+                Err(MuscleFault::Aborted(self.abort_text(length)?).into())
+            }
+            Action::Ring(Bell::Grow { pages }) => self.grow(pages).map(|()| None),
+            Action::Ring(Bell::Yield) => Ok(None),
+        }
+    }
+
+    fn next_action(&mut self) -> Result<Action, Halt> {
+        let Machine {
+            vcpu,
+            vsock,
+            heap_bytes,
+            ..
+        } = &mut self.machine;
+        let exit = vcpu.run().map_err(CellError::from)?;
+        if let Exit::PortOut { port, .. } = exit {
+            return self.trapped(port);
+        }
+        crate::dispatch::dispatch(exit, vsock, &self.view, *heap_bytes).map_err(Halt::from)
+    }
+
+    /// Drains the queues and serves calls and sockets until nothing moves; true when the muscle has
+    /// something new to look at.
+    fn pump(&mut self) -> Result<bool, Halt> {
+        let mut delivered = false;
+        loop {
+            let Machine { vsock, .. } = &mut self.machine;
+            let progress = vsock.drain(&self.view).map_err(MuscleFault::from)?;
+            delivered |= progress.delivered > 0;
+            let mut moved = progress.any();
+            while let Some(event) = vsock.next_event() {
+                moved = true;
+                events::handle(event, vsock, &mut self.rpc, &mut self.sockets, self.host.as_mut())?;
+            }
+            while let Some(notice) = self.sockets.next_notice() {
+                moved = true;
+                events::take_notice(notice, vsock, &mut self.sockets, self.host.as_mut())?;
+            }
+            moved |= self.rpc.service(vsock, &mut Served(self.host.as_mut()))?;
+            moved |= self.sockets.service(vsock);
+            if !moved {
+                return Ok(delivered);
+            }
+        }
+    }
+
+    fn park(&self, until_ns: u64) -> Result<Stop, Halt> {
+        if until_ns == 0 {
+            return Ok(Stop::Parked { until: None });
+        }
+        if self.clock == ClockAccess::None {
+            return Err(MuscleFault::ParkWithoutClock.into());
+        }
+        let until = self.epoch.checked_add(Duration::from_nanos(until_ns));
+        Ok(Stop::Parked { until })
+    }
+
+    fn grow(&mut self, pages: u64) -> Result<(), Halt> {
+        let most = self.machine.layout.sizes().heap;
+        let now = self.machine.heap_bytes;
+        let asked = pages.saturating_mul(muscle_abi::PAGE_SIZE);
+        // At least half as much again, so that the number of slots stays small whatever is asked.
+        let step = crate::spec::pages(asked.max(now / 2)).min(most.saturating_sub(now));
+        if asked > 0 && asked <= most.saturating_sub(now) {
+            self.machine
+                .vm
+                .add_memory(HEAP_GPA + now, step)
+                .map_err(CellError::from)?;
+            self.machine.heap_bytes = now + step;
+            self.view = device_view(&self.machine);
+        }
+        let answer = self.machine.heap_bytes.to_le_bytes();
+        self.machine
+            .vm
+            .write(WINDOW_GPA, &answer)
+            .map_err(CellError::from)?;
+        Ok(())
+    }
+
+    fn abort_text(&self, length: u64) -> Result<String, CellError> {
+        let length = length.min(muscle_abi::channel::MAILBOX_TEXT_MAX);
+        let mut text = vec![0u8; usize::try_from(length).unwrap_or(0)];
+        self.machine
+            .vm
+            .read(WINDOW_GPA + muscle_abi::channel::MAILBOX_TEXT_OFFSET, &mut text)?;
+        Ok(String::from_utf8_lossy(&text)
+            .chars()
+            .map(|c| {
+                if c.is_control() && c != '\n' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            })
+            .collect())
+    }
+}
+
+/// What a cell needs of the host while it runs.
+#[derive(Debug)]
+pub struct Services {
+    /// Holds the grants and performs the muscle's calls.
+    pub host: Box<dyn Host>,
+    /// Zero of the cell's monotonic clock.
+    pub epoch: Instant,
+    /// Outside sockets.
+    pub sockets: Sockets,
+    /// The bundle's symbols, for backtraces.
+    pub symbols: Option<Vec<u8>>,
+}
+
+fn device_view(machine: &Machine) -> GuestMemoryMmap {
+    machine.vm.view(|start| start == WINDOW_GPA || start >= HEAP_GPA)
+}

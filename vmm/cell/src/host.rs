@@ -1,0 +1,72 @@
+//! What a cell asks of its host: five questions, answered by whoever holds the grants.
+//!
+//! The cell carries bytes and knows no policy. Each question is put once for every act, and the answer is
+//! given only after the act was recorded.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use muscle_abi::frame::FrameKind;
+use thiserror::Error;
+
+/// The side that holds a cell's grants and performs what they allow.
+pub trait Host: fmt::Debug + Send {
+    /// Performs a call of the muscle: checks `handle` before anything else, appends a CBOR answer to `reply`, and
+    /// says whether that is a result or an error.
+    ///
+    /// # Errors
+    /// [`CallStop`].
+    fn call(
+        &mut self,
+        handle: u64,
+        name: &str,
+        payload: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<FrameKind, CallStop>;
+
+    /// Reads `width` bytes (1, 2 or 4) from an I/O port; `None` when no grant covers all of them.
+    ///
+    /// # Errors
+    /// [`HostFailure`].
+    fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, HostFailure>;
+
+    /// Writes `width` bytes (1, 2 or 4) to an I/O port; false when no grant covers all of them.
+    ///
+    /// # Errors
+    /// [`HostFailure`].
+    fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, HostFailure>;
+
+    /// The outside program's socket behind a port of the host; `None` when no grant covers it.
+    ///
+    /// # Errors
+    /// [`HostFailure`].
+    fn connect_out(&mut self, host_port: u32) -> Result<Option<PathBuf>, HostFailure>;
+
+    /// Whether an outside program may reach this port of the muscle.
+    ///
+    /// # Errors
+    /// [`HostFailure`].
+    fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure>;
+}
+
+/// Why a call was not answered.
+#[derive(Debug, Error)]
+pub enum CallStop {
+    /// A signal came while the host waited; the same call is made again after the limits were looked at.
+    #[error("interrupted")]
+    Interrupted,
+    /// The muscle wrote more than it may.
+    #[error("output beyond {limit} bytes")]
+    OutputLimit {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The host failed.
+    #[error(transparent)]
+    Host(#[from] HostFailure),
+}
+
+/// The host could not perform or could not record an act.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct HostFailure(#[source] pub Box<dyn std::error::Error + Send + Sync>);

@@ -1,0 +1,492 @@
+//! Where everything lies in a cell: guest-physical and virtual, with the guard pages between.
+//!
+//! ```text
+//!  guest-physical                                virtual (ring 3, one random 512 GiB slot)
+//!  0x0010_0000  system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
+//!               trap stack, page tables          (page tables are mapped nowhere)
+//!  0x1000_0000  image                            image: R-X │ R-- │ RW-   random 2 MiB + page
+//!  0x2000_0000  private: boot pages, stack       one random 1 GiB: boot R-- │ window RW- │ bells │ stack RW-
+//!  0x3000_0000  window                           each with a random gap of 1 to 16 unmapped pages before it
+//!  0x3f00_0000  doorbells, no memory             control page, vsock page
+//!  0x1_0000_0000 heap, grows by slots            heap RW-, all of its reservation mapped from the start
+//! ```
+//! `│` is a guard: at least one page that is mapped nowhere. Image, heap and the rest get different random
+//! gigabytes of the slot; 27 random bits lie between any two of them, 35 in front of each.
+
+use muscle_abi::PAGE_SIZE;
+use referee_hv::HvError;
+use referee_hv::x86_64::paging::{Access, PageTables};
+use referee_hv::x86_64::system::{
+    STUBS_OFFSET, SYSTEM_PAGES_SIZE, SystemPages, TABLES_OFFSET, TRAP_STACK_OFFSET,
+};
+use serde::Serialize;
+
+/// Guest-physical start of the system slot.
+pub const SYSTEM_GPA: u64 = 0x0010_0000;
+/// Guest-physical start of the image.
+pub const IMAGE_GPA: u64 = 0x1000_0000;
+/// Guest-physical start of the private slot.
+pub const PRIVATE_GPA: u64 = 0x2000_0000;
+/// Guest-physical start of the window.
+pub const WINDOW_GPA: u64 = 0x3000_0000;
+/// Guest-physical address of the control doorbell page; the vsock page follows.
+pub const CONTROL_GPA: u64 = 0x3f00_0000;
+/// Guest-physical address of the vsock device's registers.
+pub const VSOCK_GPA: u64 = CONTROL_GPA + PAGE_SIZE;
+/// Guest-physical start of the heap.
+pub const HEAP_GPA: u64 = 0x1_0000_0000;
+/// Length of the window.
+pub const WINDOW_SIZE: u64 = 512 << 10;
+/// Largest image, stack and heap that fit between the addresses above.
+pub const IMAGE_MAX: u64 = 0x1000_0000;
+/// Largest stack.
+pub const STACK_MAX: u64 = 64 << 20;
+/// Largest heap.
+pub const HEAP_MAX: u64 = 64 << 30;
+
+/// What a range of a cell's addresses is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionKind {
+    /// Executable segment of the image.
+    Code,
+    /// Read-only segment of the image.
+    Constants,
+    /// Writable segment of the image.
+    Data,
+    /// Boot block, arguments, table of grants.
+    Boot,
+    /// Mailbox, queues, packet buffers.
+    Window,
+    /// Control doorbells.
+    ControlDoorbell,
+    /// Registers of the vsock device.
+    VsockDoorbell,
+    /// The stack.
+    Stack,
+    /// The heap's reservation.
+    Heap,
+    /// Descriptor tables of ring 0.
+    SystemTables,
+    /// Trap stubs of ring 0.
+    TrapStubs,
+    /// Trap stack of ring 0.
+    TrapStack,
+}
+
+/// A mapped range.
+#[derive(Debug, Clone, Copy)]
+pub struct Region {
+    /// What it is for.
+    pub kind: RegionKind,
+    /// First virtual address.
+    pub va: u64,
+    /// First guest-physical address.
+    pub gpa: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// What is allowed there.
+    pub access: Access,
+}
+
+impl Region {
+    fn end(&self) -> u64 {
+        self.va + self.length
+    }
+}
+
+/// A segment of the image, rounded to pages, relative to the image's base.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentSpan {
+    /// Offset from the image's base.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// What it is for: `Code`, `Constants` or `Data`.
+    pub kind: RegionKind,
+}
+
+/// Sizes that a layout is made for, all in bytes and multiples of the page size.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// The image from its base to its end.
+    pub image: u64,
+    /// Boot block, arguments and grants.
+    pub boot: u64,
+    /// The stack.
+    pub stack: u64,
+    /// The heap at most.
+    pub heap: u64,
+}
+
+/// All regions of one cell.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    regions: Vec<Region>,
+    system: SystemPages,
+    image_base: u64,
+    sizes: Sizes,
+}
+
+impl Layout {
+    /// Draws a layout from 32 random bytes.
+    ///
+    /// # Errors
+    /// [`HvError::Layout`] when a size is larger than the place for it.
+    pub fn random(sizes: Sizes, segments: &[SegmentSpan], random: &[u8; 32]) -> Result<Layout, HvError> {
+        if sizes.image > IMAGE_MAX || sizes.stack > STACK_MAX || sizes.heap > HEAP_MAX {
+            return Err(HvError::Layout("image, stack or heap larger than its place"));
+        }
+        let mut dice = Dice { bytes: random, at: 0 };
+        let slot = (1 + dice.below(254)) << 39;
+        // Three bands of gigabytes, so that no two areas can meet: the heap may need up to 64 of them.
+        let image_base = slot + (dice.below(128) << 30) + (dice.below(256) << 21) + (dice.below(512) << 12);
+        let small = slot + ((128 + dice.below(128)) << 30) + (dice.below(256) << 21);
+        let heap = slot + ((256 + dice.below(128)) << 30) + (dice.below(512) << 21);
+        let high = 0xffff_8000_0000_0000
+            + (dice.below(255) << 39)
+            + (dice.below(512) << 30)
+            + (dice.below(256) << 12);
+        let system = SystemPages {
+            tables_va: high,
+            stubs_va: high + 2 * PAGE_SIZE,
+            trap_stack_va: high + 4 * PAGE_SIZE,
+        };
+
+        let mut regions: Vec<Region> = segments
+            .iter()
+            .map(|segment| Region {
+                kind: segment.kind,
+                va: image_base + segment.offset,
+                gpa: IMAGE_GPA + segment.offset,
+                length: segment.length,
+                access: match segment.kind {
+                    RegionKind::Code => Access::ReadExecute,
+                    RegionKind::Data => Access::ReadWrite,
+                    _ => Access::Read,
+                },
+            })
+            .collect();
+        let mut next = small;
+        for (kind, gpa, length, access) in [
+            (RegionKind::Boot, PRIVATE_GPA, sizes.boot, Access::Read),
+            (RegionKind::Window, WINDOW_GPA, WINDOW_SIZE, Access::ReadWrite),
+            (
+                RegionKind::ControlDoorbell,
+                CONTROL_GPA,
+                PAGE_SIZE,
+                Access::ReadWrite,
+            ),
+            (RegionKind::VsockDoorbell, VSOCK_GPA, PAGE_SIZE, Access::ReadWrite),
+            (
+                RegionKind::Stack,
+                PRIVATE_GPA + sizes.boot,
+                sizes.stack,
+                Access::ReadWrite,
+            ),
+        ] {
+            next += (1 + dice.below(16)) * PAGE_SIZE;
+            regions.push(Region {
+                kind,
+                va: next,
+                gpa,
+                length,
+                access,
+            });
+            next += length;
+        }
+        if sizes.heap > 0 {
+            regions.push(Region {
+                kind: RegionKind::Heap,
+                va: heap,
+                gpa: HEAP_GPA,
+                length: sizes.heap,
+                access: Access::ReadWrite,
+            });
+        }
+        for (kind, va, offset, access) in [
+            (
+                RegionKind::SystemTables,
+                system.tables_va,
+                TABLES_OFFSET,
+                Access::SystemRead,
+            ),
+            (
+                RegionKind::TrapStubs,
+                system.stubs_va,
+                STUBS_OFFSET,
+                Access::SystemExecute,
+            ),
+            (
+                RegionKind::TrapStack,
+                system.trap_stack_va,
+                TRAP_STACK_OFFSET,
+                Access::SystemReadWrite,
+            ),
+        ] {
+            regions.push(Region {
+                kind,
+                va,
+                gpa: SYSTEM_GPA + offset,
+                length: PAGE_SIZE,
+                access,
+            });
+        }
+        regions.sort_by_key(|region| region.va);
+        Ok(Layout {
+            regions,
+            system,
+            image_base,
+            sizes,
+        })
+    }
+
+    /// The bytes of the system slot: descriptor tables, stubs, trap stack, page tables.
+    ///
+    /// # Errors
+    /// [`HvError::Layout`] when regions overlap.
+    pub fn system_bytes(&self) -> Result<(Vec<u8>, u64), HvError> {
+        let mut tables = PageTables::new(SYSTEM_GPA + SYSTEM_PAGES_SIZE);
+        for region in &self.regions {
+            tables.map(region.va, region.gpa, region.length, region.access)?;
+        }
+        let mut bytes = self.system.to_bytes()?;
+        bytes.extend(tables.to_bytes());
+        Ok((bytes, tables.root()))
+    }
+
+    /// Where the processor finds its tables.
+    pub fn system(&self) -> SystemPages {
+        self.system
+    }
+
+    /// What was added to the image's own addresses.
+    pub fn image_base(&self) -> u64 {
+        self.image_base
+    }
+
+    /// The sizes the layout was made for.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// The first region of a kind.
+    pub fn region(&self, kind: RegionKind) -> Option<&Region> {
+        self.regions.iter().find(|region| region.kind == kind)
+    }
+
+    /// First virtual address of the first region of a kind, 0 when there is none.
+    pub fn va(&self, kind: RegionKind) -> u64 {
+        self.region(kind).map_or(0, |region| region.va)
+    }
+
+    /// Guest-physical address of `length` bytes at `va`, when one region that ring 3 may read holds them all.
+    pub fn translate(&self, va: u64, length: u64) -> Option<u64> {
+        let end = va.checked_add(length)?;
+        let region = self
+            .regions
+            .iter()
+            .find(|region| region.va <= va && end <= region.end())?;
+        let bell = matches!(
+            region.kind,
+            RegionKind::ControlDoorbell | RegionKind::VsockDoorbell
+        );
+        let system = matches!(
+            region.access,
+            Access::SystemRead | Access::SystemReadWrite | Access::SystemExecute
+        );
+        (!bell && !system).then_some(region.gpa + (va - region.va))
+    }
+
+    /// Names a virtual address: the region it lies in, or the nearest one and how far it is off.
+    pub fn locate(&self, va: u64) -> Location {
+        let mut best: Option<Location> = None;
+        for region in &self.regions {
+            let (side, distance) = if va < region.va {
+                (Side::Below, region.va - va)
+            } else if va >= region.end() {
+                (Side::Above, va - region.end() + 1)
+            } else {
+                let to_guard = (va - region.va + 1).min(region.end() - va);
+                return Location {
+                    region: Some(region.kind),
+                    side: Side::Inside,
+                    distance: to_guard,
+                };
+            };
+            if best.is_none_or(|best| distance < best.distance) {
+                best = Some(Location {
+                    region: Some(region.kind),
+                    side,
+                    distance,
+                });
+            }
+        }
+        best.unwrap_or(Location {
+            region: None,
+            side: Side::Below,
+            distance: va,
+        })
+    }
+
+    /// Virtual address of a guest-physical one, where ring 3 has it mapped.
+    pub fn virtual_of(&self, gpa: u64) -> Option<u64> {
+        let region = self
+            .regions
+            .iter()
+            .find(|region| (region.gpa..region.gpa + region.length).contains(&gpa))?;
+        Some(region.va + (gpa - region.gpa))
+    }
+}
+
+/// On which side of a region an address lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// Within it; the distance is to its nearer guard page.
+    Inside,
+    /// Below its first byte; the distance is to that byte.
+    Below,
+    /// Above its last byte; the distance is to that byte.
+    Above,
+}
+
+/// Where an address lies among a cell's regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The region, or the nearest one.
+    pub region: Option<RegionKind>,
+    /// Inside it, or on which side.
+    pub side: Side,
+    /// Distance in bytes, see [`Side`].
+    pub distance: u64,
+}
+
+/// Random numbers out of a fixed seed; two bytes a throw are enough for every use here.
+struct Dice<'a> {
+    bytes: &'a [u8; 32],
+    at: usize,
+}
+
+impl Dice<'_> {
+    fn below(&mut self, limit: u64) -> u64 {
+        let low = self.bytes.get(self.at).copied().unwrap_or(0);
+        let high = self.bytes.get(self.at + 1).copied().unwrap_or(0);
+        self.at += 2;
+        u64::from(u16::from_le_bytes([low, high])) % limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes {
+        image: 0x5000,
+        boot: 0x1000,
+        stack: 0x1_0000,
+        heap: 0x41_3000,
+    };
+    const SEGMENTS: [SegmentSpan; 3] = [
+        SegmentSpan {
+            offset: 0,
+            length: 0x1000,
+            kind: RegionKind::Constants,
+        },
+        SegmentSpan {
+            offset: 0x1000,
+            length: 0x2000,
+            kind: RegionKind::Code,
+        },
+        SegmentSpan {
+            offset: 0x3000,
+            length: 0x2000,
+            kind: RegionKind::Data,
+        },
+    ];
+
+    fn layout(seed: u8) -> Layout {
+        let mut random = [0u8; 32];
+        for (index, byte) in random.iter_mut().enumerate() {
+            *byte = seed
+                .wrapping_mul(31)
+                .wrapping_add(u8::try_from(index).expect("small").wrapping_mul(seed | 1));
+        }
+        Layout::random(SIZES, &SEGMENTS, &random).expect("lays out")
+    }
+
+    #[test]
+    fn every_seed_gives_regions_with_guards_between() {
+        for seed in 0..=255 {
+            let layout = layout(seed);
+            for pair in layout.regions.windows(2) {
+                let image =
+                    |kind| matches!(kind, RegionKind::Code | RegionKind::Constants | RegionKind::Data);
+                let gap = pair[1].va - pair[0].end();
+                if !(image(pair[0].kind) && image(pair[1].kind)) {
+                    assert!(gap >= PAGE_SIZE, "{:?} touches {:?}", pair[0], pair[1]);
+                }
+            }
+            layout.system_bytes().expect("maps without overlap");
+        }
+    }
+
+    #[test]
+    fn seeds_move_every_region() {
+        let (one, other) = (layout(1), layout(2));
+        for kind in [
+            RegionKind::Code,
+            RegionKind::Stack,
+            RegionKind::Heap,
+            RegionKind::Window,
+            RegionKind::TrapStubs,
+        ] {
+            assert_ne!(one.va(kind), other.va(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn locate_names_region_side_and_distance() {
+        let layout = layout(3);
+        let stack = *layout.region(RegionKind::Stack).expect("has a stack");
+        let at = |va| layout.locate(va);
+        assert_eq!(
+            at(stack.va - 8),
+            Location {
+                region: Some(RegionKind::Stack),
+                side: Side::Below,
+                distance: 8
+            }
+        );
+        assert_eq!(
+            at(stack.end()),
+            Location {
+                region: Some(RegionKind::Stack),
+                side: Side::Above,
+                distance: 1
+            }
+        );
+        assert_eq!(
+            at(stack.va + 15),
+            Location {
+                region: Some(RegionKind::Stack),
+                side: Side::Inside,
+                distance: 16
+            }
+        );
+    }
+
+    #[test]
+    fn system_pages_and_doorbells_do_not_translate() {
+        let layout = layout(4);
+        assert!(layout.translate(layout.va(RegionKind::TrapStack), 8).is_none());
+        assert!(
+            layout
+                .translate(layout.va(RegionKind::ControlDoorbell), 8)
+                .is_none()
+        );
+        let heap = layout.va(RegionKind::Heap);
+        assert_eq!(layout.translate(heap + 5, 8), Some(HEAP_GPA + 5));
+        assert_eq!(layout.translate(heap + SIZES.heap - 4, 8), None);
+    }
+}

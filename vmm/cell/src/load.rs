@@ -1,0 +1,228 @@
+//! From a checked image and a bare VM to a cell that stands before its first instruction.
+//!
+//! Everything the muscle will find is written here, once: segments, relocations, boot block, arguments,
+//! grants, page tables. After this the VMM edits nothing but the window and the mailbox.
+
+use std::io::Cursor;
+
+use linux_loader::loader::{KernelLoader, elf::Elf};
+use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY};
+use muscle_abi::capability::GRANT_ENTRY_SIZE;
+use muscle_abi::{ABI_VERSION, PAGE_SIZE};
+use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
+use referee_hv::x86_64::registers::EntryState;
+use referee_hv::{Kvm, Vcpu, Vm};
+use referee_jail::Jailed;
+use referee_vsock::Vsock;
+use vm_memory::GuestAddress;
+
+use crate::error::CellError;
+use crate::layout::{
+    HEAP_GPA, IMAGE_GPA, Layout, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes, WINDOW_GPA,
+    WINDOW_SIZE,
+};
+use crate::spec::{CellSpec, ClockAccess, pages};
+
+/// A VM and vCPU that exist already and wait to become a cell.
+#[derive(Debug)]
+pub struct Shell {
+    pub(crate) vm: Vm,
+    pub(crate) vcpu: Vcpu,
+}
+
+impl Shell {
+    /// Makes a VM and its vCPU.
+    ///
+    /// # Errors
+    /// [`CellError::Hv`].
+    pub fn create(kvm: &Kvm) -> Result<Shell, CellError> {
+        let vm = kvm.create_vm()?;
+        let vcpu = vm.create_vcpu(kvm)?;
+        Ok(Shell { vm, vcpu })
+    }
+}
+
+/// An image together with the plan that was checked for it.
+#[derive(Debug)]
+pub struct CheckedImage<'a> {
+    bytes: &'a [u8],
+    plan: ImagePlan,
+}
+
+impl<'a> CheckedImage<'a> {
+    /// Checks a verified bundle's image. The process must be confined: these are the first bytes of the image that
+    /// it parses.
+    ///
+    /// # Errors
+    /// [`Rejected`], one variant per rule.
+    pub fn check(bundle: &'a VerifiedBundle, _confined: &Jailed) -> Result<CheckedImage<'a>, Rejected> {
+        Ok(CheckedImage {
+            bytes: bundle.image(),
+            plan: ImagePlan::check(bundle)?,
+        })
+    }
+}
+
+/// A cell's machine, loaded: what [`crate::LoadedCell`] runs.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub vm: Vm,
+    pub vcpu: Vcpu,
+    pub layout: Layout,
+    pub entry: EntryState,
+    pub vsock: Vsock,
+    /// Bytes of heap that have memory.
+    pub heap_bytes: u64,
+}
+
+/// Heap that a cell has before it asks for more, in bytes.
+const FIRST_HEAP: u64 = 64 << 10;
+/// Pages at the top of the stack, and of the window, that are made ready before the first instruction.
+const WARM_PAGES: u64 = 2;
+
+pub(crate) fn load(shell: Shell, image: &CheckedImage<'_>, spec: &CellSpec) -> Result<Machine, CellError> {
+    let Shell { mut vm, mut vcpu } = shell;
+    let plan = &image.plan;
+    let arguments = spec.argument_block();
+    let grants_at = BOOT_SIZE as u64;
+    let arguments_at = grants_at + (spec.grants.len() * GRANT_ENTRY_SIZE) as u64;
+    let sizes = sizes(plan, spec, arguments_at + arguments.len() as u64)?;
+    let mut random = [0u8; 32];
+    getrandom::fill(&mut random).map_err(CellError::Random)?;
+    let layout = Layout::random(sizes, &spans(plan), &random)?;
+
+    let (system, root) = layout.system_bytes()?;
+    vm.add_memory(SYSTEM_GPA, pages(system.len() as u64))?;
+    vm.write(SYSTEM_GPA, &system)?;
+
+    vm.add_memory(IMAGE_GPA, sizes.image)?;
+    load_image(&vm, image, layout.image_base())?;
+
+    vm.add_memory(PRIVATE_GPA, sizes.boot + sizes.stack)?;
+    vm.add_memory(WINDOW_GPA, WINDOW_SIZE)?;
+    let heap_bytes = FIRST_HEAP.min(sizes.heap);
+    if heap_bytes > 0 {
+        vm.add_memory(HEAP_GPA, heap_bytes)?;
+    }
+
+    let boot_va = layout.va(RegionKind::Boot);
+    let stack_top = layout.va(RegionKind::Stack) + sizes.stack;
+    let boot = BootInfo {
+        abi_version: ABI_VERSION,
+        style: spec.style as u32,
+        flags: FLAG_DEVICE_READY,
+        doorbell_va: layout.va(RegionKind::ControlDoorbell),
+        vsock_va: layout.va(RegionKind::VsockDoorbell),
+        window_va: layout.va(RegionKind::Window),
+        window_gpa: WINDOW_GPA,
+        window_len: WINDOW_SIZE,
+        heap_va: layout.va(RegionKind::Heap),
+        heap_gpa: HEAP_GPA,
+        heap_len: heap_bytes,
+        heap_max: sizes.heap,
+        stack_top,
+        stack_len: sizes.stack,
+        image_base: layout.image_base(),
+        image_len: sizes.image,
+        args_va: boot_va + arguments_at,
+        args_len: arguments.len() as u64,
+        grants_va: boot_va + grants_at,
+        grants_count: spec.grants.len() as u64,
+        cid: spec.cid.number(),
+        tsc_khz: if spec.clock == ClockAccess::Fine {
+            u64::from(vcpu.tsc_khz()?)
+        } else {
+            0
+        },
+        seed: spec.seed.unwrap_or_default(),
+    };
+    let mut block = boot.to_bytes().to_vec();
+    block.extend(spec.grants.iter().flat_map(|entry| entry.to_bytes()));
+    block.extend_from_slice(&arguments);
+    vm.write(PRIVATE_GPA, &block)?;
+    warm(&vm, &sizes);
+
+    let mut vsock = Vsock::new(spec.cid, spec.vsock);
+    vsock.prepare(GuestAddress(WINDOW_GPA))?;
+    let entry = EntryState {
+        entry: layout.image_base() + plan.entry(),
+        stack_pointer: stack_top,
+        argument: boot_va,
+        page_table_root: root,
+        allow_tsc: spec.clock == ClockAccess::Fine,
+        system: layout.system().addresses(),
+    };
+    vcpu.enter_at(&entry);
+    Ok(Machine {
+        vm,
+        vcpu,
+        layout,
+        entry,
+        vsock,
+        heap_bytes,
+    })
+}
+
+/// What each part may take, so that all together are exactly the limit.
+fn sizes(plan: &ImagePlan, spec: &CellSpec, boot_bytes: u64) -> Result<Sizes, CellError> {
+    let limit = spec.limits.memory_bytes / PAGE_SIZE * PAGE_SIZE;
+    let (image, boot, stack) = (
+        pages(plan.span()),
+        pages(boot_bytes),
+        pages(spec.limits.stack_bytes),
+    );
+    let needed = image
+        .saturating_add(boot)
+        .saturating_add(stack)
+        .saturating_add(WINDOW_SIZE);
+    let heap = limit
+        .checked_sub(needed)
+        .ok_or(CellError::MemoryLimit { limit, needed })?;
+    Ok(Sizes {
+        image,
+        boot,
+        stack,
+        heap,
+    })
+}
+
+fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {
+    plan.segments()
+        .iter()
+        .map(|segment| SegmentSpan {
+            offset: segment.pages.start,
+            length: segment.pages.end.saturating_sub(segment.pages.start),
+            kind: match segment.permissions {
+                Permissions::RX => RegionKind::Code,
+                Permissions::RW => RegionKind::Data,
+                Permissions::R => RegionKind::Constants,
+            },
+        })
+        .collect()
+}
+
+fn load_image(vm: &Vm, image: &CheckedImage<'_>, image_base: u64) -> Result<(), CellError> {
+    // The loader may write to the image alone, whatever addresses the headers claim.
+    let target = vm.view(|start| start == IMAGE_GPA);
+    let mut elf = Cursor::new(image.bytes);
+    Elf::load(&target, Some(GuestAddress(IMAGE_GPA)), &mut elf, None).map_err(CellError::Load)?;
+    for relocation in image.plan.relocations() {
+        let value = image_base.wrapping_add(relocation.addend);
+        let at = IMAGE_GPA
+            .checked_add(relocation.vaddr)
+            .ok_or(CellError::Relocation(relocation.vaddr))?;
+        vm.write(at, &value.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// Has the pages that every muscle touches first backed by the kernel at once: a fault of the guest
+/// costs many times more.
+fn warm(vm: &Vm, sizes: &Sizes) {
+    let warm = WARM_PAGES.saturating_mul(PAGE_SIZE);
+    let stack = warm.min(sizes.stack);
+    if let (Ok(stack_bytes), Ok(window_bytes)) = (usize::try_from(stack), usize::try_from(6 * PAGE_SIZE)) {
+        vm.prefault(PRIVATE_GPA + sizes.boot + sizes.stack - stack, stack_bytes);
+        vm.prefault(WINDOW_GPA, window_bytes);
+    }
+}

@@ -1,0 +1,77 @@
+//! What a cell is made for: style, arguments, limits, grants as the muscle will see them.
+
+use std::time::Duration;
+
+use muscle_abi::PAGE_SIZE;
+use muscle_abi::boot::Style;
+use muscle_abi::capability::GrantEntry;
+use referee_vsock::{Cid, VsockLimits};
+
+/// Everything a cell gets besides its image.
+#[derive(Debug, Clone)]
+pub struct CellSpec {
+    /// How the muscle is entered.
+    pub style: Style,
+    /// Arguments, the program's name first; empty without an `args` grant.
+    pub args: Vec<Vec<u8>>,
+    /// `KEY=value` strings; empty without an `env` grant.
+    pub env: Vec<Vec<u8>>,
+    /// Limits on memory and time.
+    pub limits: CellLimits,
+    /// The cell's address on its channel.
+    pub cid: Cid,
+    /// Bounds on its connections.
+    pub vsock: VsockLimits,
+    /// The table of grants.
+    pub grants: Vec<GrantEntry>,
+    /// Random bytes for the muscle, with a `random` grant.
+    pub seed: Option<[u8; 32]>,
+    /// What of the time the muscle may know.
+    pub clock: ClockAccess,
+}
+
+/// What of the time a muscle may know without asking the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockAccess {
+    /// Nothing, and it may not park until a time.
+    None,
+    /// It may park until a time.
+    Coarse,
+    /// It may read the time-stamp counter too.
+    Fine,
+}
+
+/// Limits on memory and time; all exact.
+#[derive(Debug, Clone, Copy)]
+pub struct CellLimits {
+    /// All memory the muscle can reach, in bytes: image, stack, boot pages, window and heap.
+    pub memory_bytes: u64,
+    /// The stack's part of it.
+    pub stack_bytes: u64,
+    /// Wall-clock time from its first instruction.
+    pub deadline: Option<Duration>,
+    /// CPU time, the host's work for it included.
+    pub cpu: Option<Duration>,
+    /// Largest RPC frame in either direction, name and payload, in bytes.
+    pub frame_bytes: u32,
+}
+
+impl CellSpec {
+    /// The argument block as bytes, see [`muscle_abi::boot::Strings`].
+    pub(crate) fn argument_block(&self) -> Vec<u8> {
+        let mut block = Vec::new();
+        for run in [&self.args, &self.env] {
+            block.extend_from_slice(&u32::try_from(run.len()).unwrap_or(u32::MAX).to_le_bytes());
+            for string in run {
+                block.extend_from_slice(&u32::try_from(string.len()).unwrap_or(u32::MAX).to_le_bytes());
+                block.extend_from_slice(string);
+            }
+        }
+        block
+    }
+}
+
+/// Rounds up to whole pages.
+pub(crate) fn pages(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE)
+}
