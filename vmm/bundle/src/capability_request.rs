@@ -1,0 +1,279 @@
+//! What a muscle asks for: named slots, each with one request.
+
+use muscle_abi::capability::CapabilityKind;
+
+use crate::cbor::{Reader, Writer};
+use crate::names::{VARIABLE_MAX, is_identifier, is_slot_name};
+use crate::rejected::{Document, Rejected};
+
+/// Most variables of one `env` request.
+const VARIABLES_MAX: u64 = 64;
+
+/// A named place that the operator binds to a real thing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// The name: lower-case letters, digits and hyphens, at most 32 bytes.
+    pub name: String,
+    /// What is asked for.
+    pub request: CapabilityRequest,
+}
+
+/// How fine a clock is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u64)]
+pub enum ClockGrade {
+    /// Milliseconds.
+    Coarse = 1,
+    /// Nanoseconds, with the processor's counter.
+    Fine = 2,
+}
+
+/// What is asked to be done with a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u64)]
+pub enum FilesAccess {
+    /// Reading.
+    Read = 0,
+    /// Reading and writing.
+    ReadWrite = 1,
+}
+
+/// A capability with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CapabilityRequest {
+    /// Standard output, error and log.
+    Console {
+        /// Standard input too.
+        input: bool,
+    },
+    /// Command-line arguments.
+    Args,
+    /// Environment variables.
+    Env {
+        /// Their names, sorted.
+        names: Vec<String>,
+    },
+    /// The time.
+    Clock {
+        /// How fine.
+        grade: ClockGrade,
+    },
+    /// Random bytes.
+    Random,
+    /// A directory.
+    Files {
+        /// What is done with it.
+        access: FilesAccess,
+        /// Bytes that its files may have together.
+        max_bytes: u64,
+        /// Files that may be in it.
+        max_files: u32,
+    },
+    /// Listening for outside programs.
+    VsockListen {
+        /// The port, from 1024.
+        port: u32,
+    },
+    /// Connecting to an outside program.
+    VsockConnect {
+        /// The port, from 1024.
+        port: u32,
+    },
+    /// I/O ports.
+    Pio {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+    },
+}
+
+impl CapabilityRequest {
+    /// The kind of capability.
+    pub const fn kind(&self) -> CapabilityKind {
+        match self {
+            CapabilityRequest::Console { .. } => CapabilityKind::Console,
+            CapabilityRequest::Args => CapabilityKind::Args,
+            CapabilityRequest::Env { .. } => CapabilityKind::Env,
+            CapabilityRequest::Clock { .. } => CapabilityKind::Clock,
+            CapabilityRequest::Random => CapabilityKind::Random,
+            CapabilityRequest::Files { .. } => CapabilityKind::Files,
+            CapabilityRequest::VsockListen { .. } => CapabilityKind::VsockListen,
+            CapabilityRequest::VsockConnect { .. } => CapabilityKind::VsockConnect,
+            CapabilityRequest::Pio { .. } => CapabilityKind::Pio,
+        }
+    }
+
+    fn check(&self) -> Result<(), Rejected> {
+        match self {
+            CapabilityRequest::Env { names } => {
+                if let Some(index) = names.iter().position(|name| !is_identifier(name, VARIABLE_MAX)) {
+                    return Err(Rejected::NameInvalid {
+                        field: "env names",
+                        index,
+                    });
+                }
+                crate::manifest::check_sorted("env names", names)
+            }
+            CapabilityRequest::VsockListen { port } | CapabilityRequest::VsockConnect { port } => {
+                let (first, last) = (muscle_abi::channel::FIRST_MUSCLE_PORT, u32::MAX - 1);
+                in_range("port", (*port).into(), first.into(), last.into())
+            }
+            CapabilityRequest::Pio { first, last } => {
+                in_range("pio last", (*last).into(), (*first).into(), u16::MAX.into())
+            }
+            CapabilityRequest::Console { .. }
+            | CapabilityRequest::Args
+            | CapabilityRequest::Clock { .. }
+            | CapabilityRequest::Random
+            | CapabilityRequest::Files { .. } => Ok(()),
+        }
+    }
+
+    /// Reads `[kind, arguments…]`.
+    fn read(reader: &mut Reader<'_>) -> Result<CapabilityRequest, Rejected> {
+        let items = reader.array("request", 4)?;
+        let number = reader.u32("request kind")?;
+        let kind = CapabilityKind::from_number(number).ok_or(Rejected::UnknownValue {
+            document: Document::Manifest,
+            field: "request kind",
+            value: number.into(),
+        })?;
+        let request = match kind {
+            CapabilityKind::Console => CapabilityRequest::Console {
+                input: reader.bool("console input")?,
+            },
+            CapabilityKind::Args => CapabilityRequest::Args,
+            CapabilityKind::Env => CapabilityRequest::Env {
+                names: (0..reader.array("env names", VARIABLES_MAX)?)
+                    .map(|_| reader.text("env names", VARIABLE_MAX).map(str::to_owned))
+                    .collect::<Result<_, _>>()?,
+            },
+            CapabilityKind::Clock => CapabilityRequest::Clock {
+                grade: match reader.u64("clock grade")? {
+                    1 => ClockGrade::Coarse,
+                    2 => ClockGrade::Fine,
+                    value => return Err(unknown("clock grade", value)),
+                },
+            },
+            CapabilityKind::Random => CapabilityRequest::Random,
+            CapabilityKind::Files => CapabilityRequest::Files {
+                access: match reader.u64("files access")? {
+                    0 => FilesAccess::Read,
+                    1 => FilesAccess::ReadWrite,
+                    value => return Err(unknown("files access", value)),
+                },
+                max_bytes: reader.u64("files max bytes")?,
+                max_files: reader.u32("files max files")?,
+            },
+            CapabilityKind::VsockListen => CapabilityRequest::VsockListen {
+                port: reader.u32("port")?,
+            },
+            CapabilityKind::VsockConnect => CapabilityRequest::VsockConnect {
+                port: reader.u32("port")?,
+            },
+            CapabilityKind::Pio => CapabilityRequest::Pio {
+                first: reader.u16("pio first")?,
+                last: reader.u16("pio last")?,
+            },
+        };
+        match items == request.items() as u64 {
+            true => Ok(request),
+            false => Err(reader.malformed("request", reader.offset())),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.array(self.items());
+        writer.u64(self.kind() as u64);
+        match self {
+            CapabilityRequest::Console { input } => writer.bool(*input),
+            CapabilityRequest::Args | CapabilityRequest::Random => {}
+            CapabilityRequest::Env { names } => {
+                writer.array(names.len());
+                names.iter().for_each(|name| writer.text(name));
+            }
+            CapabilityRequest::Clock { grade } => writer.u64(*grade as u64),
+            CapabilityRequest::Files {
+                access,
+                max_bytes,
+                max_files,
+            } => {
+                writer.u64(*access as u64);
+                writer.u64(*max_bytes);
+                writer.u64((*max_files).into());
+            }
+            CapabilityRequest::VsockListen { port } | CapabilityRequest::VsockConnect { port } => {
+                writer.u64((*port).into());
+            }
+            CapabilityRequest::Pio { first, last } => {
+                writer.u64((*first).into());
+                writer.u64((*last).into());
+            }
+        }
+    }
+
+    /// Items of the array that it is written as.
+    const fn items(&self) -> usize {
+        match self {
+            CapabilityRequest::Args | CapabilityRequest::Random => 1,
+            CapabilityRequest::Console { .. }
+            | CapabilityRequest::Env { .. }
+            | CapabilityRequest::Clock { .. }
+            | CapabilityRequest::VsockListen { .. }
+            | CapabilityRequest::VsockConnect { .. } => 2,
+            CapabilityRequest::Pio { .. } => 3,
+            CapabilityRequest::Files { .. } => 4,
+        }
+    }
+}
+
+impl Slot {
+    /// Checks the slot's name and the request's arguments; `index` is its place among the slots.
+    pub(crate) fn check(&self, index: usize) -> Result<(), Rejected> {
+        match is_slot_name(&self.name) {
+            true => self.request.check(),
+            false => Err(Rejected::NameInvalid {
+                field: "slot name",
+                index,
+            }),
+        }
+    }
+
+    /// Reads `[name, request]`.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Slot, Rejected> {
+        reader.tuple("slot", 2)?;
+        let name = reader.text("slot name", muscle_abi::capability::SLOT_NAME_MAX)?;
+        Ok(Slot {
+            name: name.to_owned(),
+            request: CapabilityRequest::read(reader)?,
+        })
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        writer.array(2);
+        writer.text(&self.name);
+        self.request.write(writer);
+    }
+}
+
+/// Refuses a value outside of `least..=most`.
+pub(crate) fn in_range(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), Rejected> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(Rejected::OutOfRange {
+            field,
+            value,
+            least,
+            most,
+        }),
+    }
+}
+
+fn unknown(field: &'static str, value: u64) -> Rejected {
+    Rejected::UnknownValue {
+        document: Document::Manifest,
+        field,
+        value,
+    }
+}
