@@ -39,6 +39,7 @@ pub mod vsock;
 pub mod x86_64;
 
 mod entry;
+mod global;
 mod heap;
 mod panic;
 mod queue;
@@ -48,5 +49,6 @@ mod size;
 mod window;
 
 pub use entries::Entry;
+pub use global::Global;
 pub use rpc::{CallError, Handler};
 pub use x86_64 as arch;

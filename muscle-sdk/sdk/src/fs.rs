@@ -364,7 +364,9 @@ fn kind(decoder: &mut Decoder<'_>) -> core::result::Result<Kind, minicbor::decod
 }
 
 /// Bytes of a file that one call carries at most.
-const CHUNK: u32 = 256 << 10;
+///
+/// With its frame it fits in the receive buffers that the driver posts, so that reading it is one exit.
+const CHUNK: u32 = 192 << 10;
 
 #[cfg(test)]
 mod tests {

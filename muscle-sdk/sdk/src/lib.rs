@@ -34,6 +34,7 @@ pub mod pio;
 pub mod prelude;
 pub mod process;
 pub mod random;
+pub mod testing;
 pub mod vsock;
 
 mod arguments;
@@ -41,6 +42,7 @@ mod host;
 mod outcome;
 mod slot;
 
+pub use guest_runtime::Global;
 pub use guest_runtime::rpc::CallError as Error;
 pub use muscle_abi::frame::ErrorCode;
 pub use muscle_macros::{export, main};
