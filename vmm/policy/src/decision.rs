@@ -1,0 +1,602 @@
+//! Deciding: each slot and each limit is bound, asked about, and answered.
+
+use std::fmt;
+
+use muscle_abi::capability::CapabilityKind;
+use referee_bundle::{CapabilityRequest, ClockGrade, FilesAccess, Manifest, Slot, VerifiedBundle};
+
+use crate::binding::{Binding, Bound, SerialTo};
+use crate::grants::{Device, Grant, GrantedLimits, Grants, Power};
+use crate::model::{Argument, Hearing, Question, Verdict};
+use crate::policies::PolicySet;
+use crate::rejected::Rejected;
+use crate::{DEFAULT_CPU_MS, DEFAULT_DEADLINE_MS};
+
+/// Who asks: a manifest and who signed it.
+#[derive(Debug, Clone)]
+pub struct Applicant<'a> {
+    /// What is asked.
+    pub manifest: &'a Manifest,
+    /// The publisher's name in the trust store.
+    pub publisher: &'a str,
+    /// The signing key's id in hexadecimal digits.
+    pub key_id: String,
+}
+
+/// What was asked, bound and answered, whether granted or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub(crate) muscle: MuscleName,
+    pub(crate) publisher: String,
+    pub(crate) key_id: String,
+    pub(crate) policy_digest: [u8; 32],
+    pub(crate) policy_sources: Vec<String>,
+    items: Vec<Item>,
+    stray: Vec<Rejected>,
+    limits: GrantedLimits,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MuscleName {
+    pub name: String,
+    pub version: String,
+    pub epoch: u64,
+}
+
+/// One slot or limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The slot's name; for a limit `memory`, `cpu` or `deadline`.
+    pub name: String,
+    /// The capability's name, the action that policy was asked about.
+    pub capability: &'static str,
+    /// What is asked for, as people read it.
+    pub asked: String,
+    /// What the operator bound.
+    pub bound: Option<String>,
+    /// What came of it.
+    pub answer: Answer,
+    power: Option<Power>,
+}
+
+/// What came of one slot or limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Permitted by these policies.
+    Permitted {
+        /// The policies.
+        by: Vec<PolicyRef>,
+    },
+    /// Refused.
+    Refused(Rejected),
+}
+
+/// A policy that took part.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct PolicyRef {
+    /// Its `@id`.
+    pub id: String,
+    /// Its `@reason`.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for PolicyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "{} ({reason})", self.id),
+            None => f.write_str(&self.id),
+        }
+    }
+}
+
+/// Decides everything that a muscle asks for, and goes on after a refusal, so that a person sees all of them.
+pub fn assess(applicant: &Applicant<'_>, bindings: &[Binding], policies: &PolicySet) -> Decision {
+    let manifest = applicant.manifest;
+    let hearing = Hearing::new(policies, applicant);
+    let asker = Asker {
+        applicant,
+        policies,
+        hearing: hearing.as_ref().map_err(Vec::as_slice),
+    };
+    let mut items: Vec<Item> = manifest
+        .slots
+        .iter()
+        .map(|slot| asker.slot(slot, bindings))
+        .collect();
+    let limits = GrantedLimits {
+        memory_bytes: manifest.limits.memory_bytes,
+        stack_bytes: manifest.limits.stack_bytes,
+        cpu_ms: manifest.limits.cpu_ms.unwrap_or(DEFAULT_CPU_MS),
+        deadline_ms: manifest.limits.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS),
+    };
+    items.push(asker.memory(&limits));
+    items.push(asker.time("cpu", manifest.limits.cpu_ms, limits.cpu_ms));
+    items.push(asker.time("deadline", manifest.limits.deadline_ms, limits.deadline_ms));
+    let mut stray = stray_bindings(manifest, bindings);
+    stray.extend(same_ports(manifest));
+    Decision {
+        muscle: MuscleName {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            epoch: manifest.security_epoch,
+        },
+        publisher: applicant.publisher.to_owned(),
+        key_id: applicant.key_id.clone(),
+        policy_digest: policies.digest(),
+        policy_sources: policies.sources().to_vec(),
+        items,
+        stray,
+        limits,
+    }
+}
+
+/// The same for somebody who wants to run the muscle: refuses with the first reason.
+///
+/// # Errors
+/// [`Rejected`], unless every slot and every limit is permitted.
+pub fn decide(
+    applicant: &Applicant<'_>,
+    bindings: &[Binding],
+    policies: &PolicySet,
+) -> Result<Decision, Rejected> {
+    let decision = assess(applicant, bindings, policies);
+    decision.grants().map(|_| decision)
+}
+
+impl<'a> Applicant<'a> {
+    /// Who asks by a bundle whose signature was checked.
+    pub fn of(bundle: &'a VerifiedBundle) -> Applicant<'a> {
+        let signer = bundle.signer();
+        Applicant {
+            manifest: bundle.manifest(),
+            publisher: &signer.publisher,
+            key_id: signer.key_id.to_string(),
+        }
+    }
+}
+
+impl Decision {
+    /// Each slot, then each limit.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// What is wrong with the bindings, apart from single slots.
+    pub fn stray(&self) -> &[Rejected] {
+        &self.stray
+    }
+
+    /// Every refusal, in the order in which a person would mend them.
+    pub fn refusals(&self) -> impl Iterator<Item = &Rejected> {
+        let refused = self.items.iter().filter_map(|item| match &item.answer {
+            Answer::Permitted { .. } => None,
+            Answer::Refused(rejected) => Some(rejected),
+        });
+        self.stray.iter().chain(refused)
+    }
+
+    /// What the cell may do, if all that it asks for is permitted.
+    ///
+    /// # Errors
+    /// The first of [`Decision::refusals`].
+    pub fn grants(&self) -> Result<Grants, Rejected> {
+        if let Some(first) = self.refusals().next() {
+            return Err(first.clone());
+        }
+        let granted = |item: &Item| {
+            item.power
+                .clone()
+                .map(|power| Grant::new(item.name.clone(), power))
+        };
+        Ok(Grants::new(
+            self.items.iter().filter_map(granted).collect(),
+            self.limits,
+        ))
+    }
+}
+
+/// Asks policy on an applicant's behalf.
+struct Asker<'a> {
+    applicant: &'a Applicant<'a>,
+    policies: &'a PolicySet,
+    hearing: Result<&'a Hearing<'a>, &'a [String]>,
+}
+
+impl Asker<'_> {
+    fn slot(&self, slot: &Slot, bindings: &[Binding]) -> Item {
+        let binding = bindings.iter().find(|binding| binding.slot == slot.name);
+        let (answer, power) = match narrow(slot, binding) {
+            Ok(power) => (
+                self.ask_all(&slot.name, questions_of(&slot.name, &power)),
+                Some(power),
+            ),
+            Err(rejected) => (Answer::Refused(rejected), None),
+        };
+        Item {
+            name: slot.name.clone(),
+            capability: slot.request.kind().name(),
+            asked: describe(&slot.request),
+            bound: binding.map(|binding| binding.bound.to_string()),
+            answer,
+            power,
+        }
+    }
+
+    fn memory(&self, limits: &GrantedLimits) -> Item {
+        let arguments = [
+            ("bytes", limits.memory_bytes),
+            ("stack_bytes", limits.stack_bytes),
+        ]
+        .map(|(name, value)| number("memory", value).map(|argument| (name, argument)));
+        let question = arguments
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map(|arguments| Question {
+                action: "memory",
+                arguments,
+            });
+        let asked = format!(
+            "{}, {} of it stack",
+            bytes(limits.memory_bytes),
+            bytes(limits.stack_bytes)
+        );
+        self.limit("memory", asked, question)
+    }
+
+    fn time(&self, action: &'static str, asked: Option<u64>, ms: u64) -> Item {
+        let question = number(action, ms).map(|argument| Question {
+            action,
+            arguments: vec![("ms", argument)],
+        });
+        let asked = match asked {
+            Some(ms) => format!("{ms} ms"),
+            None => format!("{ms} ms (the default)"),
+        };
+        self.limit(action, asked, question)
+    }
+
+    fn limit(&self, name: &'static str, asked: String, question: Result<Question, Rejected>) -> Item {
+        Item {
+            name: name.to_owned(),
+            capability: name,
+            asked,
+            bound: None,
+            answer: self.ask_all(name, question.map(|question| vec![question])),
+            power: None,
+        }
+    }
+
+    /// Permitted only when every question is; no question at all permits nothing.
+    fn ask_all(&self, what: &str, questions: Result<Vec<Question>, Rejected>) -> Answer {
+        let questions = match questions {
+            Ok(questions) => questions,
+            Err(rejected) => return Answer::Refused(rejected),
+        };
+        let undecidable = |errors: &[String]| Rejected::Undecidable {
+            what: what.to_owned(),
+            errors: errors.to_vec(),
+        };
+        let hearing = match self.hearing {
+            Ok(hearing) if !questions.is_empty() => hearing,
+            Ok(_) => return Answer::Refused(undecidable(&[])),
+            Err(errors) => return Answer::Refused(undecidable(errors)),
+        };
+        let mut permitted = Vec::new();
+        for question in &questions {
+            let rejected = match hearing.ask(question) {
+                Verdict::Permitted(by) => {
+                    permitted.extend(self.refs(by));
+                    continue;
+                }
+                Verdict::Forbidden(by) => Rejected::Forbidden {
+                    what: what.to_owned(),
+                    by: self.refs(by),
+                },
+                Verdict::Silent => Rejected::NotPermitted {
+                    what: what.to_owned(),
+                    would: question.permitting_policy(self.applicant),
+                },
+                Verdict::Failed(errors) => undecidable(&errors),
+            };
+            return Answer::Refused(rejected);
+        }
+        permitted.sort();
+        permitted.dedup();
+        Answer::Permitted { by: permitted }
+    }
+
+    fn refs(&self, ids: Vec<String>) -> Vec<PolicyRef> {
+        ids.into_iter()
+            .map(|id| PolicyRef {
+                reason: self.policies.reason(&id).map(str::to_owned),
+                id,
+            })
+            .collect()
+    }
+}
+
+/// What a slot's request comes to with what the operator bound.
+fn narrow(slot: &Slot, binding: Option<&Binding>) -> Result<Power, Rejected> {
+    let capability = slot.request.kind();
+    let Some(how) = how_to_bind(slot) else {
+        return match binding {
+            Some(_) => Err(Rejected::NotBindable {
+                slot: slot.name.clone(),
+                capability,
+            }),
+            None => unbound_power(&slot.request).ok_or_else(|| Rejected::SlotUnbound {
+                slot: slot.name.clone(),
+                capability,
+                how: String::new(),
+            }),
+        };
+    };
+    let Some(Binding { bound, .. }) = binding else {
+        return Err(Rejected::SlotUnbound {
+            slot: slot.name.clone(),
+            capability,
+            how,
+        });
+    };
+    if bound.plain_path().is_none() {
+        return Err(Rejected::PathNotPlain {
+            slot: slot.name.clone(),
+            bound: bound.to_string(),
+        });
+    }
+    match (&slot.request, bound) {
+        (
+            CapabilityRequest::Files {
+                access: FilesAccess::ReadWrite,
+                ..
+            },
+            Bound::Directory {
+                access: FilesAccess::Read,
+                ..
+            },
+        ) => Err(Rejected::BoundReadOnly {
+            slot: slot.name.clone(),
+        }),
+        (
+            CapabilityRequest::Files {
+                access,
+                max_bytes,
+                max_files,
+            },
+            Bound::Directory { path, .. },
+        ) => Ok(Power::Files {
+            path: path.clone(),
+            access: *access,
+            max_bytes: *max_bytes,
+            max_files: *max_files,
+        }),
+        (CapabilityRequest::VsockListen { port }, Bound::Socket { path }) => Ok(Power::VsockListen {
+            port: *port,
+            socket: path.clone(),
+        }),
+        (CapabilityRequest::VsockConnect { port }, Bound::Socket { path }) => Ok(Power::VsockConnect {
+            port: *port,
+            socket: path.clone(),
+        }),
+        (CapabilityRequest::Pio { first, last }, Bound::Serial { to }) => Ok(Power::Pio {
+            first: *first,
+            last: *last,
+            device: Device::Serial { to: to.clone() },
+        }),
+        (_, bound) => Err(Rejected::WrongThing {
+            slot: slot.name.clone(),
+            capability,
+            found: bound.kind(),
+            how,
+        }),
+    }
+}
+
+/// The power of a request that needs no binding.
+fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
+    match request {
+        CapabilityRequest::Console { input } => Some(Power::Console { input: *input }),
+        CapabilityRequest::Args => Some(Power::Args),
+        CapabilityRequest::Env { names } => Some(Power::Env { names: names.clone() }),
+        CapabilityRequest::Clock { grade } => Some(Power::Clock { grade: *grade }),
+        CapabilityRequest::Random => Some(Power::Random),
+        CapabilityRequest::Files { .. }
+        | CapabilityRequest::VsockListen { .. }
+        | CapabilityRequest::VsockConnect { .. }
+        | CapabilityRequest::Pio { .. } => None,
+    }
+}
+
+/// A binding that would do for this slot; `None` when it takes none.
+fn how_to_bind(slot: &Slot) -> Option<String> {
+    let name = &slot.name;
+    match &slot.request {
+        CapabilityRequest::Files {
+            access: FilesAccess::Read,
+            ..
+        } => Some(format!("{name}=dir:PATH:ro")),
+        CapabilityRequest::Files {
+            access: FilesAccess::ReadWrite,
+            ..
+        } => Some(format!("{name}=dir:PATH:rw")),
+        CapabilityRequest::VsockListen { .. } | CapabilityRequest::VsockConnect { .. } => {
+            Some(format!("{name}=unix:PATH"))
+        }
+        CapabilityRequest::Pio { .. } => Some(format!("{name}=serial:stdout")),
+        CapabilityRequest::Console { .. }
+        | CapabilityRequest::Args
+        | CapabilityRequest::Env { .. }
+        | CapabilityRequest::Clock { .. }
+        | CapabilityRequest::Random => None,
+    }
+}
+
+/// What policy is asked about a power.
+fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, Rejected> {
+    let text = |text: &str| Argument::Text(text.to_owned());
+    let path = |path: &std::path::Path| Argument::Text(path.display().to_string());
+    let named = |mut arguments: Vec<(&'static str, Argument)>| {
+        arguments.insert(0, ("slot", text(slot)));
+        Question {
+            action: power.kind().name(),
+            arguments,
+        }
+    };
+    let one = |arguments| Ok(vec![named(arguments)]);
+    match power {
+        Power::Console { input } => one(vec![("input", Argument::Flag(*input))]),
+        Power::Args | Power::Random => one(Vec::new()),
+        Power::Env { names } => Ok(names
+            .iter()
+            .map(|name| named(vec![("name", text(name))]))
+            .collect()),
+        Power::Clock { grade } => {
+            let grade = match grade {
+                ClockGrade::Coarse => "coarse",
+                ClockGrade::Fine => "fine",
+            };
+            one(vec![("grade", text(grade))])
+        }
+        Power::Files {
+            path: place,
+            access,
+            max_bytes,
+            max_files,
+        } => {
+            let access = match access {
+                FilesAccess::Read => "read",
+                FilesAccess::ReadWrite => "read-write",
+            };
+            one(vec![
+                ("path", path(place)),
+                ("access", text(access)),
+                ("bytes", number(slot, *max_bytes)?),
+                ("files", Argument::Number(i64::from(*max_files))),
+            ])
+        }
+        Power::VsockListen { port, socket } | Power::VsockConnect { port, socket } => one(vec![
+            ("path", path(socket)),
+            ("port", Argument::Number(i64::from(*port))),
+        ]),
+        Power::Pio {
+            first,
+            last,
+            device: Device::Serial { to },
+        } => one(vec![
+            ("device", text("serial")),
+            (
+                "path",
+                match to {
+                    SerialTo::Stdout => text("stdout"),
+                    SerialTo::File(place) => path(place),
+                },
+            ),
+            ("first", Argument::Number(i64::from(*first))),
+            ("last", Argument::Number(i64::from(*last))),
+        ]),
+    }
+}
+
+fn number(what: &str, value: u64) -> Result<Argument, Rejected> {
+    i64::try_from(value)
+        .map(Argument::Number)
+        .map_err(|_| Rejected::NumberTooLarge {
+            what: what.to_owned(),
+            value,
+        })
+}
+
+fn stray_bindings(manifest: &Manifest, bindings: &[Binding]) -> Vec<Rejected> {
+    let mut found = Vec::new();
+    for (index, binding) in bindings.iter().enumerate() {
+        if !manifest.slots.iter().any(|slot| slot.name == binding.slot) {
+            let bindable = manifest.slots.iter().filter(|slot| how_to_bind(slot).is_some());
+            found.push(Rejected::NoSuchSlot {
+                slot: binding.slot.clone(),
+                declared: bindable.map(|slot| slot.name.clone()).collect(),
+            });
+        }
+        if bindings
+            .iter()
+            .take(index)
+            .any(|earlier| earlier.slot == binding.slot)
+        {
+            found.push(Rejected::BoundTwice {
+                slot: binding.slot.clone(),
+            });
+        }
+    }
+    found
+}
+
+/// Two slots must not answer for one port: which of their grants would hold?
+fn same_ports(manifest: &Manifest) -> Vec<Rejected> {
+    let range = |slot: &Slot| match slot.request {
+        CapabilityRequest::Pio { first, last } => {
+            Some((CapabilityKind::Pio, u32::from(first), u32::from(last)))
+        }
+        CapabilityRequest::VsockListen { port } => Some((CapabilityKind::VsockListen, port, port)),
+        CapabilityRequest::VsockConnect { port } => Some((CapabilityKind::VsockConnect, port, port)),
+        _ => None,
+    };
+    let ranges: Vec<_> = manifest
+        .slots
+        .iter()
+        .filter_map(|slot| range(slot).map(|range| (slot, range)))
+        .collect();
+    let mut found = Vec::new();
+    for (index, (slot, (kind, first, last))) in ranges.iter().enumerate() {
+        for (other, (other_kind, other_first, other_last)) in ranges.iter().take(index) {
+            if kind == other_kind && first <= other_last && other_first <= last {
+                found.push(Rejected::SamePorts {
+                    first: other.name.clone(),
+                    second: slot.name.clone(),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn describe(request: &CapabilityRequest) -> String {
+    match request {
+        CapabilityRequest::Console { input: true } => "output and input".to_owned(),
+        CapabilityRequest::Console { input: false } => "output".to_owned(),
+        CapabilityRequest::Args => "command-line arguments".to_owned(),
+        CapabilityRequest::Env { names } => names.join(" "),
+        CapabilityRequest::Clock {
+            grade: ClockGrade::Coarse,
+        } => "milliseconds".to_owned(),
+        CapabilityRequest::Clock {
+            grade: ClockGrade::Fine,
+        } => "nanoseconds".to_owned(),
+        CapabilityRequest::Random => "random bytes".to_owned(),
+        CapabilityRequest::Files {
+            access: FilesAccess::Read,
+            ..
+        } => "read".to_owned(),
+        CapabilityRequest::Files {
+            access: FilesAccess::ReadWrite,
+            max_bytes,
+            max_files,
+        } => {
+            format!(
+                "read and write, {} and {max_files} files more at most",
+                bytes(*max_bytes)
+            )
+        }
+        CapabilityRequest::VsockListen { port } => format!("be reached on port {port}"),
+        CapabilityRequest::VsockConnect { port } => format!("reach port {port}"),
+        CapabilityRequest::Pio { first, last } => format!("I/O ports {first:#x} to {last:#x}"),
+    }
+}
+
+/// A size as people read it; exact.
+fn bytes(count: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if count != 0 && count.trailing_zeros() >= shift {
+            return format!("{} {unit}", count >> shift);
+        }
+    }
+    format!("{count} bytes")
+}

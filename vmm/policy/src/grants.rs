@@ -1,0 +1,238 @@
+//! What a cell was granted: plain data that needs neither Cedar nor the manifest.
+//!
+//! Only [`crate::Decision::grants`] makes [`Grants`], and only when policy permitted every slot and every limit.
+//! From then on they can only become less.
+
+use std::path::{Path, PathBuf};
+
+use muscle_abi::capability::CapabilityKind;
+use referee_bundle::{ClockGrade, FilesAccess};
+
+use crate::binding::SerialTo;
+
+/// All that one cell may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants {
+    slots: Vec<Grant>,
+    limits: GrantedLimits,
+}
+
+/// One slot's power.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    slot: String,
+    power: Power,
+}
+
+/// A capability, narrowed to its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Power {
+    /// Standard output, error and log.
+    Console {
+        /// Standard input too.
+        input: bool,
+    },
+    /// Command-line arguments.
+    Args,
+    /// Environment variables of these names.
+    Env {
+        /// The names.
+        names: Vec<String>,
+    },
+    /// The time.
+    Clock {
+        /// How fine.
+        grade: ClockGrade,
+    },
+    /// Random bytes.
+    Random,
+    /// A directory.
+    Files {
+        /// Where it is: absolute, free of links.
+        path: PathBuf,
+        /// What may be done there.
+        access: FilesAccess,
+        /// Bytes by which the cell may grow what is there.
+        max_bytes: u64,
+        /// Files and directories that the cell may add.
+        max_files: u32,
+    },
+    /// Outside programs reach this port through a Unix socket.
+    VsockListen {
+        /// The cell's port.
+        port: u32,
+        /// The socket that the VMM listens on.
+        socket: PathBuf,
+    },
+    /// The cell reaches an outside program through a Unix socket.
+    VsockConnect {
+        /// The host's port.
+        port: u32,
+        /// The socket that the program listens on.
+        socket: PathBuf,
+    },
+    /// I/O ports with a device behind them.
+    Pio {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+        /// What is behind them.
+        device: Device,
+    },
+}
+
+/// A device behind I/O ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// A 16550A serial port.
+    Serial {
+        /// Where its output goes.
+        to: SerialTo,
+    },
+}
+
+/// Limits that policy permitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantedLimits {
+    /// Memory of the cell in bytes.
+    pub memory_bytes: u64,
+    /// Stack in bytes.
+    pub stack_bytes: u64,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+    /// Wall-clock time in milliseconds.
+    pub deadline_ms: u64,
+}
+
+impl Grants {
+    pub(crate) fn new(slots: Vec<Grant>, limits: GrantedLimits) -> Grants {
+        Grants { slots, limits }
+    }
+
+    /// The slots, in the manifest's order.
+    pub fn slots(&self) -> &[Grant] {
+        &self.slots
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &GrantedLimits {
+        &self.limits
+    }
+
+    /// Lowers the deadline to at most `deadline_ms`; never raises it.
+    pub fn narrow_deadline(&mut self, deadline_ms: u64) {
+        self.limits.deadline_ms = self.limits.deadline_ms.min(deadline_ms);
+    }
+
+    /// Lowers the CPU time to at most `cpu_ms`; never raises it.
+    pub fn narrow_cpu(&mut self, cpu_ms: u64) {
+        self.limits.cpu_ms = self.limits.cpu_ms.min(cpu_ms);
+    }
+
+    /// Whether command-line arguments are granted.
+    pub fn allows_args(&self) -> bool {
+        self.slots.iter().any(|grant| grant.power == Power::Args)
+    }
+
+    /// Names of the environment variables that are granted, in the slots' order.
+    pub fn env_names(&self) -> impl Iterator<Item = &str> {
+        self.slots
+            .iter()
+            .filter_map(|grant| match &grant.power {
+                Power::Env { names } => Some(names),
+                _ => None,
+            })
+            .flatten()
+            .map(String::as_str)
+    }
+
+    /// The finest clock that is granted.
+    pub fn clock(&self) -> Option<ClockGrade> {
+        self.slots
+            .iter()
+            .filter_map(|grant| match grant.power {
+                Power::Clock { grade } => Some(grade),
+                _ => None,
+            })
+            .max()
+    }
+
+    /// Whether random bytes are granted.
+    pub fn allows_random(&self) -> bool {
+        self.slots.iter().any(|grant| grant.power == Power::Random)
+    }
+
+    /// Ports of the cell that outside programs may reach, with the socket for each.
+    pub fn listen_ports(&self) -> impl Iterator<Item = (u32, &Path)> {
+        self.slots.iter().filter_map(|grant| match &grant.power {
+            Power::VsockListen { port, socket } => Some((*port, socket.as_path())),
+            _ => None,
+        })
+    }
+
+    /// Ports of the host that the cell may reach, with the socket behind each.
+    pub fn connect_ports(&self) -> impl Iterator<Item = (u32, &Path)> {
+        self.slots.iter().filter_map(|grant| match &grant.power {
+            Power::VsockConnect { port, socket } => Some((*port, socket.as_path())),
+            _ => None,
+        })
+    }
+}
+
+impl Grant {
+    pub(crate) fn new(slot: String, power: Power) -> Grant {
+        Grant { slot, power }
+    }
+
+    /// The slot's name.
+    pub fn slot(&self) -> &str {
+        &self.slot
+    }
+
+    /// What it allows.
+    pub fn power(&self) -> &Power {
+        &self.power
+    }
+}
+
+impl Power {
+    /// The kind of capability.
+    pub const fn kind(&self) -> CapabilityKind {
+        match self {
+            Power::Console { .. } => CapabilityKind::Console,
+            Power::Args => CapabilityKind::Args,
+            Power::Env { .. } => CapabilityKind::Env,
+            Power::Clock { .. } => CapabilityKind::Clock,
+            Power::Random => CapabilityKind::Random,
+            Power::Files { .. } => CapabilityKind::Files,
+            Power::VsockListen { .. } => CapabilityKind::VsockListen,
+            Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
+            Power::Pio { .. } => CapabilityKind::Pio,
+        }
+    }
+
+    /// The number that the muscle's table of grants carries, see [`muscle_abi::capability::GrantEntry::detail`].
+    pub fn detail(&self) -> u64 {
+        match self {
+            Power::Console { input } => u64::from(*input),
+            Power::Args | Power::Env { .. } | Power::Random => 0,
+            Power::Clock {
+                grade: ClockGrade::Coarse,
+            } => 1,
+            Power::Clock {
+                grade: ClockGrade::Fine,
+            } => 2,
+            Power::Files {
+                access: FilesAccess::Read,
+                ..
+            } => 0,
+            Power::Files {
+                access: FilesAccess::ReadWrite,
+                ..
+            } => 1,
+            Power::VsockListen { port, .. } | Power::VsockConnect { port, .. } => u64::from(*port),
+            Power::Pio { first, last, .. } => u64::from(*first) | (u64::from(*last) << 32),
+        }
+    }
+}
