@@ -583,3 +583,12 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
         }
     }
 }
+
+/// Ends the process at once with this status: no destructors, no exit handlers, nothing for a seccomp
+/// filter to allow but `exit_group`. Standard output is flushed first.
+pub fn exit_now(status: u8) -> ! {
+    // A closed pipe is no reason to end otherwise.
+    let _ = io::stdout().flush();
+    // SAFETY: _exit touches no memory and does not return.
+    unsafe { libc::_exit(status.into()) }
+}
