@@ -31,8 +31,8 @@ pub enum Entry {
 #[doc(hidden)]
 macro_rules! outside_a_cell {
     () => {
-        #[unsafe(no_mangle)]
-        extern "C" fn main() -> i32 {
+        #[unsafe(export_name = "main")]
+        extern "C" fn muscle_outside_a_cell() -> i32 {
             $crate::entries::explain_host_build()
         }
     };
