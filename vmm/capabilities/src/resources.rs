@@ -1,0 +1,100 @@
+//! What grants need opened, before the process confines itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use referee_policy::{Device, Grants, Power, SerialTo};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::console::{ConsoleStreams, Output};
+use crate::error::HostError;
+
+/// Opened things, each for one slot.
+#[derive(Debug)]
+pub struct Resources {
+    pub(crate) console: ConsoleStreams,
+    pub(crate) directories: BTreeMap<String, OwnedFd>,
+    pub(crate) serial: BTreeMap<String, Output>,
+}
+
+impl Resources {
+    /// Opens every directory and file that `grants` name. No link is followed on the way: policy judged this very
+    /// path, and a link that was put there since is refused.
+    ///
+    /// # Errors
+    /// [`HostError::OpenDirectory`], [`HostError::OpenSerial`], [`HostError::Streams`].
+    pub fn acquire(grants: &Grants, console: ConsoleStreams) -> Result<Resources, HostError> {
+        let mut resources = Resources {
+            console,
+            directories: BTreeMap::new(),
+            serial: BTreeMap::new(),
+        };
+        for grant in grants.slots() {
+            let slot = grant.slot().to_owned();
+            match grant.power() {
+                Power::Files { path, .. } => {
+                    let folder = open_directory(path).map_err(|source| HostError::OpenDirectory {
+                        slot: slot.clone(),
+                        path: path.clone(),
+                        source,
+                    })?;
+                    resources.directories.insert(slot, folder);
+                }
+                Power::Pio {
+                    device: Device::Serial { to },
+                    ..
+                } => {
+                    let output = match to {
+                        SerialTo::Stdout => Output::File {
+                            file: stdout().map_err(HostError::Streams)?,
+                            terminal: io::stdout().is_terminal(),
+                        },
+                        SerialTo::File(path) => Output::File {
+                            file: open_to_append(path).map_err(|source| HostError::OpenSerial {
+                                slot: slot.clone(),
+                                path: path.clone(),
+                                source,
+                            })?,
+                            terminal: false,
+                        },
+                    };
+                    resources.serial.insert(slot, output);
+                }
+                Power::Console { .. }
+                | Power::Args
+                | Power::Env { .. }
+                | Power::Clock { .. }
+                | Power::Random
+                | Power::VsockListen { .. }
+                | Power::VsockConnect { .. } => {}
+            }
+        }
+        Ok(resources)
+    }
+
+    /// Puts the output of a slot's serial port elsewhere.
+    pub fn redirect_serial(&mut self, slot: &str, output: Output) {
+        self.serial.insert(slot.to_owned(), output);
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?)
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file: File = rustix::fs::openat2(CWD, path, flags, Mode::from_raw_mode(0o600), resolve)?.into();
+    Ok(file)
+}
+
+fn stdout() -> io::Result<File> {
+    // Through the descriptor rather than a path: standard output may be a pipe.
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
