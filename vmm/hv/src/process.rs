@@ -383,6 +383,7 @@ pub fn fork_into(wanted: Namespaces) -> Result<Forked, ForkError> {
     match forked {
         None => {
             die_with(&parent);
+            keep_one_heap();
             // The child keeps the signals blocked.
             mem::forget(mask);
             Ok(Forked::Child(Child { namespaces }))
@@ -395,6 +396,15 @@ pub fn fork_into(wanted: Namespaces) -> Result<Forked, ForkError> {
             reaped: false,
         })),
     }
+}
+
+/// Ends the process at once with this status: no destructors, no exit handlers, nothing for a seccomp
+/// filter to allow but `exit_group`. Standard output is flushed first.
+pub fn exit_now(status: u8) -> ! {
+    // A closed pipe is no reason to end otherwise.
+    let _ = io::stdout().flush();
+    // SAFETY: _exit touches no memory and does not return.
+    unsafe { libc::_exit(status.into()) }
 }
 
 /// Counts the threads of this process.
@@ -499,6 +509,22 @@ fn die_with(parent: &OwnedFd) {
     }
 }
 
+/// In the child: tells the C library to keep one heap for all threads, grown with `brk`.
+///
+/// Heaps of single threads are grown with `mprotect` and large blocks with `mremap`; without them a
+/// seccomp filter needs to allow neither. Contention is no concern with two threads.
+fn keep_one_heap() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, 32 << 20),
+        (libc::M_TRIM_THRESHOLD, 32 << 20),
+    ] {
+        // SAFETY: mallopt takes numbers; one that it does not like changes nothing. There is one thread.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
 /// The signal mask from before the stop signals were blocked; drop puts it back.
 #[derive(Debug)]
 struct SignalMask(libc::sigset_t);
@@ -582,13 +608,4 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
             other => return other,
         }
     }
-}
-
-/// Ends the process at once with this status: no destructors, no exit handlers, nothing for a seccomp
-/// filter to allow but `exit_group`. Standard output is flushed first.
-pub fn exit_now(status: u8) -> ! {
-    // A closed pipe is no reason to end otherwise.
-    let _ = io::stdout().flush();
-    // SAFETY: _exit touches no memory and does not return.
-    unsafe { libc::_exit(status.into()) }
 }

@@ -1,7 +1,7 @@
 //! The one way into the jail.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
@@ -27,8 +27,8 @@ pub enum Require {
 pub struct JailConfig<'a> {
     /// The process as it was before the fork.
     pub origin: Origin,
-    /// The descriptors that stay open. Standard input, output and error become `/dev/null` unless named.
-    pub keep: &'a [BorrowedFd<'a>],
+    /// The numbers of the descriptors that stay open. Standard input, output and error become `/dev/null` unless named.
+    pub keep: &'a [RawFd],
     /// The Unix sockets that stay reachable by name.
     pub sockets: &'a [SocketMount],
     /// Resource limits.
@@ -81,7 +81,7 @@ pub fn confine(config: &JailConfig<'_>) -> Result<Jailed, JailError> {
 
     // /proc goes away with the old root, so the descriptors are listed first; what the change of root
     // opens, it closes itself.
-    let keep: BTreeSet<RawFd> = config.keep.iter().map(AsRawFd::as_raw_fd).collect();
+    let keep: BTreeSet<RawFd> = config.keep.iter().copied().collect();
     let closed_descriptors = descriptors::close_all_except(&keep)?;
 
     let in_mount_namespace = layers.holds(Layer::MountNamespace);

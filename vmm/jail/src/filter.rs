@@ -177,7 +177,7 @@ impl FromStr for Removal {
 }
 
 /// A filter ready to be installed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program(BpfProgram);
 
 impl Program {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn in_jail(
     namespaces: Namespaces,
     require: Require,
     sockets: &[SocketMount],
-    keep: &[BorrowedFd<'_>],
+    keep: &[RawFd],
     act: impl FnOnce(&Child, Jailed),
 ) -> ChildExit {
     let origin = Origin::capture().expect("there is a /proc");
@@ -74,7 +74,7 @@ fn in_jail(
         Forked::Child(child) => {
             let stderr = std::io::stderr();
             let mut keep = keep.to_vec();
-            keep.push(stderr.as_fd());
+            keep.push(stderr.as_raw_fd());
             let limits = LimitConfig {
                 more_descriptors: 8,
                 threads: 4,
@@ -93,7 +93,7 @@ fn in_jail(
     }
 }
 
-fn in_full_jail(keep: &[BorrowedFd<'_>], act: impl FnOnce(&Child, Jailed)) {
+fn in_full_jail(keep: &[RawFd], act: impl FnOnce(&Child, Jailed)) {
     let exit = in_jail(Namespaces::ALL, Require::All, &[], keep, act);
     assert_eq!(exit, ChildExit::Code(0));
 }
@@ -165,7 +165,7 @@ fn looked_at(act: impl FnOnce(Jailed) + 'static, look: impl FnOnce(&OwnedFd, i32
         }
         Forked::Child(_) => {
             let stderr = std::io::stderr();
-            let keep = [ready_write.as_fd(), stderr.as_fd()];
+            let keep = [ready_write.as_raw_fd(), stderr.as_raw_fd()];
             let limits = LimitConfig {
                 more_descriptors: 8,
                 threads: 4,
@@ -293,7 +293,7 @@ fn refused(sockets: &[SocketMount], expected: fn(&JailError) -> bool) {
                 threads: 4,
                 file_bytes: None,
             };
-            let keep = [stderr.as_fd()];
+            let keep = [stderr.as_raw_fd()];
             let config = JailConfig {
                 origin,
                 keep: &keep,
@@ -348,7 +348,7 @@ fn descriptors_closed() {
         .map(|_| File::open("/dev/null").expect("a file"))
         .collect();
     let kept = &open[25];
-    in_full_jail(&[kept.as_fd()], |_, jailed| {
+    in_full_jail(&[kept.as_raw_fd()], |_, jailed| {
         let closed = &jailed.confinement().closed_descriptors;
         // Standard input and output are still there, but lead nowhere.
         assert!(closed.starts_with(&[0, 1]), "{closed:?}");
@@ -545,14 +545,6 @@ fn forbidden_call_in_io_thread_kills() {
         });
     });
     assert_eq!(exit, KILLED);
-    // A thread that ends in order is allowed to.
-    let exit = in_jail(Namespaces::ALL, Require::All, &[], &[], |_, jailed| {
-        let jailed = &jailed;
-        std::thread::scope(|scope| {
-            scope.spawn(move || drop(Filter::Io.program().install(jailed).expect("a filter")));
-        });
-    });
-    assert_eq!(exit, ChildExit::Code(0));
 }
 
 fn executable_memory_kills() {
