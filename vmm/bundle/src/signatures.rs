@@ -8,6 +8,8 @@
 //! block is free to change. A signature is over
 //! `["Signature", h'', h'{1: algorithm, 4: key id}', external_aad, payload]`.
 
+use std::cmp::Ordering;
+
 use coset::iana::EnumI64 as _;
 use coset::{
     CoseSign, CoseSignBuilder, CoseSignature, CoseSignatureBuilder, HeaderBuilder, ProtectedHeader,
@@ -38,7 +40,7 @@ pub struct Signature {
 pub struct SignatureSet {
     /// What is signed, when it is in the block: a trust store has it there, a bundle elsewhere.
     pub payload: Option<Vec<u8>>,
-    /// The signatures, each by another key.
+    /// The signatures, each by another key, sorted by key id.
     pub signatures: Vec<Signature>,
 }
 
@@ -47,7 +49,7 @@ impl SignatureSet {
     ///
     /// # Errors
     /// [`Rejected::MalformedCbor`], [`Rejected::SignatureMalformed`], [`Rejected::AlgorithmUnsupported`],
-    /// [`Rejected::SignatureDuplicate`], [`Rejected::TooMany`], [`Rejected::NonCanonical`].
+    /// [`Rejected::SignatureDuplicate`], [`Rejected::NotSorted`], [`Rejected::TooMany`], [`Rejected::NonCanonical`].
     pub fn decode(bytes: &[u8]) -> Result<SignatureSet, Rejected> {
         let block = CoseSign::from_tagged_slice(bytes).map_err(|_| Rejected::MalformedCbor {
             document: Document::Signatures,
@@ -65,10 +67,19 @@ impl SignatureSet {
         let mut signatures: Vec<Signature> = Vec::with_capacity(block.signatures.len());
         for (index, signature) in block.signatures.into_iter().enumerate() {
             let signature = signature_from_cose(index, signature)?;
-            if signatures.iter().any(|other| other.key_id == signature.key_id) {
-                return Err(Rejected::SignatureDuplicate {
-                    key_id: signature.key_id,
-                });
+            match signatures.last().map(|last| last.key_id.cmp(&signature.key_id)) {
+                None | Some(Ordering::Less) => {}
+                Some(Ordering::Equal) => {
+                    return Err(Rejected::SignatureDuplicate {
+                        key_id: signature.key_id,
+                    });
+                }
+                Some(Ordering::Greater) => {
+                    return Err(Rejected::NotSorted {
+                        field: "signatures",
+                        index,
+                    });
+                }
             }
             signatures.push(signature);
         }
@@ -239,6 +250,13 @@ mod tests {
             broken(|set| set.signatures[1].key_id = KeyId([1; 32])),
             Err(Rejected::SignatureDuplicate {
                 key_id: KeyId([1; 32])
+            })
+        );
+        assert_eq!(
+            broken(|set| set.signatures.reverse()),
+            Err(Rejected::NotSorted {
+                field: "signatures",
+                index: 1
             })
         );
         assert_eq!(
