@@ -28,6 +28,9 @@ pub struct ConsoleStreams {
     pub input: Input,
 }
 
+/// Output that the embedding program reads while or after the cell runs.
+pub type SharedBytes = Arc<Mutex<Vec<u8>>>;
+
 /// Where output goes.
 #[derive(Debug)]
 pub enum Output {
@@ -39,7 +42,7 @@ pub enum Output {
         terminal: bool,
     },
     /// Into memory that the embedding program shares.
-    Memory(Arc<Mutex<Vec<u8>>>),
+    Memory(SharedBytes),
     /// Nowhere.
     Nowhere,
 }
@@ -82,7 +85,7 @@ impl ConsoleStreams {
     }
 
     /// Output and error into memory, given back too; input from `input`.
-    pub fn memory(input: Vec<u8>) -> (ConsoleStreams, Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<u8>>>) {
+    pub fn memory(input: Vec<u8>) -> (ConsoleStreams, SharedBytes, SharedBytes) {
         let (out, err) = (Arc::default(), Arc::default());
         let streams = ConsoleStreams {
             out: Output::Memory(Arc::clone(&out)),
@@ -97,7 +100,9 @@ impl Output {
     fn is_terminal(&self) -> bool {
         matches!(self, Output::File { terminal: true, .. })
     }
+}
 
+impl Write for Output {
     /// One `write`; may take less than all.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -111,6 +116,10 @@ impl Output {
             }
             Output::Nowhere => Ok(bytes.len()),
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -126,7 +135,7 @@ impl Pending {
     }
 
     /// Writes `bytes`, or keeps what is left of them when a signal comes.
-    pub fn write(&mut self, output: &mut Output, bytes: &[u8]) -> Result<(), WriteStop> {
+    pub fn write(&mut self, output: &mut impl Write, bytes: &[u8]) -> Result<(), WriteStop> {
         let mut rest = bytes;
         while !rest.is_empty() {
             match output.write(rest) {
@@ -143,7 +152,7 @@ impl Pending {
     }
 
     /// Goes on with what was kept.
-    pub fn resume(&mut self, output: &mut Output) -> Result<(), WriteStop> {
+    pub fn resume(&mut self, output: &mut impl Write) -> Result<(), WriteStop> {
         let bytes = std::mem::take(&mut self.bytes);
         self.write(output, &bytes)
     }
@@ -365,6 +374,44 @@ impl Act<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Takes three bytes, then a signal comes, and so on.
+    #[derive(Default)]
+    struct Signalled {
+        taken: Vec<u8>,
+        signal: bool,
+    }
+
+    impl Write for Signalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.signal = !self.signal;
+            if !self.signal {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let front = bytes.get(..3).unwrap_or(bytes);
+            self.taken.extend_from_slice(front);
+            Ok(front.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_signal_surfaces_and_the_call_goes_on_where_it_stopped() {
+        let (mut output, mut pending) = (Signalled::default(), Pending::default());
+        let mut outcome = pending.write(&mut output, b"12345678");
+        let mut signals = 0;
+        while outcome == Err(WriteStop::Interrupted) {
+            assert!(!pending.is_empty());
+            signals += 1;
+            outcome = pending.resume(&mut output);
+        }
+        assert_eq!((outcome, signals), (Ok(()), 2));
+        assert!(pending.is_empty());
+        assert_eq!(output.taken, b"12345678");
+    }
 
     #[test]
     fn a_terminal_gets_no_control_characters_and_whole_letters() {

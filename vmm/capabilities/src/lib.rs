@@ -36,7 +36,7 @@ mod resources;
 pub use arguments::argument_block;
 pub use broker::{Broker, BrokerLimits};
 pub use clock::CellClock;
-pub use console::{ConsoleStreams, Input, Output};
+pub use console::{ConsoleStreams, Input, Output, SharedBytes};
 pub use error::{Fault, HostError, Stop};
 pub use handles::{GrantTable, StaleHandle};
 pub use op::Op;

@@ -1,1 +1,6 @@
-//! tests
+//! The broker as a muscle meets it: each rule by a call that breaks just it.
+
+mod files;
+mod powers;
+mod races;
+mod rig;
