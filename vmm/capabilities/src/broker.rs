@@ -8,7 +8,7 @@ use referee_audit::{AuditSink, Event, Kind, Value};
 use referee_policy::{ClockGrade, Grant, Grants, Power};
 
 use crate::clock::CellClock;
-use crate::console::{Console, WriteStop};
+use crate::console::Console;
 use crate::error::{CallError, Fault, HostError, Refusal, Stop};
 use crate::files::Files;
 use crate::handles::{GrantTable, StaleHandle};
@@ -290,37 +290,35 @@ impl Broker {
         Ok(granted.is_some())
     }
 
-    /// Reads `width` bytes from I/O ports, least significant first.
+    /// Reads `width` bytes from I/O ports, least significant first; `None` when no grant covers all of them. Either
+    /// is recorded.
     ///
     /// # Errors
-    /// [`Fault::PortNotGranted`], recorded; [`HostError::Audit`].
-    pub fn pio_read(&mut self, port: u16, width: u8) -> Result<u32, Stop> {
-        let (grant, device) = find_device(&mut self.table, &self.audit, port, width)?;
-        record_pio(&self.audit, Kind::Use, Some(grant.slot()), "pio.in", port, width)?;
-        Ok(device.read(port, width))
+    /// [`HostError::Audit`].
+    pub fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, Stop> {
+        match find_device(&mut self.table, &self.audit, "pio.in", port, width)? {
+            Some(device) => Ok(Some(device.read(port, width))),
+            None => Ok(None),
+        }
     }
 
-    /// Writes `width` bytes to I/O ports, least significant first.
+    /// Writes `width` bytes to I/O ports, least significant first; `false` when no grant covers all of them. Either
+    /// is recorded.
     ///
     /// # Errors
-    /// [`Fault::PortNotGranted`], recorded; [`Fault::OutputLimit`]; [`HostError::Audit`]; [`Stop::Interrupted`].
-    pub fn pio_write(&mut self, port: u16, width: u8, value: u32) -> Result<(), Stop> {
+    /// [`Fault::OutputLimit`], [`HostError::Audit`].
+    pub fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, Stop> {
         let limit = self.limits.output_bytes;
-        let (grant, device) = find_device(&mut self.table, &self.audit, port, width)?;
-        if !device.is_waiting() {
-            let spent = self.output_spent.saturating_add(device.output_of(width));
-            if spent > limit {
-                return Err(Stop::Fault(Fault::OutputLimit { limit }));
-            }
-            self.output_spent = spent;
-            record_pio(&self.audit, Kind::Use, Some(grant.slot()), "pio.out", port, width)?;
+        let Some(device) = find_device(&mut self.table, &self.audit, "pio.out", port, width)? else {
+            return Ok(false);
+        };
+        let spent = self.output_spent.saturating_add(u64::from(width));
+        if spent > limit {
+            return Err(Stop::Fault(Fault::OutputLimit { limit }));
         }
-        match device.write(port, width, value) {
-            Ok(()) => Ok(()),
-            Err(WriteStop::Interrupted) => Err(Stop::Interrupted),
-            // A serial line with nobody at its other end: the device cannot tell, and neither can the muscle.
-            Err(WriteStop::Failed) => Ok(()),
-        }
+        self.output_spent = spent;
+        device.write(port, width, value);
+        Ok(true)
     }
 
     fn refuse(&mut self, refused: &Refused<'_>, reply: &mut Vec<u8>) -> Result<FrameKind, Stop> {
@@ -493,46 +491,29 @@ fn fill_random<'p>(payload: &'p [u8], act: &mut Act<'_>) -> Result<(), Refusal<'
         .map_err(|error| Refusal::Stop(Stop::Host(error)))
 }
 
+/// The device behind ports, or `None`; records which.
 fn find_device<'t>(
     table: &'t mut GrantTable<Slot>,
     audit: &AuditSink,
+    op: &'static str,
     port: u16,
     width: u8,
-) -> Result<(&'t Grant, &'t mut PioDevice), Stop> {
-    let device = table.iter_mut().find_map(|slot| match &mut slot.held {
-        Held::Pio(device) if device.covers(port, width) => Some((&slot.grant, device)),
+) -> Result<Option<&'t mut PioDevice>, HostError> {
+    let found = table.iter_mut().find_map(|slot| match &mut slot.held {
+        Held::Pio(device) if device.covers(port, width) => Some((slot.grant.slot(), device)),
         _ => None,
     });
-    match device {
-        Some(found) => Ok(found),
-        None => {
-            record_pio(audit, Kind::Deny, None, "pio", port, width)?;
-            Err(Stop::Fault(Fault::PortNotGranted { port, width }))
-        }
-    }
-}
-
-fn record_pio(
-    audit: &AuditSink,
-    kind: Kind,
-    slot: Option<&str>,
-    op: &str,
-    port: u16,
-    width: u8,
-) -> Result<(), HostError> {
-    let detail = [
-        ("port", Value::Bits(u64::from(port))),
-        ("width", Value::Number(u64::from(width))),
-    ];
-    let capability = Some(CapabilityKind::Pio.name());
     audit.record(&Event {
-        kind,
-        capability,
-        slot,
+        kind: if found.is_some() { Kind::Use } else { Kind::Deny },
+        capability: Some(CapabilityKind::Pio.name()),
+        slot: found.as_ref().map(|(slot, _)| *slot),
         op: Some(op),
-        detail: &detail,
+        detail: &[
+            ("port", Value::Bits(u64::from(port))),
+            ("width", Value::Number(u64::from(width))),
+        ],
     })?;
-    Ok(())
+    Ok(found.map(|(_, device)| device))
 }
 
 impl From<StaleHandle> for CallError<'_> {

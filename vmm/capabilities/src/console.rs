@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use muscle_abi::frame::ErrorCode;
@@ -96,7 +96,23 @@ impl ConsoleStreams {
     }
 }
 
+impl Input {
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Input::File(file) => Some(file.as_fd()),
+            Input::Memory(_) | Input::Empty => None,
+        }
+    }
+}
+
 impl Output {
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Output::File { file, .. } => Some(file.as_fd()),
+            Output::Memory(_) | Output::Nowhere => None,
+        }
+    }
+
     fn is_terminal(&self) -> bool {
         matches!(self, Output::File { terminal: true, .. })
     }
@@ -149,6 +165,11 @@ impl Pending {
             }
         }
         Ok(())
+    }
+
+    /// Keeps more, behind what is kept.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Goes on with what was kept.

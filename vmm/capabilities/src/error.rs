@@ -36,14 +36,6 @@ pub enum Fault {
         /// Refusals allowed.
         limit: u32,
     },
-    /// It used an I/O port that no grant covers.
-    #[error("I/O port {port:#x} (width {width}) is not granted")]
-    PortNotGranted {
-        /// The first port of the access.
-        port: u16,
-        /// Bytes of the access.
-        width: u8,
-    },
 }
 
 /// The host's own failures.

@@ -8,7 +8,7 @@ use std::io;
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 
-use crate::console::{Output, Pending, WriteStop};
+use crate::console::{Output, Pending};
 
 /// A range of ports with a serial port behind it.
 pub(crate) struct PioDevice {
@@ -72,21 +72,10 @@ impl PioDevice {
         })
     }
 
-    /// How many bytes of output a write could lead to.
-    pub fn output_of(&self, width: u8) -> u64 {
-        u64::from(width)
-    }
-
-    /// Whether an earlier write still waits to be put out.
-    pub fn is_waiting(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// Writes `width` bytes, least significant first, and puts out what the device sends.
-    pub fn write(&mut self, port: u16, width: u8, value: u32) -> Result<(), WriteStop> {
-        if self.is_waiting() {
-            return self.pending.resume(&mut self.output);
-        }
+    /// Writes `width` bytes, least significant first, and puts out what the device sends. What a signal keeps from
+    /// being put out waits for the next write, so that a reader who does not read cannot hold the cell past its
+    /// deadline.
+    pub fn write(&mut self, port: u16, width: u8, value: u32) {
         for (index, byte) in (0..width.min(4)).zip(value.to_le_bytes()) {
             if let Some(offset) = self.offset(port, index) {
                 // A byte in loop-back mode that finds the buffer full is lost, as on the real device.
@@ -94,7 +83,9 @@ impl PioDevice {
             }
         }
         let sent = std::mem::take(self.serial.writer_mut());
-        self.pending.write(&mut self.output, &sent)
+        self.pending.push(&sent);
+        // A line with nobody at its other end: the device cannot tell, and neither can the muscle.
+        let _unsent = self.pending.resume(&mut self.output);
     }
 
     fn offset(&self, port: u16, index: u8) -> Option<u8> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use referee_policy::{Device, Grants, Power, SerialTo};
@@ -73,6 +73,23 @@ impl Resources {
             }
         }
         Ok(resources)
+    }
+
+    /// Descriptors that must stay open while the process closes all others.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let console = [
+            self.console.out.descriptor(),
+            self.console.err.descriptor(),
+            self.console.input.descriptor(),
+        ];
+        let serial = self.serial.values().map(Output::descriptor);
+        let directories = self.directories.values().map(|folder| Some(folder.as_fd()));
+        console
+            .into_iter()
+            .chain(serial)
+            .chain(directories)
+            .flatten()
+            .collect()
     }
 
     /// Puts the output of a slot's serial port elsewhere.

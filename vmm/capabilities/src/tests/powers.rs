@@ -312,10 +312,16 @@ fn a_serial_port_works_inside_its_ports_and_nowhere_else() {
     let mut rig = Rig::new(&slots, &[format!("com1=serial:file:{}", path.display())]);
     for byte in b"hi\x1b" {
         // Line status: transmitter empty (bits 5 and 6), as a driver looks before it writes.
-        assert_eq!(rig.broker.pio_read(0x3fd, 1).expect("granted") & 0x60, 0x60);
-        rig.broker.pio_write(0x3f8, 1, u32::from(*byte)).expect("granted");
+        let status = rig.broker.port_read(0x3fd, 1).expect("recorded");
+        assert_eq!(status.map(|status| status & 0x60), Some(0x60));
+        assert!(
+            rig.broker
+                .port_write(0x3f8, 1, u32::from(*byte))
+                .expect("recorded")
+        );
     }
     assert_eq!(std::fs::read(&path).expect("written"), b"hi\x1b");
+    assert_eq!(rig.last_record()["kind"], "use");
     for (port, width) in [
         (0x3f7, 1),
         (0x400, 1),
@@ -325,20 +331,40 @@ fn a_serial_port_works_inside_its_ports_and_nowhere_else() {
         (0xffff, 4),
         (0x3f8, 0),
     ] {
-        let fault = Fault::PortNotGranted { port, width };
-        assert!(matches!(rig.broker.pio_read(port, width), Err(Stop::Fault(found)) if found == fault));
-        assert!(matches!(rig.broker.pio_write(port, width, 1), Err(Stop::Fault(found)) if found == fault));
+        assert_eq!(rig.broker.port_read(port, width).expect("recorded"), None);
+        assert!(!rig.broker.port_write(port, width, 1).expect("recorded"));
+        let record = rig.last_record();
+        assert_eq!(
+            (&record["kind"], &record["op"]),
+            (&"deny".into(), &"pio.out".into())
+        );
+        assert_eq!(record["detail"]["port"], format!("{port:#x}"));
     }
-    assert!(rig.records().iter().all(|record| record["capability"] == "pio"));
     // The scratch register, through a wide access that stays in the range.
-    rig.broker.pio_write(0x3fe, 2, 0xab00).expect("granted");
-    assert_eq!(rig.broker.pio_read(0x3fe, 2).expect("granted") >> 8, 0xab);
+    assert!(rig.broker.port_write(0x3fe, 2, 0xab00).expect("recorded"));
+    assert_eq!(
+        rig.broker
+            .port_read(0x3fe, 2)
+            .expect("recorded")
+            .map(|value| value >> 8),
+        Some(0xab)
+    );
     let handle = rig.broker.entries()[0].handle;
     rig.broker.revoke(handle).expect("recorded");
-    assert!(matches!(
-        rig.broker.pio_read(0x3f8, 1),
-        Err(Stop::Fault(Fault::PortNotGranted { .. }))
-    ));
+    assert_eq!(rig.broker.port_read(0x3f8, 1).expect("recorded"), None);
+    let limits = BrokerLimits {
+        output_bytes: 2,
+        ..BrokerLimits::default()
+    };
+    let mut rig = Rig::with(
+        &slots,
+        &[format!("com1=serial:file:{}", path.display())],
+        b"",
+        limits,
+    );
+    assert!(rig.broker.port_write(0x3f8, 2, 1).expect("recorded"));
+    let stop = rig.broker.port_write(0x3f8, 1, 1);
+    assert!(matches!(stop, Err(Stop::Fault(Fault::OutputLimit { limit: 2 }))));
 }
 
 #[test]
