@@ -3,6 +3,7 @@
 mod connections;
 mod driver;
 mod handshake;
+mod hostile;
 mod limits;
 mod model;
 mod traffic;
