@@ -21,7 +21,7 @@ pub fn describe(bundle: &[u8]) -> Result<String, Error> {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(out, "{name:<12} {value}");
+        let _infallible = writeln!(out, "{}", format!("{name:<12} {value}").trim_end());
     };
     line("name", manifest.name.clone());
     line(
@@ -224,10 +224,10 @@ fn access_name(access: FilesAccess) -> &'static str {
 
 /// A number of bytes in the largest unit that divides it.
 fn size(bytes: u64) -> String {
-    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units
         .into_iter()
-        .find(|(factor, _)| bytes >= *factor && bytes % factor == 0)
+        .find(|(factor, _)| bytes >= *factor && bytes.is_multiple_of(*factor))
     {
         Some((factor, unit)) => format!("{} {unit}", bytes / factor),
         None => format!("{bytes} bytes"),

@@ -124,7 +124,7 @@ fn describe(store: &[u8]) -> Result<String, Error> {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(out, "{name:<12} {value}");
+        let _infallible = writeln!(out, "{}", format!("{name:<12} {value}").trim_end());
     };
     line("version", document.version.to_string());
     line("expires", time_to_text(document.expires));
