@@ -1,0 +1,16 @@
+# Rule: an array of more items than any memory holds is refused.
+# expect: exit 9
+# slots: console=console
+.include "muscle.inc"
+.include "channel.inc"
+    .section .rodata
+frame:
+    call_frame 1, "console.out", frame_end
+    .byte 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
+frame_end:
+begin
+    connect
+    grant 0
+    call_host frame, (frame_end - frame)
+    exit_with_error_code
+channel

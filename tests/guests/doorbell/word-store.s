@@ -1,0 +1,6 @@
+# Rule: a doorbell takes stores of 8 bytes.
+# expect: fault doorbell message="store of 2 bytes"
+.include "muscle.inc"
+begin
+    mov word ptr [r13 + EXIT], 0
+    not_stopped

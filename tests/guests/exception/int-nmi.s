@@ -1,0 +1,6 @@
+# Rule: the NMI's vector cannot be called.
+# expect: fault general-protection vector=13 error=0x12
+.include "muscle.inc"
+begin
+    int 2
+    not_stopped

@@ -1,0 +1,7 @@
+# Rule: an exception's vector cannot be called with a forged frame: #GP with the gate's selector.
+# expect: fault general-protection vector=13 error=0x72
+.include "muscle.inc"
+begin
+    push 0
+    int 14
+    not_stopped

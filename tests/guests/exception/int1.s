@@ -1,0 +1,6 @@
+# Rule: the one-byte debug trap raises #DB.
+# expect: fault debug vector=1 region=code side=inside
+.include "muscle.inc"
+begin
+    .byte 0xf1
+    not_stopped

@@ -1,0 +1,25 @@
+# Rule: a file is not moved out of its directory.
+# expect: exit any-of=1,5
+# slots: dir=files:rw:65536:8
+# files: dir/inside=hello
+# files: secret=do not read
+# link: dir/out=../secret
+# link: dir/proc=/proc/self/root
+# link: dir/loop=loop
+# bind: dir=dir:{}/dir:rw
+.include "muscle.inc"
+.include "channel.inc"
+    .section .rodata
+frame:
+    call_frame 1, "files.rename", frame_end
+    .byte 0x82, 0x66
+    .ascii "inside"
+    .byte 0x68
+    .ascii "../moved"
+frame_end:
+begin
+    connect
+    grant 0
+    call_host frame, (frame_end - frame)
+    exit_with_error_code
+channel

@@ -1,0 +1,26 @@
+# Rule: flags that nobody defined are refused.
+# expect: exit any-of=5,9
+# slots: dir=files:rw:65536:8
+# files: dir/inside=hello
+# files: secret=do not read
+# link: dir/out=../secret
+# link: dir/proc=/proc/self/root
+# link: dir/loop=loop
+# bind: dir=dir:{}/dir:rw
+.include "muscle.inc"
+.include "channel.inc"
+    .section .rodata
+frame:
+    call_frame 1, "files.open", frame_end
+    .byte 0x82, 0x78, path_end - path
+path:
+    .ascii "inside"
+path_end:
+    .byte 0x10
+frame_end:
+begin
+    connect
+    grant 0
+    call_host frame, (frame_end - frame)
+    exit_with_error_code
+channel

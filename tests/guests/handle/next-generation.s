@@ -1,0 +1,18 @@
+# Rule: a handle of a generation to come is refused.
+# expect: exit 2
+# slots: console=console
+.include "muscle.inc"
+.include "channel.inc"
+    .section .rodata
+frame:
+    call_frame 1, "console.out", frame_end
+    .byte 0x81, 0x41, 0x78
+frame_end:
+begin
+    connect
+    grant 0
+    mov rcx, 0x100000000
+    add rax, rcx
+    call_host frame, (frame_end - frame)
+    exit_with_error_code
+channel

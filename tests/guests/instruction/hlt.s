@@ -1,0 +1,6 @@
+# Rule: the processor cannot be halted from ring 3.
+# expect: fault general-protection vector=13 error=0x0 region=code side=inside
+.include "muscle.inc"
+begin
+    hlt
+    not_stopped

@@ -1,0 +1,6 @@
+# Rule: translations cannot be dropped.
+# expect: fault general-protection vector=13 error=0x0 region=code side=inside
+.include "muscle.inc"
+begin
+    invlpg [r12]
+    not_stopped

@@ -1,0 +1,7 @@
+# Rule: ring 0's data segment cannot be loaded: #GP with the selector.
+# expect: fault general-protection vector=13 error=0x10 region=code side=inside
+.include "muscle.inc"
+begin
+    mov eax, 0x10
+    mov ds, ax
+    not_stopped

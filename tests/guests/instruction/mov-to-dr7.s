@@ -1,0 +1,6 @@
+# Rule: debug registers cannot be written.
+# expect: fault general-protection vector=13 error=0x0 region=code side=inside
+.include "muscle.inc"
+begin
+    mov dr7, rax
+    not_stopped

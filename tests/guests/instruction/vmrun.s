@@ -1,0 +1,6 @@
+# Rule: a muscle cannot start a machine.
+# expect: fault any-of=general-protection,invalid-opcode
+.include "muscle.inc"
+begin
+    vmrun
+    not_stopped

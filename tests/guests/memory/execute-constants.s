@@ -1,0 +1,10 @@
+# Rule: constants cannot be executed.
+# expect: fault page-fault vector=14 error=0x15 region=constants side=inside
+.include "muscle.inc"
+    .section .rodata
+shellcode:
+    .byte 0xc3
+begin
+    lea rax, [rip + shellcode]
+    call rax
+    not_stopped

@@ -1,0 +1,7 @@
+# Rule: the page below the vsock device's registers is a guard.
+# expect: fault page-fault vector=14 error=0x4 region=vsock-doorbell side=below distance=8
+.include "muscle.inc"
+begin
+    mov rax, r14
+    mov rcx, [rax - 8]
+    not_stopped

@@ -1,0 +1,7 @@
+# Rule: the page below the control doorbells is a guard.
+# expect: fault page-fault vector=14 error=0x6 region=control-doorbell side=below distance=8
+.include "muscle.inc"
+begin
+    mov rax, r13
+    mov [rax - 8], rcx
+    not_stopped

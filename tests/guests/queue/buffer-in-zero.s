@@ -1,0 +1,11 @@
+# Rule: the device touches the window and the heap, not address 0.
+# expect: fault channel message="outside the device's memory"
+.include "muscle.inc"
+.include "channel.inc"
+begin
+    mov rax, 0
+    descriptor_at TX, 0, HEADER
+    offer TX, 0
+    ring YIELD, 0
+    not_stopped
+channel

@@ -1,0 +1,11 @@
+# Rule: the device does not write where the page tables are.
+# expect: fault channel message="outside the device's memory"
+.include "muscle.inc"
+.include "channel.inc"
+begin
+    mov rax, 0x00103000
+    descriptor_at RX, 0, 4096, DESC_WRITE
+    offer RX, 0
+    send REQUEST, RPC_PORT
+    not_stopped
+channel

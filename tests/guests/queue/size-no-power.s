@@ -1,0 +1,16 @@
+# Rule: a queue's size is a power of two.
+# expect: fault channel message="was given 48 entries"
+.include "muscle.inc"
+.include "channel.inc"
+begin
+    register_write 0x70, 0
+    register_write 0x70, 3
+    register_write 0x24, 0
+    register_write 0x20, 1
+    register_write 0x24, 1
+    register_write 0x20, 1
+    register_write 0x70, 11
+    register_write 0x30, 1
+    register_write 0x38, 48
+    not_stopped
+channel

@@ -1,0 +1,222 @@
+//! The comment lines at the top of a guest's file.
+//!
+//! ```text
+//!   # Rule: what must not be possible.             any other words are for people
+//!   # expect: fault page-fault vector=14           how it ends, on every kind of KVM
+//!   # expect-npt: exit 99                          … where there is nested paging
+//!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
+//!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000
+//!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
+//!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
+//!   # limits: memory=1048576 stack=65536 deadline_ms=200 cpu_ms=200
+//!   # style: reactor     # exports: f     # call: f []
+//!   # run: --max-output-bytes 4096                 more options
+//!   # stdout: hello\n     # stdout-at-most: 65536     # stderr: ignored | clean
+//! ```
+
+use anyhow::{Context, bail};
+use muscle_abi::boot::Style;
+use referee_bundle::{CapabilityRequest, ClockGrade, FilesAccess, Manifest, Slot};
+
+use crate::expectation::{Expectation, number, words};
+use crate::flavour::Flavour;
+
+/// Everything a guest's file says about it.
+#[derive(Debug, Clone)]
+pub struct Header {
+    expected: Expectation,
+    expected_npt: Option<Expectation>,
+    /// Slots of the manifest.
+    pub slots: Vec<Slot>,
+    /// `--bind` options.
+    pub bindings: Vec<String>,
+    /// Files to make, with their text.
+    pub files: Vec<(String, String)>,
+    /// Links to make, with where they point.
+    pub links: Vec<(String, String)>,
+    /// Function and arguments, for a reactor.
+    pub call: Option<(String, String)>,
+    /// More options.
+    pub options: Vec<String>,
+    /// What may be printed.
+    pub streams: Streams,
+    limits: Vec<(String, u64)>,
+    style: Style,
+    exports: Vec<String>,
+}
+
+/// What a guest may print.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Streams {
+    /// The whole of standard output.
+    pub stdout: Vec<u8>,
+    /// Instead: any standard output of at most this many bytes.
+    pub stdout_at_most: Option<usize>,
+    /// Whether standard error may hold more than the report.
+    pub more_stderr: bool,
+    /// Whether that may hold any byte.
+    pub any_stderr: bool,
+}
+
+impl Header {
+    /// Reads the lines at the top of a file.
+    ///
+    /// # Errors
+    /// Names the line that is not understood; an expectation must be there.
+    pub fn parse(source: &str) -> anyhow::Result<Header> {
+        let mut header = Header {
+            expected: Expectation::Exit(Vec::new()),
+            expected_npt: None,
+            slots: Vec::new(),
+            bindings: Vec::new(),
+            files: Vec::new(),
+            links: Vec::new(),
+            call: None,
+            options: Vec::new(),
+            streams: Streams::default(),
+            limits: Vec::new(),
+            style: Style::Command,
+            exports: Vec::new(),
+        };
+        let mut expected = None;
+        for line in source.lines().take_while(|line| line.starts_with('#')) {
+            let Some((key, value)) = line.trim_start_matches('#').trim().split_once(": ") else { continue };
+            match key {
+                "expect" => expected = Some(Expectation::parse(value).with_context(|| line.to_owned())?),
+                "expect-npt" => {
+                    header.expected_npt = Some(Expectation::parse(value).with_context(|| line.to_owned())?);
+                }
+                _ => header.take(key, value).with_context(|| line.to_owned())?,
+            }
+        }
+        header.expected = expected.context("there is no line `# expect: …`")?;
+        header.slots.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(header)
+    }
+
+    /// How the guest ends on this kind of KVM.
+    pub fn expected(&self, flavour: Flavour) -> &Expectation {
+        match (flavour, &self.expected_npt) {
+            (Flavour::NestedPaging, Some(other)) => other,
+            _ => &self.expected,
+        }
+    }
+
+    /// The manifest of a guest of this name, without its image.
+    pub fn manifest(&self, name: &str) -> Manifest {
+        let mut manifest = cargo_muscle::empty_manifest(name);
+        manifest.slots = self.slots.clone();
+        manifest.style = self.style;
+        manifest.exports = self.exports.clone();
+        manifest.limits.memory_bytes = 1 << 20;
+        manifest.limits.stack_bytes = 64 << 10;
+        for (limit, value) in &self.limits {
+            match limit.as_str() {
+                "memory" => manifest.limits.memory_bytes = *value,
+                "stack" => manifest.limits.stack_bytes = *value,
+                "cpu_ms" => manifest.limits.cpu_ms = Some(*value),
+                _ => manifest.limits.deadline_ms = Some(*value),
+            }
+        }
+        manifest
+    }
+
+    fn take(&mut self, key: &str, value: &str) -> anyhow::Result<()> {
+        let pair = |text: &str| -> anyhow::Result<(String, String)> {
+            let (left, right) = text.split_once('=').with_context(|| format!("`{text}` has no ="))?;
+            Ok((left.to_owned(), right.to_owned()))
+        };
+        match key {
+            "slots" => self.slots = words(value).iter().map(|word| slot(word)).collect::<anyhow::Result<_>>()?,
+            "bind" => self.bindings.push(value.to_owned()),
+            "files" => self.files.push(pair(value)?),
+            "link" => self.links.push(pair(value)?),
+            "run" => self.options.extend(words(value)),
+            "exports" => self.exports = words(value),
+            "style" if value == "reactor" => self.style = Style::Reactor,
+            "call" => {
+                let (function, arguments) = value.split_once(' ').context("a call has arguments")?;
+                self.call = Some((function.to_owned(), arguments.to_owned()));
+            }
+            "limits" => {
+                for word in words(value) {
+                    let (limit, text) = pair(&word)?;
+                    if !["memory", "stack", "cpu_ms", "deadline_ms"].contains(&limit.as_str()) {
+                        bail!("there is no limit `{limit}`");
+                    }
+                    self.limits.push((limit, number(&text).context("a limit is a number")?));
+                }
+            }
+            "stdout" => self.streams.stdout = value.replace("\\n", "\n").into_bytes(),
+            "stdout-at-most" => self.streams.stdout_at_most = Some(value.parse()?),
+            "stderr" if value == "clean" => self.streams.more_stderr = true,
+            "stderr" if value == "ignored" => {
+                self.streams.more_stderr = true;
+                self.streams.any_stderr = true;
+            }
+            "style" | "stderr" => bail!("`{value}` is not understood"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads `NAME=KIND:ARGUMENTS`.
+fn slot(text: &str) -> anyhow::Result<Slot> {
+    let (name, request) = text.split_once('=').context("a slot is NAME=KIND")?;
+    let parts: Vec<&str> = request.split(':').collect();
+    let number_at = |index: usize| -> anyhow::Result<u64> {
+        parts.get(index).and_then(|part| number(part)).with_context(|| format!("`{request}` lacks a number"))
+    };
+    let request = match parts.as_slice() {
+        ["console"] => CapabilityRequest::Console { input: false },
+        ["console", "input"] => CapabilityRequest::Console { input: true },
+        ["args"] => CapabilityRequest::Args,
+        ["random"] => CapabilityRequest::Random,
+        ["clock", "coarse"] => CapabilityRequest::Clock { grade: ClockGrade::Coarse },
+        ["clock", "fine"] => CapabilityRequest::Clock { grade: ClockGrade::Fine },
+        ["files", access @ ("ro" | "rw"), _, _] => CapabilityRequest::Files {
+            access: if *access == "rw" { FilesAccess::ReadWrite } else { FilesAccess::Read },
+            max_bytes: number_at(2)?,
+            max_files: u32::try_from(number_at(3)?)?,
+        },
+        ["listen", _] => CapabilityRequest::VsockListen { port: u32::try_from(number_at(1)?)? },
+        ["connect", _] => CapabilityRequest::VsockConnect { port: u32::try_from(number_at(1)?)? },
+        ["pio", range] => {
+            let (first, last) = range.split_once('-').context("ports are FIRST-LAST")?;
+            let port = |text: &str| number(text).and_then(|port| u16::try_from(port).ok()).context("no port");
+            CapabilityRequest::Pio { first: port(first)?, last: port(last)? }
+        }
+        _ => bail!("`{request}` is no capability"),
+    };
+    Ok(Slot { name: name.to_owned(), request })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_line_that_it_documents() {
+        let header = Header::parse(
+            "# Rule: none.\n# expect: exit 0\n# expect-npt: exit 1\n# slots: c=console:input p=pio:0x3f8-0x3ff f=files:rw:65536:8\n\
+             # bind: f=dir:{}/d:rw\n# files: d/a=x\n# link: d/b=a\n# limits: deadline_ms=200\n# style: reactor\n# call: f [1]\n\
+             # run: --deadline-ms 5\n# stdout: a\\n\n# stderr: clean\n.include \"muscle.inc\"\n# style: none\n",
+        )
+        .expect("is understood");
+        assert_eq!(header.expected(Flavour::Pvm), &Expectation::Exit(vec![0]));
+        assert_eq!(header.expected(Flavour::NestedPaging), &Expectation::Exit(vec![1]));
+        assert_eq!(header.slots.len(), 3);
+        assert_eq!(header.streams.stdout, b"a\n");
+        assert_eq!(header.call, Some(("f".into(), "[1]".into())));
+        let manifest = header.manifest("a.b");
+        assert_eq!((manifest.limits.deadline_ms, manifest.style), (Some(200), Style::Reactor));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for bad in ["# Rule: x\n", "# expect: nothing\n", "# expect: exit 0\n# slots: a=b\n", "# expect: exit 0\n# limits: x=1\n"] {
+            assert!(Header::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
