@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..20 {
         let start = Instant::now();
         let policies = if paths.is_empty() {
-            PolicySet::shipped()?
+            PolicySet::shipped_for(&manifest)?
         } else {
             PolicySet::load(&paths)?
         };

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cedar_policy::{Policy, PolicyId, Schema, ValidationMode, Validator};
+use referee_bundle::Manifest;
 use sha2::{Digest, Sha256};
 
 /// The schema as people read it.
@@ -122,6 +123,22 @@ impl PolicySet {
         PolicySet::read(&[("default.cedar", DEFAULT_POLICIES)])
     }
 
+    /// Those of [`PolicySet::shipped`] that can say something about what this manifest asks: reading policies is most
+    /// of what a decision costs, and most muscles ask for little. Decides as the whole set does.
+    ///
+    /// # Errors
+    /// As [`PolicySet::shipped`].
+    pub fn shipped_for(manifest: &Manifest) -> Result<PolicySet, PolicyError> {
+        let asked = manifest.slots.iter().map(|slot| slot.request.kind().name());
+        let asked: Vec<&str> = asked.chain(["memory", "cpu", "deadline"]).collect();
+        let text: String = shipped_policies()
+            .filter(|policy| speaks_of(policy, &asked))
+            .collect();
+        let mut set = PolicySet::read(&[("default.cedar", &text)])?;
+        set.digest = digest_of(&[("default.cedar", DEFAULT_POLICIES)]);
+        Ok(set)
+    }
+
     /// Reads and checks policies from files, and from the `.cedar` files of folders.
     ///
     /// # Errors
@@ -193,10 +210,7 @@ impl PolicySet {
     fn read(texts: &[(&str, &str)]) -> Result<PolicySet, PolicyError> {
         let mut cedar = cedar_policy::PolicySet::new();
         let mut reasons = BTreeMap::new();
-        let mut hash = Sha256::new();
         for (name, text) in texts {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
             let parsed: cedar_policy::PolicySet = text.parse().map_err(|source| PolicyError::Syntax {
                 name: (*name).to_owned(),
                 source: Box::new(source),
@@ -224,7 +238,7 @@ impl PolicySet {
             schema: None,
             reasons,
             sources: texts.iter().map(|(name, _)| (*name).to_owned()).collect(),
-            digest: hash.finalize().into(),
+            digest: digest_of(texts),
         })
     }
 
@@ -241,6 +255,42 @@ impl PolicySet {
         self.schema = Some(validator.schema().clone());
         Ok(())
     }
+}
+
+fn digest_of(texts: &[(&str, &str)]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for (_, text) in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+/// The text of each shipped policy; each begins with its `@id` at the start of a line.
+pub(crate) fn shipped_policies() -> impl Iterator<Item = &'static str> {
+    const START: &str = "\n@id(";
+    let first = DEFAULT_POLICIES.find(START).map_or(0, |at| at + 1);
+    let mut rest = DEFAULT_POLICIES.get(first..).unwrap_or("");
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.find(START).map_or(rest.len(), |at| at + 1);
+        let (policy, after) = rest.split_at_checked(end)?;
+        rest = after;
+        Some(policy)
+    })
+}
+
+/// Whether a policy's text names one of these actions, or none at all and so speaks of every action.
+pub(crate) fn speaks_of(policy: &str, actions: &[&str]) -> bool {
+    const ACTION: &str = "Action::\"";
+    let mut named = policy
+        .split(ACTION)
+        .skip(1)
+        .filter_map(|after| after.split('"').next())
+        .peekable();
+    named.peek().is_none() || named.any(|name| actions.contains(&name))
 }
 
 /// Cedar numbers policies without an id in the order of the text: `policy0`, `policy1`, …

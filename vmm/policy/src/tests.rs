@@ -8,7 +8,7 @@ use muscle_abi::capability::CapabilityKind;
 use proptest::prelude::*;
 use referee_bundle::{Arch, CapabilityRequest, Limits, Manifest, Slot};
 
-use crate::policies::{DEFAULT_POLICIES, SCHEMA_JSON};
+use crate::policies::{DEFAULT_POLICIES, SCHEMA_JSON, shipped_policies, speaks_of};
 use crate::*;
 
 const FILES: CapabilityRequest = CapabilityRequest::Files {
@@ -101,6 +101,46 @@ fn the_shipped_policies_pass_the_check_that_is_left_out_for_them() {
     let shipped = PolicySet::shipped().expect("shipped");
     assert_eq!(checked.cedar, shipped.cedar);
     assert_eq!(checked.digest(), shipped.digest());
+}
+
+#[test]
+fn leaving_out_shipped_policies_about_other_actions_leaves_out_nothing_that_matters() {
+    use cedar_policy::ActionConstraint;
+    let whole = PolicySet::shipped().expect("shipped");
+    let texts: Vec<&str> = shipped_policies().collect();
+    assert_eq!(
+        texts.len(),
+        whole.cedar.policies().count(),
+        "each text is one policy"
+    );
+    let limits = ["memory", "cpu", "deadline"];
+    let actions: Vec<&str> = CapabilityKind::ALL
+        .iter()
+        .map(|kind| kind.name())
+        .chain(limits)
+        .collect();
+    for text in texts {
+        let policy = cedar_policy::Policy::parse(None, text).expect("one policy");
+        for action in &actions {
+            let may_match = match policy.action_constraint() {
+                ActionConstraint::Any => true,
+                ActionConstraint::Eq(uid) => uid.id().unescaped() == *action,
+                ActionConstraint::In(uids) => uids.iter().any(|uid| uid.id().unescaped() == *action),
+            };
+            assert!(
+                !may_match || speaks_of(text, &[action]),
+                "{action} is left out of {text}"
+            );
+        }
+    }
+    let small = manifest(&[("console", CapabilityRequest::Console { input: true })]);
+    let part = PolicySet::shipped_for(&small).expect("shipped");
+    assert_eq!(part.cedar.policies().count(), 3);
+    assert_eq!(
+        assess(&applicant(&small), &[], &part),
+        assess(&applicant(&small), &[], &whole),
+        "also the digest of what decided"
+    );
 }
 
 #[test]
