@@ -15,6 +15,9 @@
 //!
 //! Removing and renaming name the last part of a path relative to its parent's descriptor, and never follow it.
 //!
+//! `cap-std` resolves paths the same way; it would follow links inside the directory and cross mounts, cannot rename
+//! without replacing, and asks for calls that the filter then would have to allow (`openat`, `fcntl`).
+//!
 //! System calls, all of them: `openat2` (reading, writing, parents), `statx`, `pread64`, `pwrite64`, `ftruncate`,
 //! `getdents64`, `unlinkat`, `mkdirat`, `renameat2`, `close`.
 
