@@ -52,8 +52,10 @@ pub struct Built {
 /// Builds the program of a package; cargo's messages go to standard error.
 ///
 /// # Errors
-/// [`Error::CargoMissing`], [`Error::CargoFailed`], [`Error::NoProgram`], [`Error::ManyPrograms`].
+/// [`Error::File`], [`Error::CargoMissing`], [`Error::CargoFailed`], [`Error::NoProgram`], [`Error::ManyPrograms`].
 pub fn compile(request: &BuildRequest) -> Result<Built, Error> {
+    // Asked first, because starting cargo in a missing folder looks as if cargo were missing.
+    std::fs::metadata(&request.folder).map_err(Error::file(&request.folder))?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .arg("build")
