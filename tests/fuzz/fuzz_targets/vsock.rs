@@ -74,8 +74,14 @@ impl World {
         let descriptor = page + 16 * u64::from(slot);
         self.put(descriptor, &(WINDOW + buffer).to_le_bytes());
         self.put(descriptor + 8, &length.to_le_bytes());
-        self.put(descriptor + 12, &(if queue == 0 { 2u32 } else { 0 }).to_le_bytes());
-        self.put(page + QUEUE_AVAILABLE + 4 + 2 * u64::from(slot), &slot.to_le_bytes());
+        self.put(
+            descriptor + 12,
+            &(if queue == 0 { 2u32 } else { 0 }).to_le_bytes(),
+        );
+        self.put(
+            page + QUEUE_AVAILABLE + 4 + 2 * u64::from(slot),
+            &slot.to_le_bytes(),
+        );
         self.put(page + QUEUE_AVAILABLE + 2, &index.wrapping_add(1).to_le_bytes());
         buffer
     }
@@ -94,11 +100,15 @@ impl World {
             3 => {
                 let mut data = [0; 8];
                 let width = usize::from(script.byte() % 9);
-                let _ = self.vsock.mmio_read(u64::from(script.short()), &mut data[..width]);
+                let _ = self
+                    .vsock
+                    .mmio_read(u64::from(script.short()), &mut data[..width]);
             }
             4 => {
                 let offset = u64::from(script.byte()) * 4;
-                let _ = self.vsock.mmio_write(offset, &script.word().to_le_bytes(), &self.mem);
+                let _ = self
+                    .vsock
+                    .mmio_write(offset, &script.word().to_le_bytes(), &self.mem);
             }
             5 | 6 => {
                 let length = u32::from(script.short());
@@ -110,7 +120,11 @@ impl World {
                     src_cid: CID,
                     dst_cid: HOST_CID,
                     src_port: u32::from(script.byte() % 6),
-                    dst_port: if script.byte() % 2 == 0 { 1 } else { (1 << 30) + u32::from(script.byte() % 6) },
+                    dst_port: if script.byte() % 2 == 0 {
+                        1
+                    } else {
+                        (1 << 30) + u32::from(script.byte() % 6)
+                    },
                     len,
                     kind: 1,
                     op: u16::from(script.byte() % 9),

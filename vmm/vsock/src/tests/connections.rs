@@ -229,6 +229,9 @@ fn host_shuts_each_direction_and_the_guest_hears_it_after_the_bytes() {
     assert_eq!(driver.hear(), Some((Op::Shutdown, 3)));
     driver.tell(&mut vsock, data(GUEST, HOST, 2), b"no");
     assert_eq!(vsock.readable(conn), 3, "what comes after is dropped");
+    driver.tell(&mut vsock, packet(Op::CreditRequest, GUEST, HOST), &[]);
+    let (header, _) = driver.receive().expect("an answer");
+    assert_eq!(header.fwd_cnt, 2, "and gives its credit back");
     driver.tell(&mut vsock, packet(Op::Reset, GUEST, HOST), &[]);
     let reason = CloseReason::Orderly;
     assert!(events(&mut vsock).contains(&Event::Closed { conn, reason }));
