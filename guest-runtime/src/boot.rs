@@ -35,7 +35,7 @@ pub fn grant_of(kind: CapabilityKind) -> Option<GrantEntry> {
     grants().into_iter().find(|grant| grant.kind == kind as u32)
 }
 
-/// The command-line arguments; the first is the first after the bundle's name. Bytes that are not UTF-8 are replaced.
+/// The command-line arguments; the first is the name of the bundle's file. Bytes that are not UTF-8 are replaced.
 pub fn arguments() -> Vec<String> {
     strings(Strings::new(argument_block()))
 }

@@ -62,7 +62,7 @@ pub fn read(max: u32) -> Result<Vec<u8>, CallError> {
 /// Writes a log line; levels count from 1, error, to 5, trace.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn log(level: u8, target: &str, message: &str) -> Result<(), CallError> {
     let payload = encode(|e| e.array(3)?.u8(level)?.str(target)?.str(message)?.ok());
     cell::with(|link| link.post(handle()?, call::CONSOLE_LOG, &payload))

@@ -1,6 +1,6 @@
 //! What runs in a cell below a muscle's own code.
 //!
-//! The VMM enters the image at [`entry`] in ring 3, with page tables, stack, heap and device ready; this
+//! The VMM enters the image at `_start` in ring 3, with page tables, stack, heap and device ready; this
 //! crate reads the boot block, brings the heap, drives the vsock device, speaks RPC frames over it and rings
 //! the doorbells. It is the only guest crate with unsafe code: whatever touches an address that the VMM chose
 //! is here, behind functions that are safe to call.

@@ -46,7 +46,7 @@ pub use guest_runtime::Global;
 pub use guest_runtime::rpc::CallError as Error;
 pub use muscle_abi::frame::ErrorCode;
 pub use muscle_macros::{export, main};
-pub use process::{ExitCode, args, env, vars};
+pub use process::{ExitCode, args, env, program_name, vars};
 
 /// A result whose error is one of the host's, or the muscle's own text.
 pub type Result<T> = core::result::Result<T, Error>;

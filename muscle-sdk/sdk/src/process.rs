@@ -34,9 +34,18 @@ pub fn exit(code: ExitCode) -> ! {
     doorbell::exit(code.0)
 }
 
-/// The command-line arguments, without a program name. Empty without an `args` slot.
+/// The command-line arguments, without the program's name. Empty without an `args` slot.
 pub fn args() -> Vec<String> {
-    boot::arguments()
+    let mut all = boot::arguments();
+    if !all.is_empty() {
+        all.remove(0);
+    }
+    all
+}
+
+/// The name of the bundle's file, by which the operator ran the muscle. `None` without an `args` slot.
+pub fn program_name() -> Option<String> {
+    boot::arguments().into_iter().next()
 }
 
 /// A granted environment variable.

@@ -54,6 +54,9 @@ impl Kind {
 
 impl core::fmt::Display for Kind {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.tag().trim_matches(['[', ']']))
+        f.write_str(match self {
+            Kind::Age => "AGE",
+            _ => self.tag().trim_matches(['[', ']']),
+        })
     }
 }

@@ -36,7 +36,7 @@ impl Patterns {
                 r"(?i)[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}".to_string(),
                 Rule::Whole(Kind::Email),
             ),
-            (r#"(?i)\bhttps?://[^\s<>"']+"#.to_string(), Rule::Url),
+            (r#"(?i)\bhttps?://[^\s<>"']*[^\s<>"'.,;:)]"#.to_string(), Rule::Url),
             (r"\b\d{3}-\d{2}-\d{4}\b".to_string(), Rule::Whole(Kind::Ssn)),
             (
                 r"(?i)\b((?:ssn|social security(?: number| no\.?)?)[\s:#]*)\d{9}\b".to_string(),
