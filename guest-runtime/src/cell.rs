@@ -259,3 +259,124 @@ mod live {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec;
+
+    use muscle_abi::frame::{FrameHeader, FrameKind};
+
+    use super::*;
+    use crate::vsock::mock::{Host as MockHost, pair};
+
+    fn frame(kind: FrameKind, id: u32, name: &str, payload: &[u8]) -> Vec<u8> {
+        let header = FrameHeader {
+            kind,
+            id,
+            handle: 0,
+            name_len: u8::try_from(name.len()).expect("a short name"),
+            payload_len: u32::try_from(payload.len()).expect("a small payload"),
+        };
+        [&header.to_bytes()[..], name.as_bytes(), payload].concat()
+    }
+
+    /// Takes every whole frame that the muscle has sent: kind, id, handle, name, payload.
+    fn frames(host: &mut MockHost) -> Vec<(FrameKind, u32, u64, String, Vec<u8>)> {
+        let mut all = Vec::new();
+        for peer in host.peers.values_mut() {
+            while let Some((header, rest)) = peer.inbox.split_first_chunk::<HEADER_SIZE>() {
+                let header = FrameHeader::parse(header, 1 << 20).expect("is a frame");
+                let Some((body, _)) = rest.split_at_checked(header.body_len()) else {
+                    break;
+                };
+                let (name, payload) = body.split_at(usize::from(header.name_len));
+                let name = String::from_utf8(name.to_vec()).expect("is text");
+                all.push((header.kind, header.id, header.handle, name, payload.to_vec()));
+                peer.inbox.drain(..HEADER_SIZE + header.body_len());
+            }
+        }
+        all
+    }
+
+    fn answer(host: &mut MockHost, bytes: &[u8]) {
+        let peer = host.peers.values_mut().next().expect("connected");
+        peer.outbox.extend_from_slice(bytes);
+    }
+
+    /// Answers calls as a host does: `echo` with its payload, `first` after a call of its own, `no` with an error.
+    fn serve_calls(host: &mut MockHost) {
+        for (kind, id, handle, name, payload) in frames(host) {
+            if kind != FrameKind::Call {
+                continue;
+            }
+            match &name[..] {
+                "echo" => answer(host, &frame(FrameKind::Return, id, "", &payload)),
+                "handle" => answer(host, &frame(FrameKind::Return, id, "", &handle.to_le_bytes())),
+                "first" => {
+                    answer(host, &frame(FrameKind::Call, 77, "check", &[0x80]));
+                    answer(host, &frame(FrameKind::Return, id, "", &[1]));
+                }
+                _ => {
+                    let no = [0x82, 0x01, 0x62, b'n', b'o'];
+                    answer(host, &frame(FrameKind::Error, id, "", &no));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn call_costs_one_exit_and_connecting_another() {
+        let (driver, host) = pair(512 << 10);
+        host.borrow_mut().act = Some(serve_calls);
+        let mut link = Link::new(driver, 1 << 20);
+        assert_eq!(link.call(5, "echo", &[1, 2, 3]), Ok(vec![1, 2, 3]));
+        assert_eq!(host.borrow().parks, 2);
+        assert_eq!(
+            link.call(0x1_0000_0002, "handle", &[]),
+            Ok(0x1_0000_0002_u64.to_le_bytes().to_vec())
+        );
+        assert_eq!(host.borrow().parks, 3);
+        let large = vec![7; 190 << 10];
+        assert_eq!(link.call(5, "echo", &large), Ok(large));
+    }
+
+    #[test]
+    fn refusals_reach_the_caller_at_once_and_the_poster_later() {
+        let (driver, host) = pair(512 << 10);
+        host.borrow_mut().act = Some(serve_calls);
+        let mut link = Link::new(driver, 1 << 20);
+        let no = CallError::new(ErrorCode::Denied, "no");
+        assert_eq!(link.call(5, "steal", &[]), Err(no.clone()));
+        assert_eq!(link.post(5, "steal", &[]), Ok(()), "nobody waits");
+        let exits = host.borrow().parks + host.borrow().yields;
+        assert_eq!(exits, 2, "posting is no exit");
+        assert_eq!(link.call(5, "echo", &[]), Ok(vec![]));
+        assert_eq!(link.post(5, "echo", &[]), Err(no));
+    }
+
+    #[test]
+    fn call_of_the_host_during_a_call_waits_and_is_then_answered() {
+        let (driver, host) = pair(512 << 10);
+        host.borrow_mut().act = Some(serve_calls);
+        let mut link = Link::new(driver, 1 << 20);
+        assert_eq!(link.call(5, "first", &[]), Ok(vec![1]));
+        let call = link.next_call().expect("waited in line");
+        assert_eq!((call.id, &*call.name), (77, "check"));
+        link.answer(77, Ok(vec![0xF5])).expect("is sent");
+        host.borrow_mut().act = None;
+        link.driver.park();
+        let sent = frames(&mut host.borrow_mut());
+        assert_eq!(sent, [(FrameKind::Return, 77, 0, String::new(), vec![0xF5])]);
+    }
+
+    #[test]
+    fn host_that_goes_away_is_an_error_and_no_hang() {
+        let (driver, host) = pair(512 << 10);
+        host.borrow_mut().open_ports.clear();
+        let mut link = Link::new(driver, 1 << 20);
+        let error = link.call(5, "echo", &[]).expect_err("nobody is there");
+        assert_eq!(error.code, ErrorCode::Io);
+        assert!(error.message.contains("connection refused"), "{error}");
+    }
+}
