@@ -498,3 +498,58 @@ fn new_writes_a_muscle_that_builds() {
         assert_eq!((code, error.contains("exists already")), (1, true), "{error}");
     }
 }
+
+#[test]
+fn the_check_by_hand_in_the_documents_works() {
+    let document = include_str!("../../../docs/bundle-format.md");
+    let (_, script) = document.split_once("```bash\n").expect("a script");
+    let (script, _) = script.split_once("```\n").expect("its end");
+    let desk = Desk::ready();
+    desk.ok(&[
+        "build",
+        "--folder",
+        "tiny",
+        "--key",
+        "me.key",
+        "-o",
+        "hello.muscle",
+    ]);
+    let check = |folder: &str| {
+        let folder = desk.path().join(folder);
+        let output = Command::new("bash")
+            .args(["-c", script])
+            .current_dir(folder)
+            .output();
+        let output = output.expect("bash is installed");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    };
+    let bundle = fs::read(desk.path().join("hello.muscle")).expect("a bundle");
+    let mut flipped = bundle.clone();
+    *flipped.last_mut().expect("a byte") ^= 1;
+    let mut renamed = bundle.clone();
+    let at = bundle
+        .windows(4)
+        .position(|bytes| bytes == b"tiny")
+        .expect("the name");
+    renamed[at] = b'T';
+    for (folder, bundle) in [("good", bundle), ("flipped", flipped), ("renamed", renamed)] {
+        fs::create_dir(desk.path().join(folder)).expect("a folder");
+        fs::write(desk.path().join(folder).join("hello.muscle"), bundle).expect("a bundle");
+        fs::copy(
+            desk.path().join("me.pub"),
+            desk.path().join(folder).join("me.pub"),
+        )
+        .expect("a key");
+    }
+    let (good, said) = check("good");
+    assert!(
+        good && said.contains("Signature Verified Successfully") && said.contains("padding is zero"),
+        "{said}"
+    );
+    assert_eq!(said.matches("-: OK").count(), 2, "{said}");
+    let (good, said) = check("flipped");
+    assert!(!good && said.contains("-: FAILED"), "{said}");
+    let (good, said) = check("renamed");
+    assert!(!good && said.contains("Signature Verification Failure"), "{said}");
+}

@@ -8,6 +8,10 @@ fuzz_target!(|text: &str| {
     let _ = PolicySet::parse(&[("fuzz.cedar", text)]);
     if let Ok(binding) = Binding::parse(text) {
         let again = format!("{}={}", binding.slot, binding.bound);
-        assert_eq!(Binding::parse(&again).ok(), Some(binding), "what is printed reads back");
+        assert_eq!(
+            Binding::parse(&again).ok(),
+            Some(binding),
+            "what is printed reads back"
+        );
     }
 });
