@@ -78,6 +78,7 @@ impl Broker {
         grants: &Grants,
         resources: Resources,
         audit: AuditSink,
+        clock: CellClock,
         limits: BrokerLimits,
     ) -> Result<Broker, HostError> {
         let slots = grants.slots().len();
@@ -135,7 +136,7 @@ impl Broker {
         Ok(Broker {
             table: GrantTable::new(table),
             console: Console::new(console),
-            clock: CellClock::start(),
+            clock,
             audit,
             limits,
             output_spent: 0,
@@ -151,7 +152,7 @@ impl Broker {
             .collect()
     }
 
-    /// The cell's clock, which started with the broker.
+    /// The cell's clock.
     pub fn clock(&self) -> CellClock {
         self.clock
     }

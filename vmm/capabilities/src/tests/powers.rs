@@ -380,7 +380,14 @@ fn what_cannot_be_recorded_does_not_happen() {
     let audit = AuditSink::new(AuditLog::open(&log, Options::default()).expect("a log"), "c", "m");
     let (streams, out, _) = ConsoleStreams::memory(Vec::new());
     let resources = Resources::acquire(&grants, streams).expect("opened");
-    let mut broker = Broker::new(&grants, resources, audit, BrokerLimits::default()).expect("a broker");
+    let mut broker = Broker::new(
+        &grants,
+        resources,
+        audit,
+        CellClock::start(),
+        BrokerLimits::default(),
+    )
+    .expect("a broker");
     // Somebody shortens the log by a line: it no longer is what it was, and takes no record.
     let entries = broker.entries();
     let handle = |kind: CapabilityKind| {

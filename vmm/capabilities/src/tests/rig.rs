@@ -10,7 +10,7 @@ use referee_audit::{AuditLog, AuditSink, GuestText, Options};
 use referee_bundle::{Arch, CapabilityRequest, Limits, Manifest, Slot};
 use referee_policy::{Applicant, Binding, FilesAccess, Grants, PolicySet, decide};
 
-use crate::{Broker, BrokerLimits, ConsoleStreams, Resources, SharedBytes, Stop};
+use crate::{Broker, BrokerLimits, CellClock, ConsoleStreams, Resources, SharedBytes, Stop};
 
 pub const READ: CapabilityRequest = CapabilityRequest::Files {
     access: FilesAccess::Read,
@@ -102,7 +102,8 @@ impl Rig {
         };
         let audit = AuditSink::new(AuditLog::in_memory(options), "cell", "test 1");
         let resources = Resources::acquire(&grants, streams).expect("opened");
-        let broker = Broker::new(&grants, resources, audit.clone(), limits).expect("a broker");
+        let broker =
+            Broker::new(&grants, resources, audit.clone(), CellClock::start(), limits).expect("a broker");
         Rig {
             broker,
             out,
