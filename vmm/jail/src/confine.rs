@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
+use crate::directories::{self, DirectoryGrant};
 use crate::error::JailError;
 use crate::limits::{self, LimitConfig};
 use crate::origin::Origin;
@@ -31,6 +32,8 @@ pub struct JailConfig<'a> {
     pub keep: &'a [RawFd],
     /// The Unix sockets that stay reachable by name.
     pub sockets: &'a [SocketMount],
+    /// The directories among the kept descriptors, to be cut off from the tree around them.
+    pub directories: &'a [DirectoryGrant<'a>],
     /// Resource limits.
     pub limits: LimitConfig,
     /// Whether a layer that this host does not allow is an error.
@@ -90,9 +93,17 @@ pub fn confine(config: &JailConfig<'_>) -> Result<Jailed, JailError> {
     } else {
         Vec::new()
     };
+    let mut directories = Err(Errno::NOSYS);
     layers.try_within(in_mount_namespace, Layer::EmptyRoot, || {
-        root::enter_empty_root(sockets)
+        let detached = directories::detach(config.directories);
+        let refused = detached.as_ref().err().copied();
+        let exchanged = root::enter_empty_root(sockets, detached.unwrap_or_default())?;
+        directories = refused.map_or(exchanged, Err);
+        Ok(())
     })?;
+    if !config.directories.is_empty() {
+        layers.try_apply(Layer::GrantedDirectories, directories)?;
+    }
     if !config.sockets.is_empty() && !layers.holds(Layer::EmptyRoot) {
         return Err(JailError::NoRootForSockets {
             count: config.sockets.len(),

@@ -6,6 +6,7 @@
 //!   (made by the fork)   user, mount, pid, net, ipc, uts namespaces
 //!   identity             one user and group, "nobody" inside
 //!   empty root           a read-only tmpfs with nothing but granted Unix sockets; the old root detached
+//!   granted directories  mounted in there, so that nothing is above them; read-only where granted so
 //!   host name            "cell"
 //!   descriptors          all closed but those on the keep list
 //!   limits               core 0, open files, locked memory 0, message queues 0, threads
@@ -24,6 +25,7 @@
 
 mod confine;
 mod descriptors;
+mod directories;
 mod error;
 mod filter;
 mod filter_set;
@@ -34,6 +36,7 @@ mod report;
 mod root;
 
 pub use confine::{JailConfig, Jailed, Require, confine};
+pub use directories::DirectoryGrant;
 pub use error::JailError;
 pub use filter::{Filter, Installed, NotARemoval, OnViolation, Program, Removal};
 pub use filter_set::{Entry, FilterSet, PolicyError};

@@ -25,6 +25,8 @@ pub enum Layer {
     Identity,
     /// The root directory is empty and read-only, and the old one is out of reach.
     EmptyRoot,
+    /// Nothing is above a granted directory, and one granted for reading cannot be changed. Only listed if there is one.
+    GrantedDirectories,
     /// The host's name is not to be seen.
     HostName,
     /// No descriptor is open but those granted.
@@ -56,6 +58,7 @@ impl Layer {
             Self::UtsNamespace => "uts-namespace",
             Self::Identity => "identity",
             Self::EmptyRoot => "empty-root",
+            Self::GrantedDirectories => "granted-directories",
             Self::HostName => "host-name",
             Self::Descriptors => "descriptors",
             Self::ThreadLimit => "thread-limit",
@@ -146,7 +149,7 @@ impl Confinement {
 impl fmt::Display for Confinement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (layer, state) in &self.layers {
-            writeln!(f, "{layer:<18} {state}")?;
+            writeln!(f, "{layer:<19} {state}")?;
         }
         Ok(())
     }

@@ -1,15 +1,16 @@
-//! The empty root: a file system with nothing in it but granted Unix sockets.
+//! The empty root: a file system with nothing in it but what was granted.
 //!
 //! ```text
 //!   open_tree(socket) …      while the old names still mean something
 //!   mount tmpfs on /proc     the one directory that is known to be there; nobody else sees it
-//!   /proc/NAME ◄─ socket …   for each granted socket
+//!   /proc/NAME ◄─ socket …   for each granted socket, and directory
 //!   pivot_root(".", ".")     the new root on top of the old one
 //!   umount(".", DETACH)      the old one is gone
 //!   remount / read-only
 //! ```
 //!
-//! Descriptors opened before keep working: they hold on to the mounts they came from.
+//! Descriptors opened before keep working: they hold on to the mounts they came from. What that means
+//! for directories is in `directories`.
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
+use crate::directories::{self, DetachedDirectory};
 use crate::error::JailError;
 
 /// A Unix socket that stays reachable by name, as `/NAME`.
@@ -76,8 +78,13 @@ pub(crate) fn detach_sockets(sockets: &[SocketMount]) -> Result<Vec<DetachedSock
         .collect()
 }
 
-/// Replaces the root directory by an empty, read-only one with the sockets in it.
-pub(crate) fn enter_empty_root(sockets: Vec<DetachedSocket>) -> Result<(), Errno> {
+/// Replaces the root directory by a read-only one with nothing but the sockets and directories in it.
+///
+/// The inner result says whether the directories' descriptors were all exchanged.
+pub(crate) fn enter_empty_root(
+    sockets: Vec<DetachedSocket>,
+    directories: Vec<DetachedDirectory>,
+) -> Result<Result<(), Errno>, Errno> {
     let locked_down = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Mounts made here must not travel back to the host. A user namespace sees to that by itself;
     // a privileged process without one does not have it.
@@ -101,10 +108,15 @@ pub(crate) fn enter_empty_root(sockets: Vec<DetachedSocket>) -> Result<(), Errno
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(socket.tree.as_fd(), c"", &root, &socket.name, flags)?;
     }
+    let exchanged = directories
+        .into_iter()
+        .enumerate()
+        .try_for_each(|(index, directory)| directories::attach(&root, &format!("files:{index}"), directory));
     rustix::process::fchdir(&root)?;
     drop(root);
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")?;
-    rustix::mount::mount_remount(c"/", MountFlags::BIND | MountFlags::RDONLY | locked_down, c"")
+    rustix::mount::mount_remount(c"/", MountFlags::BIND | MountFlags::RDONLY | locked_down, c"")?;
+    Ok(exchanged)
 }

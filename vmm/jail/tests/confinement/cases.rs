@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use referee_jail::{
-    Confinement, Filter, JailConfig, JailError, Jailed, Layer, LayerState, LimitConfig, OnViolation, Origin,
-    Removal, Require, SocketMount, confine,
+    Confinement, DirectoryGrant, Filter, JailConfig, JailError, Jailed, Layer, LayerState, LimitConfig,
+    OnViolation, Origin, Removal, Require, SocketMount, confine,
 };
 
 use referee_hv::process::{Child, ChildExit, ForkError, Forked, Namespaces, exit_now, fork_into};
@@ -30,6 +30,11 @@ pub(crate) const ALL: &[Case] = &[
     ("granted_socket_is_reachable_by_name", socket_is_reachable),
     ("refuses_a_socket_mount_that_is_no_socket", socket_mount_checked),
     ("refuses_a_socket_name_that_is_a_path", socket_name_checked),
+    ("nothing_is_above_a_granted_directory", directories_cut_off),
+    (
+        "directory_that_is_not_the_granted_one_is_refused",
+        moved_directory_refused,
+    ),
     ("descriptors_not_kept_are_closed", descriptors_closed),
     ("limits_are_in_force", limits_in_force),
     ("no_network_interface_is_up", network_is_down),
@@ -84,6 +89,7 @@ fn in_jail(
                 origin,
                 keep: &keep,
                 sockets,
+                directories: &[],
                 limits,
                 require,
             };
@@ -175,6 +181,7 @@ fn looked_at(act: impl FnOnce(Jailed) + 'static, look: impl FnOnce(&OwnedFd, i32
                 origin,
                 keep: &keep,
                 sockets: &[],
+                directories: &[],
                 limits,
                 require: Require::All,
             };
@@ -276,6 +283,145 @@ fn socket_is_reachable() {
     assert_eq!(text, "hello");
 }
 
+fn directories_cut_off() {
+    let scratch = Scratch::new();
+    for name in ["in", "out"] {
+        std::fs::create_dir(scratch.0.join(name)).expect("a directory");
+        std::fs::write(scratch.0.join(name).join("file"), name).expect("a file");
+    }
+    let input = File::open(scratch.0.join("in")).expect("a directory");
+    let path_only = rustix::fs::open(
+        scratch.0.join("out"),
+        rustix::fs::OFlags::PATH,
+        rustix::fs::Mode::empty(),
+    );
+    let output = path_only.expect("a directory");
+    let origin = Origin::capture().expect("there is a /proc");
+    match fork_into(Namespaces::ALL).expect("a fork") {
+        Forked::Parent(child) => {
+            assert_eq!(
+                child.wait(Duration::from_secs(5)).expect("wait"),
+                ChildExit::Code(0)
+            );
+        }
+        Forked::Child(_) => {
+            use rustix::fs::{Mode, OFlags, openat};
+            let config = JailConfig {
+                origin,
+                keep: &[2, input.as_raw_fd(), output.as_raw_fd()],
+                sockets: &[],
+                directories: &[
+                    DirectoryGrant {
+                        descriptor: input.as_fd(),
+                        read_only: true,
+                    },
+                    DirectoryGrant {
+                        descriptor: output.as_fd(),
+                        read_only: false,
+                    },
+                ],
+                limits: LimitConfig {
+                    more_descriptors: 8,
+                    threads: 4,
+                    file_bytes: None,
+                },
+                require: Require::All,
+            };
+            let jailed = confine(&config).expect("confinement");
+            assert_eq!(
+                jailed.confinement().state(Layer::GrantedDirectories),
+                LayerState::Held
+            );
+            let read = |directory: BorrowedFd<'_>, name: &str| {
+                let mut text = String::new();
+                let file = openat(directory, name, OFlags::RDONLY, Mode::empty())?;
+                File::from(file).read_to_string(&mut text).map(|_| text)
+            };
+            assert_eq!(read(input.as_fd(), "file").expect("the input is readable"), "in");
+            assert_eq!(
+                read(output.as_fd(), "file").expect("the output is readable"),
+                "out"
+            );
+            // Up from a granted directory there is the empty root, and nothing of the host.
+            for directory in [input.as_fd(), output.as_fd()] {
+                let above = openat(
+                    directory,
+                    "../../../..",
+                    OFlags::RDONLY | OFlags::DIRECTORY,
+                    Mode::empty(),
+                );
+                let names: Vec<String> = rustix::fs::Dir::read_from(above.expect("there is a root"))
+                    .expect("it is a directory")
+                    .map(|entry| {
+                        entry
+                            .expect("an entry")
+                            .file_name()
+                            .to_string_lossy()
+                            .into_owned()
+                    })
+                    .filter(|name| name != "." && name != "..")
+                    .collect();
+                assert!(names.iter().all(|name| name.starts_with("files:")), "{names:?}");
+            }
+            let create = OFlags::WRONLY | OFlags::CREATE;
+            let refused = openat(&input, "new", create, Mode::RUSR);
+            assert_eq!(refused.expect_err("a grant to read").raw_os_error(), libc::EROFS);
+            openat(&output, "new", create, Mode::RUSR).expect("a grant to write");
+            exit_now(0);
+        }
+    }
+    assert!(scratch.0.join("out/new").exists());
+}
+
+fn moved_directory_refused() {
+    let scratch = Scratch::new();
+    let place = scratch.0.join("place");
+    std::fs::create_dir(&place).expect("a directory");
+    let granted = File::open(&place).expect("a directory");
+    let origin = Origin::capture().expect("there is a /proc");
+    match fork_into(Namespaces::ALL).expect("a fork") {
+        Forked::Parent(child) => {
+            assert_eq!(
+                child.wait(Duration::from_secs(5)).expect("wait"),
+                ChildExit::Code(0)
+            );
+        }
+        Forked::Child(_) => {
+            // Gone, and another one made in its place: the one that was granted cannot be found any more.
+            std::fs::remove_dir(&place).expect("it is empty");
+            std::fs::create_dir(&place).expect("a directory");
+            let directories = [DirectoryGrant {
+                descriptor: granted.as_fd(),
+                read_only: true,
+            }];
+            let config = JailConfig {
+                origin,
+                keep: &[2, granted.as_raw_fd()],
+                sockets: &[],
+                directories: &directories,
+                limits: LimitConfig {
+                    more_descriptors: 8,
+                    threads: 4,
+                    file_bytes: None,
+                },
+                require: Require::All,
+            };
+            let error = confine(&config).expect_err("a refusal");
+            assert!(
+                matches!(
+                    error,
+                    JailError::NotHeld {
+                        layer: Layer::GrantedDirectories,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+            exit_now(0);
+        }
+    }
+}
+
 /// Confines a child with these sockets and returns 0 if `expected` accepts the error.
 fn refused(sockets: &[SocketMount], expected: fn(&JailError) -> bool) {
     let origin = Origin::capture().expect("there is a /proc");
@@ -298,6 +444,7 @@ fn refused(sockets: &[SocketMount], expected: fn(&JailError) -> bool) {
                 origin,
                 keep: &keep,
                 sockets,
+                directories: &[],
                 limits,
                 require: Require::All,
             };
@@ -467,6 +614,7 @@ fn missing_namespaces() {
                 origin,
                 keep: &[],
                 sockets: &[],
+                directories: &[],
                 limits,
                 require: Require::All,
             };
@@ -649,6 +797,7 @@ fn two_threads_refused() {
                 origin,
                 keep: &[],
                 sockets: &[],
+                directories: &[],
                 limits,
                 require: Require::Available,
             };
