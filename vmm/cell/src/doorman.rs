@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,6 +151,12 @@ impl Doorman {
             next_token: FIRST_ARRIVAL,
             finished: false,
         }
+    }
+
+    /// Descriptors that must stay open when everything else is closed; the bell is the cell's too.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let doors = self.doors.iter().map(|door| door.listener.as_fd());
+        doors.chain(self.stop.iter().map(AsFd::as_fd)).chain([self.bell.as_fd()]).collect()
     }
 
     /// Works until the cell is over.
@@ -372,11 +378,6 @@ impl std::fmt::Debug for Doorman {
             .field("doors", &self.doors)
             .finish_non_exhaustive()
     }
-}
-
-/// Descriptors that must stay open when everything else is closed.
-pub(crate) fn descriptors(doors: &[Door]) -> Vec<RawFd> {
-    doors.iter().map(|door| door.listener.as_raw_fd()).collect()
 }
 
 fn open(path: &std::path::Path) -> io::Result<UnixStream> {

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::fault::MuscleFault;
+use crate::host::CallStop;
 
 /// Why serving a cell stopped.
 #[derive(Debug, Error)]
@@ -16,6 +17,17 @@ pub enum Halt {
     /// The host failed.
     #[error(transparent)]
     Host(#[from] CellError),
+}
+
+impl From<CallStop> for Halt {
+    fn from(stop: CallStop) -> Halt {
+        match stop {
+            CallStop::Interrupted => Halt::Interrupted,
+            CallStop::OutputLimit { limit } => MuscleFault::OutputLimit { limit }.into(),
+            CallStop::DenialLimit { limit } => MuscleFault::DenialLimit { limit }.into(),
+            CallStop::Host(error) => CellError::from(error).into(),
+        }
+    }
 }
 
 /// The host could not do its part for a cell.

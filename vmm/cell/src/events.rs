@@ -7,8 +7,7 @@ use referee_vsock::{Event, Vsock};
 
 use crate::doorman::Notice;
 use crate::error::{CellError, Halt};
-use crate::fault::MuscleFault;
-use crate::host::{CallStop, Host};
+use crate::host::Host;
 use crate::rpc::{Rpc, Serve};
 use crate::sockets::Sockets;
 
@@ -23,13 +22,7 @@ impl Serve for Served<'_> {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<FrameKind, Halt> {
-        self.0
-            .call(handle, name, payload, reply)
-            .map_err(|stop| match stop {
-                CallStop::Interrupted => Halt::Interrupted,
-                CallStop::OutputLimit { limit } => MuscleFault::OutputLimit { limit }.into(),
-                CallStop::Host(error) => CellError::from(error).into(),
-            })
+        Ok(self.0.call(handle, name, payload, reply)?)
     }
 }
 

@@ -79,6 +79,12 @@ pub enum MuscleFault {
         /// The limit in bytes.
         limit: u64,
     },
+    /// It was refused so often that the records of it are a burden.
+    #[error("refused more than {limit} times")]
+    DenialLimit {
+        /// Refusals allowed.
+        limit: u32,
+    },
     /// It exited with a code that is not its own to use.
     #[error("exit code {0} is outside 0 to 99")]
     ExitCode(u64),
@@ -135,6 +141,7 @@ impl MuscleFault {
             MuscleFault::UnexpectedAnswer(_) => "unexpected-answer",
             MuscleFault::SecondRpcConnection => "second-rpc-connection",
             MuscleFault::OutputLimit { .. } => "output-limit",
+            MuscleFault::DenialLimit { .. } => "denial-limit",
             MuscleFault::ExitCode(_) => "exit-code",
             MuscleFault::Aborted(_) => "aborted",
             MuscleFault::ParkedForEver => "parked-for-ever",

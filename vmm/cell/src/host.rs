@@ -27,14 +27,14 @@ pub trait Host: fmt::Debug + Send {
     /// Reads `width` bytes (1, 2 or 4) from an I/O port; `None` when no grant covers all of them.
     ///
     /// # Errors
-    /// [`HostFailure`].
-    fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, HostFailure>;
+    /// [`CallStop`].
+    fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, CallStop>;
 
     /// Writes `width` bytes (1, 2 or 4) to an I/O port; false when no grant covers all of them.
     ///
     /// # Errors
-    /// [`HostFailure`].
-    fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, HostFailure>;
+    /// [`CallStop`].
+    fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, CallStop>;
 
     /// The outside program's socket behind a port of the host; `None` when no grant covers it.
     ///
@@ -49,7 +49,7 @@ pub trait Host: fmt::Debug + Send {
     fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure>;
 }
 
-/// Why a call was not answered.
+/// Why a call or a port access was not answered.
 #[derive(Debug, Error)]
 pub enum CallStop {
     /// A signal came while the host waited; the same call is made again after the limits were looked at.
@@ -60,6 +60,12 @@ pub enum CallStop {
     OutputLimit {
         /// The limit in bytes.
         limit: u64,
+    },
+    /// The muscle was refused more often than it may be; each refusal costs the operator a record.
+    #[error("more than {limit} refusals")]
+    DenialLimit {
+        /// Refusals allowed.
+        limit: u32,
     },
     /// The host failed.
     #[error(transparent)]

@@ -4,6 +4,7 @@
 //! grants, page tables. After this the VMM edits nothing but the window and the mailbox.
 
 use std::io::Cursor;
+use std::os::fd::BorrowedFd;
 
 use linux_loader::loader::{KernelLoader, elf::Elf};
 use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY};
@@ -39,6 +40,11 @@ impl Shell {
         let vm = kvm.create_vm()?;
         let vcpu = vm.create_vcpu(kvm)?;
         Ok(Shell { vm, vcpu })
+    }
+
+    /// Descriptors that must stay open when everything else is closed.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.vm.descriptor(), self.vcpu.descriptor()]
     }
 }
 
@@ -83,7 +89,7 @@ const WARM_PAGES: u64 = 2;
 pub(crate) fn load(shell: Shell, image: &CheckedImage<'_>, spec: &CellSpec) -> Result<Machine, CellError> {
     let Shell { mut vm, mut vcpu } = shell;
     let plan = &image.plan;
-    let arguments = spec.argument_block();
+    let arguments = &spec.argument_block;
     let grants_at = BOOT_SIZE as u64;
     let arguments_at = grants_at + (spec.grants.len() * GRANT_ENTRY_SIZE) as u64;
     let sizes = sizes(plan, spec, arguments_at + arguments.len() as u64)?;
@@ -138,7 +144,7 @@ pub(crate) fn load(shell: Shell, image: &CheckedImage<'_>, spec: &CellSpec) -> R
     };
     let mut block = boot.to_bytes().to_vec();
     block.extend(spec.grants.iter().flat_map(|entry| entry.to_bytes()));
-    block.extend_from_slice(&arguments);
+    block.extend_from_slice(arguments);
     vm.write(PRIVATE_GPA, &block)?;
     warm(&vm, &sizes);
 

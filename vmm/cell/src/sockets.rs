@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -16,7 +16,7 @@ use referee_hv::{RemoteKick, VcpuThread};
 use referee_vsock::{ConnId, Directions, Vsock};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::doorman::{Door, Doorman, FIRST_ARRIVAL, Guest, Notice, Order, descriptors};
+use crate::doorman::{Door, Doorman, FIRST_ARRIVAL, Guest, Notice, Order};
 use crate::error::CellError;
 
 /// Why waiting ended.
@@ -44,7 +44,6 @@ pub struct Sockets {
     arrived: Option<Notice>,
     next_token: u32,
     stopped: bool,
-    descriptors: Vec<RawFd>,
 }
 
 /// One outside program's connection.
@@ -82,9 +81,6 @@ impl Sockets {
         let (notice_sender, notices) = mpsc::channel();
         let (orders, order_receiver) = mpsc::channel();
         let kick = Arc::new(OnceLock::new());
-        let mut kept = descriptors(&doors);
-        kept.extend(stop.iter().map(AsRawFd::as_raw_fd));
-        kept.push(bell.as_raw_fd());
         let sockets = Sockets {
             notices,
             orders,
@@ -96,15 +92,9 @@ impl Sockets {
             arrived: None,
             next_token: 0,
             stopped: false,
-            descriptors: kept,
         };
         let doorman = Doorman::new(doors, stop, order_receiver, bell, notice_sender, kick);
         Ok((sockets, doorman))
-    }
-
-    /// Descriptors that must stay open when everything else is closed.
-    pub fn descriptors(&self) -> &[RawFd] {
-        &self.descriptors
     }
 
     /// Says which thread runs the cell, so that the doorman can stop it.

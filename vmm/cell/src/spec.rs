@@ -12,10 +12,8 @@ use referee_vsock::{Cid, VsockLimits};
 pub struct CellSpec {
     /// How the muscle is entered.
     pub style: Style,
-    /// Arguments, the program's name first; empty without an `args` grant.
-    pub args: Vec<Vec<u8>>,
-    /// `KEY=value` strings; empty without an `env` grant.
-    pub env: Vec<Vec<u8>>,
+    /// Arguments and environment as bytes, see [`muscle_abi::boot::Strings`].
+    pub argument_block: Vec<u8>,
     /// Limits on memory and time.
     pub limits: CellLimits,
     /// The cell's address on its channel.
@@ -54,21 +52,6 @@ pub struct CellLimits {
     pub cpu: Option<Duration>,
     /// Largest RPC frame in either direction, name and payload, in bytes.
     pub frame_bytes: u32,
-}
-
-impl CellSpec {
-    /// The argument block as bytes, see [`muscle_abi::boot::Strings`].
-    pub(crate) fn argument_block(&self) -> Vec<u8> {
-        let mut block = Vec::new();
-        for run in [&self.args, &self.env] {
-            block.extend_from_slice(&u32::try_from(run.len()).unwrap_or(u32::MAX).to_le_bytes());
-            for string in run {
-                block.extend_from_slice(&u32::try_from(string.len()).unwrap_or(u32::MAX).to_le_bytes());
-                block.extend_from_slice(string);
-            }
-        }
-        block
-    }
 }
 
 /// Rounds up to whole pages.

@@ -62,18 +62,11 @@ impl LoadedCell {
         };
         if access.write {
             let value = access.written(&registers);
-            if !self
-                .host
-                .port_write(access.port, access.width, value)
-                .map_err(CellError::from)?
-            {
+            if !self.host.port_write(access.port, access.width, value)? {
                 return Err(denied.into());
             }
         } else {
-            let value = self
-                .host
-                .port_read(access.port, access.width)
-                .map_err(CellError::from)?;
+            let value = self.host.port_read(access.port, access.width)?;
             registers.rax = access.merge_read(registers.rax, value.ok_or(denied)?);
         }
         registers.rip = trap.rip.wrapping_add(u64::from(access.length));

@@ -27,6 +27,10 @@ use crate::error::HvError;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunPage(*mut kvm_run);
 
+// SAFETY: the pointer is to a mapping of the whole process, read and written only through the `Vcpu` that owns it
+// (by `&mut self`, so by one thread at a time) and by `Armed`'s thread, which is the one that runs it.
+unsafe impl Send for RunPage {}
+
 impl RunPage {
     pub(crate) fn of(fd: &mut VcpuFd) -> RunPage {
         RunPage(fd.get_kvm_run())

@@ -1,5 +1,6 @@
 //! The one processor of a cell: entered, stopped, and read through the shared run page.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 pub use kvm_bindings::kvm_regs as Registers;
@@ -53,6 +54,12 @@ impl Vcpu {
             reset_sregs,
             _backing: backing,
         })
+    }
+
+    /// The vCPU's descriptor, which must stay open while the vCPU lives.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: `self.fd` owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
     }
 
     /// Sets all registers for entry in ring 3; they take effect at the next [`Vcpu::run`].

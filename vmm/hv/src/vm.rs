@@ -1,5 +1,6 @@
 //! One virtual machine and the memory it has.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
@@ -104,6 +105,12 @@ impl Vm {
         self.memory = memory;
         self.next_slot += 1;
         Ok(())
+    }
+
+    /// The VM's descriptor, which must stay open while the VM lives.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: `self.fd` owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
     }
 
     /// All memory of the guest.

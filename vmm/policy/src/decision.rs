@@ -161,6 +161,11 @@ impl Decision {
         &self.items
     }
 
+    /// SHA-256 of the policies that decided.
+    pub fn policy_digest(&self) -> [u8; 32] {
+        self.policy_digest
+    }
+
     /// What is wrong with the bindings, apart from single slots.
     pub fn stray(&self) -> &[Rejected] {
         &self.stray

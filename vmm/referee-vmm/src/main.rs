@@ -1,2 +1,87 @@
-//! Placeholder.
-fn main() {}
+//! `referee-vmm`: wires the stages together and holds no logic of its own.
+//!
+//! ```text
+//!   cli ─► prepare::verified ─► prepare::decision ─► acquire ─► session::run ─► exit code
+//!          bytes → VerifiedBundle   → Grants          → Acquired   fork, confine, load, run, record
+//! ```
+#![forbid(unsafe_code)]
+
+mod acquire;
+mod broker_host;
+mod cli;
+mod doctor;
+mod ending;
+mod inspect;
+mod prepare;
+mod record;
+mod session;
+mod values;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+use crate::session::Task;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are printed the same way as errors, but are none.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { ending::USAGE } else { 0 });
+        }
+    };
+    let json = match &cli.command {
+        Command::Run(args) => args.cell.json,
+        Command::Call(args) => args.cell.json,
+        _ => false,
+    };
+    let result = match cli.command {
+        Command::Run(args) => start(&args.bundle, &args.cell, &args.arguments, Task::Main),
+        Command::Call(args) => values::read_arguments(&args.arguments).and_then(|payload| {
+            start(&args.bundle, &args.cell, &[], Task::Call { function: args.function, payload })
+        }),
+        Command::Explain(args) => inspect::explain(&args),
+        Command::Doctor(args) => doctor::examine(args.json),
+        Command::Audit(args) => inspect::audit(&args),
+        Command::Version => inspect::version(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "referee-vmm", &mut script);
+            inspect::write_out(&script)
+        }
+        Command::Man => manual(),
+    };
+    let _ = std::io::stdout().flush();
+    ExitCode::from(result.unwrap_or_else(|error| ending::of_error(&error, json)))
+}
+
+/// The stages of `run` and `call`, in order; none can be skipped, because each takes what the one before gave.
+fn start(
+    bundle_args: &cli::BundleArgs,
+    cell_args: &cli::CellArgs,
+    arguments: &[String],
+    task: Task,
+) -> anyhow::Result<u8> {
+    let bundle = prepare::verified(bundle_args)?;
+    let decision = prepare::decision(bundle_args, &bundle)?;
+    let session = acquire::session(&bundle, &decision, bundle_args, cell_args, arguments, task)?;
+    session::run(session)
+}
+
+fn manual() -> anyhow::Result<u8> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let man = clap_mangen::Man::new(sub.clone().bin_name(format!("referee-vmm {}", sub.get_name())));
+        man.render_name_section(&mut page)?;
+        man.render_description_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+        man.render_extra_section(&mut page)?;
+    }
+    inspect::write_out(&page)
+}

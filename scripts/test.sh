@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Passes every test that Referee has, on real KVM; a missing /dev/kvm is a failure, nothing is skipped silently.
+#   scripts/test.sh            everything
+#   scripts/test.sh --quick    without fuzzing and without the second kind of KVM
+. "$(dirname "$0")/lib.sh"
+
+quick=false
+[ "${1:-}" = --quick ] && quick=true
+started=$SECONDS
+step() { say "[$((SECONDS - started)) s] $*"; }
+
+step "set-up"
+scripts/setup.sh
+
+step "format, lints, documentation"
+cargo fmt --all --check
+cargo fmt --all --check --manifest-path muscle-sdk/examples/Cargo.toml
+cargo clippy --workspace --all-targets --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+scripts/check-dependencies.sh
+shellcheck -x scripts/*.sh scripts/npt/*.sh .ci/run benches/*.sh
+scripts/check-licences.sh
+
+step "examples: their logic as ordinary programs"
+(cd muscle-sdk/examples && cargo test --locked --quiet)
+
+step "build of the program and the muscles"
+cargo build --locked --bins
+(cd muscle-sdk/examples && cargo cell --locked)
+
+step "unit, property and black-box tests, and the hostile suite"
+cargo test --workspace --locked
+
+if ! $quick; then
+  step "fuzzing, each parser for a bounded time"
+  scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+
+  step "the second kind of KVM: nested paging under emulation"
+  scripts/test-npt.sh
+fi
+step "all passed"

@@ -1,0 +1,199 @@
+//! The stage that opens everything a cell will need of this host, while the process still may.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use muscle_abi::boot::Style;
+use referee_audit::{AuditLog, AuditSink, Options, Sharing};
+use referee_bundle::{ClockGrade, VerifiedBundle};
+use referee_capabilities::{BrokerLimits, ConsoleStreams, Resources, argument_block, boot_seed};
+use referee_cell::{CellLimits, CellSpec, ClockAccess, Door};
+use referee_jail::SocketMount;
+use referee_policy::{Decision, Grants, Power};
+use referee_vsock::{Cid, VsockLimits};
+
+use crate::cli::{BundleArgs, CellArgs};
+use crate::ending::Rejection;
+use crate::record;
+use crate::session::{Session, Task};
+
+/// Opened things of this host.
+#[derive(Debug)]
+pub struct Acquired {
+    /// The audit log.
+    pub audit: File,
+    /// How the log is kept.
+    pub audit_options: Options,
+    /// Directories, console, serial ports.
+    pub resources: Resources,
+    /// Listening sockets.
+    pub doors: Vec<Door>,
+    /// Sockets of outside programs that the muscle may reach.
+    pub outside: Vec<SocketMount>,
+    /// Limits of the broker.
+    pub limits: BrokerLimits,
+}
+
+impl Acquired {
+    /// Descriptors that must stay open when everything else is closed.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let mut descriptors = self.resources.descriptors();
+        descriptors.push(self.audit.as_fd());
+        descriptors
+    }
+}
+
+/// Name of the cell in the audit log; a process of its own has one cell.
+const CELL_CID: u64 = 3;
+/// Largest RPC frame, in bytes.
+const FRAME_MAX: u64 = 16 << 20;
+
+/// Makes a session out of a decision: grants, opened things, and what the cell is told at its start.
+///
+/// # Errors
+/// [`Rejection`] when policy, or the bundle's style, says no; an error of the host otherwise.
+pub fn session<'a>(
+    bundle: &'a VerifiedBundle,
+    decision: &'a Decision,
+    bundle_args: &BundleArgs,
+    args: &'a CellArgs,
+    arguments: &[String],
+    task: Task,
+) -> anyhow::Result<Session<'a>> {
+    let audit_options =
+        Options { sharing: Sharing::Shared, sync_each: args.audit_sync, ..Options::default() };
+    let audit = open_audit(&args.audit)?;
+    let sink = sink(audit.try_clone().context("audit log")?, audit_options, bundle)?;
+    let refused = |rejection: Rejection| -> anyhow::Error {
+        match record::rejected(&sink, rejection.name, &rejection.message) {
+            Ok(()) => rejection.into(),
+            Err(error) => error,
+        }
+    };
+    check_style(bundle, &task).map_err(refused)?;
+    let mut grants = decision.grants().map_err(|rejected| refused(rejected.into()))?;
+    if let Some(deadline_ms) = args.deadline_ms {
+        grants.narrow_deadline(deadline_ms);
+    }
+    if let Some(cpu_ms) = args.cpu_ms {
+        grants.narrow_cpu(cpu_ms);
+    }
+    let spec = spec(&grants, bundle_args, args, arguments, &task)?;
+    let resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
+    let mut doors = Vec::new();
+    for (port, path) in grants.listen_ports() {
+        doors.push(Door { listener: listen(path)?, port });
+    }
+    let mut outside = Vec::new();
+    for grant in grants.slots() {
+        if let Power::VsockConnect { socket, .. } = grant.power() {
+            outside.push(SocketMount { source: socket.clone(), name: grant.slot().to_owned() });
+        }
+    }
+    let limits = BrokerLimits { output_bytes: args.max_output_bytes, ..BrokerLimits::default() };
+    let acquired = Acquired { audit, audit_options, resources, doors, outside, limits };
+    Ok(Session { bundle, decision, grants, args, spec, task, acquired })
+}
+
+/// The log as the cell sees it.
+///
+/// # Errors
+/// When its last records do not hold, or another process keeps it.
+pub fn sink(file: File, options: Options, bundle: &VerifiedBundle) -> anyhow::Result<AuditSink> {
+    let log = AuditLog::from_file(file, options).context("audit log")?;
+    let manifest = bundle.manifest();
+    Ok(AuditSink::new(log, &format!("{}", std::process::id()), &format!("{} {}", manifest.name, manifest.version)))
+}
+
+fn open_audit(path: &Path) -> anyhow::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("audit log {}: choose another with --audit", path.display()))
+}
+
+fn check_style(bundle: &VerifiedBundle, task: &Task) -> Result<(), Rejection> {
+    let manifest = bundle.manifest();
+    let no = |message: String| Err(Rejection { name: "wrong-style", message });
+    match task {
+        Task::Main if manifest.style != Style::Command => no(format!(
+            "`{}` has no main to run; it exports functions: referee-vmm call {}.muscle FUNCTION",
+            manifest.name, manifest.name
+        )),
+        Task::Call { .. } if manifest.style != Style::Reactor && manifest.exports.is_empty() => {
+            no(format!("`{}` exports no functions; run it: referee-vmm run {}.muscle", manifest.name, manifest.name))
+        }
+        Task::Main | Task::Call { .. } => Ok(()),
+    }
+}
+
+fn spec(
+    grants: &Grants,
+    bundle_args: &BundleArgs,
+    args: &CellArgs,
+    arguments: &[String],
+    task: &Task,
+) -> anyhow::Result<CellSpec> {
+    let mut strings: Vec<Vec<u8>> = arguments.iter().map(|text| text.clone().into_bytes()).collect();
+    if grants.allows_args() {
+        let name = bundle_args.bundle.file_name().unwrap_or_default();
+        strings.insert(0, name.to_string_lossy().into_owned().into_bytes());
+    }
+    let variable = |name: &str| {
+        args.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone().into_bytes())
+    };
+    let granted = grants.limits();
+    let clock = match grants.clock() {
+        None => ClockAccess::None,
+        Some(ClockGrade::Coarse) => ClockAccess::Coarse,
+        Some(ClockGrade::Fine) => ClockAccess::Fine,
+    };
+    Ok(CellSpec {
+        style: if matches!(task, Task::Main) { Style::Command } else { Style::Reactor },
+        argument_block: argument_block(grants, &strings, variable)?,
+        limits: CellLimits {
+            memory_bytes: granted.memory_bytes,
+            stack_bytes: granted.stack_bytes,
+            deadline: Some(Duration::from_millis(granted.deadline_ms)),
+            cpu: Some(Duration::from_millis(granted.cpu_ms)),
+            frame_bytes: u32::try_from(FRAME_MAX.min(granted.memory_bytes)).unwrap_or(u32::MAX),
+        },
+        cid: Cid::new(CELL_CID)?,
+        vsock: VsockLimits::default(),
+        // The handles are drawn when the broker is made, after the fork.
+        grants: Vec::new(),
+        seed: grants.allows_random().then(|| boot_seed(grants)).transpose()?,
+        clock,
+    })
+}
+
+/// Listens on a Unix socket that only this user may connect to. A socket that nobody listens on any more is
+/// replaced; anything else at the path is left alone.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    let shown = path.display();
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                bail!("{shown}: another program listens there already");
+            }
+            std::fs::remove_file(path).with_context(|| format!("{shown}: removing the stale socket"))?;
+        }
+        Ok(_) => bail!("{shown} exists and is no socket"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{shown}")),
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("{shown}: listening"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("{shown}: closing it to other users"))?;
+    Ok(listener)
+}

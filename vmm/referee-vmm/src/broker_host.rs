@@ -1,0 +1,70 @@
+//! The broker as the cell's host: the same acts, in the cell's words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use muscle_abi::frame::FrameKind;
+use referee_capabilities::{Broker, Fault, HostError, PortUse, Stop};
+use referee_cell::{CallStop, Host, HostFailure};
+use referee_policy::{Grants, Power};
+
+/// A broker, and where the sockets of outside programs are in the cell's root.
+#[derive(Debug)]
+pub struct BrokerHost {
+    broker: Broker,
+    outside: BTreeMap<u32, PathBuf>,
+}
+
+impl BrokerHost {
+    /// The host side of one cell. Inside the jail a granted socket is found by its slot's name.
+    pub fn new(broker: Broker, grants: &Grants) -> BrokerHost {
+        let place = |slot: &str| PathBuf::from("/").join(slot);
+        let outside = grants.slots().iter().filter_map(|grant| match grant.power() {
+            Power::VsockConnect { port, .. } => Some((*port, place(grant.slot()))),
+            _ => None,
+        });
+        BrokerHost { outside: outside.collect(), broker }
+    }
+}
+
+impl Host for BrokerHost {
+    fn call(
+        &mut self,
+        handle: u64,
+        name: &str,
+        payload: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<FrameKind, CallStop> {
+        self.broker.call(handle, name, payload, reply).map_err(stopped)
+    }
+
+    fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, CallStop> {
+        self.broker.port_read(port, width).map_err(stopped)
+    }
+
+    fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, CallStop> {
+        self.broker.port_write(port, width, value).map_err(stopped)
+    }
+
+    fn connect_out(&mut self, host_port: u32) -> Result<Option<PathBuf>, HostFailure> {
+        let granted = self.broker.use_port(PortUse::Connect, host_port).map_err(failure)?;
+        Ok(granted.then(|| self.outside.get(&host_port).cloned()).flatten())
+    }
+
+    fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure> {
+        self.broker.use_port(PortUse::Accept, guest_port).map_err(failure)
+    }
+}
+
+fn stopped(stop: Stop) -> CallStop {
+    match stop {
+        Stop::Interrupted => CallStop::Interrupted,
+        Stop::Fault(Fault::OutputLimit { limit }) => CallStop::OutputLimit { limit },
+        Stop::Fault(Fault::DenialLimit { limit }) => CallStop::DenialLimit { limit },
+        Stop::Host(error) => CallStop::Host(failure(error)),
+    }
+}
+
+fn failure(error: HostError) -> HostFailure {
+    HostFailure(Box::new(error))
+}

@@ -1,0 +1,196 @@
+//! The command line: argv in, a checked request out. Everything the rest of the program needs is here; nothing
+//! else reads arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use referee_jail::Removal;
+use referee_policy::Binding;
+
+/// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
+/// that its manifest asked for and your policy granted.
+#[derive(Debug, Parser)]
+#[command(name = "referee-vmm", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a muscle's main until it exits.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Call one exported function of a muscle and print its result as JSON.
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(CallArgs),
+    /// Show what a muscle asks for, what policy says to it, and why.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Check this host: KVM, what it enforces, limits; and say what to do about what is missing.
+    Doctor(DoctorArgs),
+    /// Check an audit log: every record's hash and the chain.
+    Audit(AuditArgs),
+    /// Print the version and what this build speaks.
+    Version,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// What every command that opens a bundle takes.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// The bundle, NAME.muscle.
+    pub bundle: PathBuf,
+    /// The trust store: who may sign what.
+    #[arg(long, env = "REFEREE_TRUST", value_name = "FILE", default_value = "/etc/referee/trust.store")]
+    pub trust: PathBuf,
+    /// Policies: Cedar files, or folders of them. Without it those compiled in decide.
+    #[arg(long, env = "REFEREE_POLICY", value_name = "PATH", value_delimiter = ':')]
+    pub policy: Vec<PathBuf>,
+    /// Bind a slot to a thing of this host: NAME=dir:/path:ro, NAME=dir:/path:rw, NAME=unix:/path.sock,
+    /// NAME=serial:stdout, NAME=serial:file:/path.
+    #[arg(long = "bind", short = 'b', value_name = "NAME=THING", value_parser = Binding::parse)]
+    pub bindings: Vec<Binding>,
+    /// Refuse bundles larger than this many bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub max_bundle_bytes: u64,
+}
+
+/// What every command that runs a cell takes.
+#[derive(Debug, Args)]
+pub struct CellArgs {
+    /// Set an environment variable that the muscle was granted.
+    #[arg(long = "env", short = 'e', value_name = "KEY=VALUE", value_parser = parse_variable)]
+    pub env: Vec<(String, String)>,
+    /// Append the audit records to this file.
+    #[arg(long, env = "REFEREE_AUDIT", value_name = "FILE", default_value = "referee-audit.jsonl")]
+    pub audit: PathBuf,
+    /// Have each audit record on the disk before its act is answered, not only in the file.
+    #[arg(long)]
+    pub audit_sync: bool,
+    /// End the muscle after this many milliseconds; can only shorten what was granted.
+    #[arg(long, value_name = "MS")]
+    pub deadline_ms: Option<u64>,
+    /// End the muscle after this many milliseconds of CPU time; can only shorten what was granted.
+    #[arg(long, value_name = "MS")]
+    pub cpu_ms: Option<u64>,
+    /// End the muscle when it has written more than this many bytes to the console.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub max_output_bytes: u64,
+    /// Refuse to run where a layer of confinement cannot be had, instead of naming it in the audit log.
+    #[arg(long)]
+    pub require_confinement: bool,
+    /// Print faults and refusals as JSON on standard error.
+    #[arg(long)]
+    pub json: bool,
+    /// Leave out an entry of a seccomp filter: THREAD:CALL or THREAD:CALL#N.
+    #[arg(long, hide = true, value_name = "ENTRY")]
+    pub seccomp_without: Vec<Removal>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Bundle, trust and policy.
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub cell: CellArgs,
+    /// Arguments for the muscle.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+/// `call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// Bundle, trust and policy.
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub cell: CellArgs,
+    /// The exported function.
+    pub function: String,
+    /// Arguments as JSON: an object by name, an array by position; `-` reads them from standard input.
+    #[arg(default_value = "[]")]
+    pub arguments: String,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Bundle, trust and policy.
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// What to do with the log.
+    #[arg(value_enum)]
+    pub action: AuditAction,
+    /// The log.
+    pub file: PathBuf,
+}
+
+/// What `audit` can do.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum AuditAction {
+    /// Recompute every hash and check the chain.
+    Verify,
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("not of the form KEY=VALUE".into()),
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0–99  the muscle's own
+  100   the command line is wrong; nothing ran
+  101   rejected: bundle, trust store or policy says no; nothing ran
+  102   fault: the muscle broke a rule and was ended
+  103   the muscle's deadline or CPU time was over
+  104   the host failed
+  105   SIGINT or SIGTERM ended the muscle";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  referee-vmm run --trust trust.store hello.muscle world
+  referee-vmm run --trust trust.store --bind input=dir:photos:ro --bind output=dir:small:rw \\
+      thumbnail.muscle cat.jpg cat.png 256";
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  referee-vmm call --trust trust.store order-risk.muscle limits
+  referee-vmm call --trust trust.store phi-redact.muscle redact '{\"text\": \"call 555-0100\"}'";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  referee-vmm explain --trust trust.store thumbnail.muscle
+  referee-vmm explain --trust trust.store --bind input=dir:photos:ro --json thumbnail.muscle";

@@ -1,0 +1,88 @@
+//! How the program ends: the exit code of each kind of outcome, and what is printed about it.
+
+use std::io::Write;
+
+use referee_cell::FaultReport;
+
+/// The command line was wrong.
+pub const USAGE: u8 = 100;
+/// Bundle, trust store or policy says no.
+pub const REJECTED: u8 = 101;
+/// The muscle broke a rule.
+pub const FAULT: u8 = 102;
+/// The muscle's time was over.
+pub const TIME_LIMIT: u8 = 103;
+/// The host failed.
+pub const HOST_ERROR: u8 = 104;
+
+/// A signal asked the muscle to end.
+pub const STOPPED: u8 = 105;
+
+/// Why nothing ran.
+#[derive(Debug)]
+pub struct Rejection {
+    /// A stable name for machines.
+    pub name: &'static str,
+    /// What, where and what to do.
+    pub message: String,
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<referee_bundle::Rejected> for Rejection {
+    fn from(rejected: referee_bundle::Rejected) -> Rejection {
+        Rejection { name: rejected.name(), message: rejected.to_string() }
+    }
+}
+
+impl From<referee_policy::Rejected> for Rejection {
+    fn from(rejected: referee_policy::Rejected) -> Rejection {
+        Rejection { name: rejected.code(), message: rejected.to_string() }
+    }
+}
+
+/// Prints an error and gives its exit code.
+pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
+    let rejection = error.downcast_ref::<Rejection>();
+    let (kind, code) = if rejection.is_some() { ("rejected", REJECTED) } else { ("host-error", HOST_ERROR) };
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Errors that print their source within themselves would otherwise say it twice.
+        if !message.ends_with(&cause) {
+            message.push_str(if message.is_empty() { "" } else { ": " });
+            message.push_str(&cause);
+        }
+    }
+    if json {
+        print(&serde_json::json!({ "outcome": kind, "name": rejection.map(|r| r.name), "message": message }).to_string());
+    } else {
+        let name = rejection.map(|rejection| format!(" [{}]", rejection.name)).unwrap_or_default();
+        print(&format!("{}: {message}{name}", if rejection.is_some() { "rejected" } else { "host error" }));
+    }
+    code
+}
+
+/// Prints a fault and gives its exit code.
+pub fn of_fault(report: &FaultReport, json: bool) -> u8 {
+    if json {
+        let mut value = report.to_json();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("outcome".into(), "fault".into());
+        }
+        print(&value.to_string());
+    } else {
+        print(report.to_text().trim_end());
+    }
+    if report.fault.is_time_limit() { TIME_LIMIT } else { FAULT }
+}
+
+fn print(text: &str) {
+    // Standard error may be closed; there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

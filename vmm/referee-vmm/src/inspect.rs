@@ -1,0 +1,61 @@
+//! Commands that look and run nothing: `explain`, `audit`, `version`.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::cli::{AuditAction, AuditArgs, ExplainArgs};
+use crate::ending::{self, Rejection};
+use crate::prepare;
+
+/// Prints what a muscle asks for, what policy says, and why.
+///
+/// # Errors
+/// [`Rejection`] when bundle or trust store says no; what policy refuses is printed, and the code says it.
+pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
+    let bundle = prepare::verified(&args.bundle)?;
+    let decision = prepare::decision(&args.bundle, &bundle)?;
+    let text = if args.json { decision.to_json()? + "\n" } else { decision.to_string() };
+    write_out(text.as_bytes())?;
+    Ok(if decision.refusals().next().is_some() { ending::REJECTED } else { 0 })
+}
+
+/// Checks an audit log.
+///
+/// # Errors
+/// [`Rejection`] naming the first record that does not hold.
+pub fn audit(args: &AuditArgs) -> anyhow::Result<u8> {
+    match args.action {
+        AuditAction::Verify => {
+            let summary = referee_audit::verify(&args.file)
+                .map_err(|error| Rejection { name: "audit-broken", message: error.to_string() })
+                .with_context(|| format!("audit log {}", args.file.display()))?;
+            write_out(format!("{}: {} records, all in order\n", args.file.display(), summary.head.records).as_bytes())
+        }
+    }
+}
+
+/// Prints versions.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn version() -> anyhow::Result<u8> {
+    let text = format!(
+        "referee-vmm {}\nmuscle ABI  {}\nbundle      {}\n",
+        env!("CARGO_PKG_VERSION"),
+        muscle_abi::ABI_VERSION,
+        "signed with Ed25519 (COSE_Sign)",
+    );
+    write_out(text.as_bytes())
+}
+
+/// Writes to standard output; a reader that has gone away is no error of ours.
+///
+/// # Errors
+/// When writing fails otherwise.
+pub fn write_out(bytes: &[u8]) -> anyhow::Result<u8> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(0),
+    }
+}

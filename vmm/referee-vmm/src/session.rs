@@ -1,0 +1,235 @@
+//! One cell from grants to exit code, in the order: acquire, confine, load, run, record.
+//!
+//! ```text
+//!   parent                                   child, in namespaces of its own
+//!   ──────                                   ──────────────────────────────
+//!   acquire: audit log, directories,
+//!     sockets, console, /dev/kvm
+//!   fork ──────────────────────────────────► VM and vCPU; confine ─► Jailed
+//!   wait, pass signals on                    first thread              vCPU thread
+//!                                            I/O filter, doorman       vCPU filter, check image,
+//!                                                                      load, run, record, exit
+//!   exit code ◄──────────────────────────────────────────────────────── exit code
+//! ```
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use referee_bundle::{PartKind, VerifiedBundle};
+use referee_capabilities::{Broker, CellClock};
+use referee_cell::{CellSpec, CheckedImage, Doorman, LoadedCell, Services, Shell, Sockets, Stop, Wake};
+use referee_hv::process::{Child, ChildExit, Forked, Namespaces, fork_into};
+use referee_hv::{Kvm, VcpuThread};
+use referee_jail::{
+    Filter, JailConfig, Jailed, LimitConfig, OnViolation, Origin, Program, Removal, Require, confine,
+};
+use referee_policy::{Decision, Grants, Power};
+
+use crate::acquire::{self, Acquired};
+use crate::broker_host::BrokerHost;
+use crate::cli::CellArgs;
+use crate::ending::{self, Rejection};
+use crate::record;
+use crate::values;
+
+/// What the cell is for.
+#[derive(Debug, Clone)]
+pub enum Task {
+    /// Run `main`.
+    Main,
+    /// Call a function with CBOR arguments, and print its result.
+    Call {
+        /// The function.
+        function: String,
+        /// CBOR, arguments by name or position.
+        payload: Vec<u8>,
+    },
+}
+
+/// Everything a session needs; made before the fork, used after it.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The verified bundle.
+    pub bundle: &'a VerifiedBundle,
+    /// What policy said.
+    pub decision: &'a Decision,
+    /// What the cell may do.
+    pub grants: Grants,
+    /// Options.
+    pub args: &'a CellArgs,
+    /// Style, arguments, limits, grants.
+    pub spec: CellSpec,
+    /// What the cell is for.
+    pub task: Task,
+    /// Opened things of this host.
+    pub acquired: Acquired,
+}
+
+/// Time that the child has to end in order after a signal.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the session in a child and gives the program's exit code.
+///
+/// # Errors
+/// When the host fails before or after the child; the child reports its own errors.
+pub fn run(session: Session<'_>) -> anyhow::Result<u8> {
+    let origin = Origin::capture()?;
+    let kvm = Kvm::open()?;
+    match fork_into(Namespaces::ALL)? {
+        Forked::Parent(child) => match child.wait(GRACE).context("waiting for the cell's process")? {
+            ChildExit::Code(code) => Ok(u8::try_from(code).unwrap_or(ending::HOST_ERROR)),
+            ChildExit::Signal(31) => Err(anyhow!(
+                "the cell's process made a system call that its seccomp filter does not allow, and was killed"
+            )),
+            ChildExit::Signal(signal) => Err(anyhow!("the cell's process was killed by signal {signal}")),
+        },
+        Forked::Child(child) => {
+            let json = session.args.json;
+            let code = live(session, &child, origin, kvm).unwrap_or_else(|error| ending::of_error(&error, json));
+            std::process::exit(i32::from(code))
+        }
+    }
+}
+
+/// The child's life up to its first thread's last act.
+fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow::Result<u8> {
+    let Session { bundle, decision, grants, args, mut spec, task, mut acquired } = session;
+    let shell = Shell::create(&kvm)?;
+    // Closed before confinement, which would otherwise close it under the value that owns it.
+    drop(kvm);
+    let stop = child.stop_signals().context("signalfd")?;
+    let stop = stop.as_fd().try_clone_to_owned().context("signalfd")?;
+    let (sockets, doorman) = Sockets::new(std::mem::take(&mut acquired.doors), Some(stop))?;
+    let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let mut kept = vec![input.as_fd(), output.as_fd(), errors.as_fd()];
+    kept.extend(shell.descriptors());
+    kept.extend(doorman.descriptors());
+    kept.extend(acquired.descriptors());
+    let keep: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    drop(kept);
+    let jailed = confine(&JailConfig {
+        origin,
+        keep: &keep,
+        sockets: &acquired.outside,
+        limits: LimitConfig { more_descriptors: 256, threads: 4, file_bytes: None },
+        require: if args.require_confinement { Require::All } else { Require::Available },
+    })
+    .context("confinement")?;
+    let Acquired { audit, audit_options, resources, limits, .. } = acquired;
+    let audit = acquire::sink(audit, audit_options, bundle)?;
+    record::start(&audit, bundle, &grants, decision, jailed.confinement())?;
+    let clock = CellClock::start();
+    let broker = Broker::new(&grants, resources, audit.clone(), clock, limits)?;
+    spec.grants = broker.entries();
+    let files = grants.slots().iter().any(|grant| matches!(grant.power(), Power::Files { .. }));
+    let vcpu_filter = program(Filter::Vcpu { files }, &args.seccomp_without)?;
+    let io_filter = program(Filter::Io, &args.seccomp_without)?;
+
+    let services = Services {
+        host: Box::new(BrokerHost::new(broker, &grants)),
+        sockets,
+        symbols: bundle.part(PartKind::Symbols).map(<[u8]>::to_vec),
+        epoch: clock.instant_of(0).unwrap_or_else(Instant::now),
+    };
+    std::thread::scope(|scope| {
+        let jailed = &jailed;
+        let vcpu = move || {
+            let run = || -> anyhow::Result<Outcome> {
+                let thread = VcpuThread::enter()?;
+                let _filtered = vcpu_filter.install(jailed)?;
+                services.sockets.run_on(&thread);
+                let image = CheckedImage::check(bundle, jailed).map_err(Rejection::from).context("image")?;
+                let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
+                let outcome = drive(&mut cell, &thread, &task)?;
+                record::end(&audit, &outcome, &cell.usage())?;
+                Ok(outcome)
+            };
+            let code = match run() {
+                Ok(outcome) => conclude(outcome, args.json),
+                Err(error) => ending::of_error(&error, args.json),
+            };
+            std::process::exit(i32::from(code))
+        };
+        std::thread::Builder::new().name("vcpu".into()).spawn_scoped(scope, vcpu).context("vCPU thread")?;
+        attend(doorman, &io_filter, jailed)?;
+        Ok(ending::HOST_ERROR)
+    })
+}
+
+/// The first thread's part: sees to outside programs until the vCPU thread ends the process.
+fn attend(doorman: Doorman, filter: &Program, jailed: &Jailed) -> anyhow::Result<()> {
+    let _filtered = filter.install(jailed)?;
+    doorman.work()?;
+    Ok(())
+}
+
+fn program(filter: Filter, without: &[Removal]) -> anyhow::Result<Program> {
+    if without.is_empty() {
+        return Ok(filter.program());
+    }
+    Ok(filter.program_with(without, OnViolation::Kill)?)
+}
+
+/// How a cell ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The muscle exited.
+    Exited(u8),
+    /// The muscle broke a rule or its time was over.
+    Faulted(Box<referee_cell::FaultReport>),
+    /// The function answered.
+    Answered(referee_cell::Answer),
+    /// Somebody wanted the cell to end.
+    Stopped,
+}
+
+/// Runs the cell until it has an outcome, waiting while it is parked.
+fn drive(cell: &mut LoadedCell, thread: &VcpuThread, task: &Task) -> anyhow::Result<Outcome> {
+    if let Task::Call { function, payload } = task
+        && !cell.start_call(function, payload)
+    {
+        return Err(Rejection {
+            name: "call-too-large",
+            message: "the function's name must have 1 to 255 bytes, and the call must fit into a frame".into(),
+        }
+        .into());
+    }
+    loop {
+        let stop = cell.run(thread, None)?;
+        if let Some(answer) = cell.take_answer() {
+            return Ok(Outcome::Answered(answer));
+        }
+        match stop {
+            Stop::Exited(code) => return Ok(Outcome::Exited(code)),
+            Stop::Faulted(report) => return Ok(Outcome::Faulted(report)),
+            Stop::Preempted if cell.sockets().is_stopped() => return Ok(Outcome::Stopped),
+            Stop::Preempted => {}
+            Stop::Parked { until } => {
+                if until.is_none() && !cell.can_be_woken() {
+                    return Ok(Outcome::Faulted(Box::new(cell.parked_for_ever())));
+                }
+                let wake_at = [until, cell.deadline()].into_iter().flatten().min();
+                match cell.sockets().wait(wake_at) {
+                    Wake::Stop => return Ok(Outcome::Stopped),
+                    Wake::Arrival => {}
+                    Wake::Time => {
+                        if let Some(report) = cell.deadline_passed() {
+                            return Ok(Outcome::Faulted(Box::new(report)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Prints what there is to print and gives the exit code.
+fn conclude(outcome: Outcome, json: bool) -> u8 {
+    match outcome {
+        Outcome::Exited(code) => code,
+        Outcome::Faulted(report) => ending::of_fault(&report, json),
+        Outcome::Answered(answer) => values::print_answer(&answer, json),
+        Outcome::Stopped => ending::STOPPED,
+    }
+}
