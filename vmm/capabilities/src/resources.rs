@@ -92,6 +92,11 @@ impl Resources {
             .collect()
     }
 
+    /// The opened directory of a slot.
+    pub fn directory(&self, slot: &str) -> Option<BorrowedFd<'_>> {
+        self.directories.get(slot).map(OwnedFd::as_fd)
+    }
+
     /// Puts the output of a slot's serial port elsewhere.
     pub fn redirect_serial(&mut self, slot: &str, output: Output) {
         self.serial.insert(slot.to_owned(), output);

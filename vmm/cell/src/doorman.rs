@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use crate::error::CellError;
 #[derive(Debug)]
 pub struct Guest {
     /// The socket, non-blocking.
-    pub stream: UnixStream,
+    pub stream: Arc<UnixStream>,
     /// Set while a [`Notice::Ready`] about it has not been taken.
     pub noticed: Arc<AtomicBool>,
 }
@@ -76,6 +77,13 @@ pub enum Order {
         token: u32,
         /// Its socket.
         path: PathBuf,
+    },
+    /// Shut a direction of a socket, which the cell's thread may not.
+    Shut {
+        /// The socket.
+        stream: Arc<UnixStream>,
+        /// Which direction.
+        how: Shutdown,
     },
     /// Stop watching a socket, and close it.
     Forget {
@@ -210,8 +218,11 @@ impl Doorman {
                     Err(_) => self.tell(Notice::Refused { token }),
                 },
                 Order::Forget { token, guest } => {
-                    let _ = ops.remove(Events::with_data(&guest.stream, token, EDGES));
+                    let _ = ops.remove(Events::with_data(&*guest.stream, token, EDGES));
                     self.watched.remove(&token);
+                }
+                Order::Shut { stream, how } => {
+                    let _ = stream.shutdown(how);
                 }
                 Order::Finish => self.finished = true,
             }
@@ -320,7 +331,7 @@ impl Doorman {
             return;
         }
         self.watched.insert(token, Arc::clone(&noticed));
-        self.tell(notice(token, Guest { stream, noticed }));
+        self.tell(notice(token, Guest { stream: Arc::new(stream), noticed }));
     }
 }
 

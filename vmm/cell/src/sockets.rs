@@ -4,7 +4,7 @@
 //! connection only as far as the socket takes it, so each side's back-pressure reaches the other.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use referee_hv::{RemoteKick, VcpuThread};
 use referee_vsock::{ConnId, Directions, Vsock};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 
 use crate::doorman::{Door, Doorman, FIRST_ARRIVAL, Guest, Notice, Order};
 use crate::error::CellError;
@@ -228,15 +229,24 @@ impl Sockets {
         if shut.receive {
             link.read_over = true;
             if let Some(guest) = &link.guest {
-                let _ = guest.stream.shutdown(std::net::Shutdown::Read);
+                order(&self.orders, &self.bell, Order::Shut { stream: Arc::clone(&guest.stream), how: Shutdown::Read });
             }
         }
     }
 
-    /// Notes that a connection is over on the muscle's side; bytes it sent before still go out where they can.
+    /// Notes that a connection is over on the muscle's side; bytes it sent before still go out, as the outside
+    /// program takes them.
     pub(crate) fn closed(&mut self, vsock: &mut Vsock, connection: ConnId) {
-        self.outward(vsock, connection);
-        self.drop_link(connection);
+        match self.links.get_mut(&connection) {
+            Some(link) if link.open => {
+                link.read_over = true;
+                link.peer_done_sending = true;
+            }
+            _ => {
+                vsock.close(connection);
+                self.drop_link(connection);
+            }
+        }
     }
 
     /// Moves bytes both ways for every connection; true when anything moved.
@@ -268,25 +278,26 @@ impl Sockets {
         let mut moved = false;
         if let Some(greeting) = link.greeting.take() {
             // A fresh socket's buffer takes a line this short at once.
-            moved |= (&guest.stream).write(greeting.as_bytes()).is_ok();
+            moved |= rustix::io::write(&*guest.stream, greeting.as_bytes()).is_ok();
         }
         while link.may_write && !link.write_over {
             let bytes = vsock.peek(connection);
             if bytes.is_empty() {
                 if link.peer_done_sending {
-                    let _ = guest.stream.shutdown(std::net::Shutdown::Write);
+                    let stream = Arc::clone(&guest.stream);
+                    order(&self.orders, &self.bell, Order::Shut { stream, how: Shutdown::Write });
                     link.write_over = true;
                     moved = true;
                 }
                 break;
             }
-            match (&guest.stream).write(bytes) {
+            match rustix::io::write(&*guest.stream, bytes) {
                 Ok(written) => {
                     vsock.consume(connection, written);
                     moved = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.may_write = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::WOULDBLOCK) => link.may_write = false,
+                Err(Errno::INTR) => {}
                 Err(_) => {
                     vsock.shutdown(connection, Directions::RECEIVE);
                     link.write_over = true;
@@ -313,7 +324,7 @@ impl Sockets {
             let Some(target) = buffer.get_mut(..room).filter(|target| !target.is_empty()) else {
                 break;
             };
-            match (&guest.stream).read(target) {
+            match rustix::io::read(&*guest.stream, target) {
                 Ok(0) => {
                     vsock.shutdown(connection, Directions::SEND);
                     link.read_over = true;
@@ -326,8 +337,8 @@ impl Sockets {
                     debug_assert_eq!(taken, read, "never more was read than there was room");
                     moved = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.may_read = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::WOULDBLOCK) => link.may_read = false,
+                Err(Errno::INTR) => {}
                 Err(_) => {
                     vsock.shutdown(connection, Directions::SEND);
                     link.read_over = true;
@@ -356,11 +367,15 @@ impl Sockets {
         }
     }
 
-    fn order(&self, order: Order) {
-        // The doorman lives as long as the process; if it is gone, nothing is left to order.
-        let _ = self.orders.send(order);
-        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+    fn order(&self, what: Order) {
+        order(&self.orders, &self.bell, what);
     }
+}
+
+fn order(orders: &Sender<Order>, bell: &OwnedFd, what: Order) {
+    // The doorman lives as long as the process; if it is gone, nothing is left to order.
+    let _ = orders.send(what);
+    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
 }
 
 impl Link {

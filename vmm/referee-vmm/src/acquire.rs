@@ -14,8 +14,8 @@ use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::{ClockGrade, VerifiedBundle};
 use referee_capabilities::{BrokerLimits, ConsoleStreams, Resources, argument_block, boot_seed};
 use referee_cell::{CellLimits, CellSpec, ClockAccess, Door};
-use referee_jail::SocketMount;
-use referee_policy::{Decision, Grants, Power};
+use referee_jail::{DirectoryGrant, SocketMount};
+use referee_policy::{Decision, FilesAccess, Grant, Grants, Power};
 use referee_vsock::{Cid, VsockLimits};
 
 use crate::cli::{BundleArgs, CellArgs};
@@ -46,6 +46,18 @@ impl Acquired {
         let mut descriptors = self.resources.descriptors();
         descriptors.push(self.audit.as_fd());
         descriptors
+    }
+
+    /// Granted directories, with whether the cell may only read there.
+    pub fn directories(&self, grants: &Grants) -> Vec<DirectoryGrant<'_>> {
+        let opened = |grant: &Grant| match grant.power() {
+            Power::Files { access, .. } => {
+                let descriptor = self.resources.directory(grant.slot())?;
+                Some(DirectoryGrant { descriptor, read_only: *access == FilesAccess::Read })
+            }
+            _ => None,
+        };
+        grants.slots().iter().filter_map(opened).collect()
     }
 }
 

@@ -12,6 +12,7 @@
 //!   exit code ◄──────────────────────────────────────────────────────── exit code
 //! ```
 
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use anyhow::{Context, anyhow};
 use referee_bundle::{PartKind, VerifiedBundle};
 use referee_capabilities::{Broker, CellClock};
 use referee_cell::{CellSpec, CheckedImage, Doorman, LoadedCell, Services, Shell, Sockets, Stop, Wake};
-use referee_hv::process::{Child, ChildExit, Forked, Namespaces, fork_into};
+use referee_hv::process::{Child, ChildExit, Forked, Namespaces, exit_at_once, fork_into};
 use referee_hv::{Kvm, VcpuThread};
 use referee_jail::{
     Filter, JailConfig, Jailed, LimitConfig, OnViolation, Origin, Program, Removal, Require, confine,
@@ -112,6 +113,7 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
         origin,
         keep: &keep,
         sockets: &acquired.outside,
+        directories: &acquired.directories(&grants),
         limits: LimitConfig { more_descriptors: 256, threads: 4, file_bytes: None },
         require: if args.require_confinement { Require::All } else { Require::Available },
     })
@@ -135,26 +137,33 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     std::thread::scope(|scope| {
         let jailed = &jailed;
         let vcpu = move || {
-            let run = || -> anyhow::Result<Outcome> {
-                let thread = VcpuThread::enter()?;
+            let live = |thread: &VcpuThread| -> anyhow::Result<u8> {
                 let _filtered = vcpu_filter.install(jailed)?;
-                services.sockets.run_on(&thread);
+                services.sockets.run_on(thread);
                 let image = CheckedImage::check(bundle, jailed).map_err(Rejection::from).context("image")?;
                 let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
-                let outcome = drive(&mut cell, &thread, &task)?;
+                let outcome = drive(&mut cell, thread, &task)?;
                 record::end(&audit, &outcome, &cell.usage())?;
-                Ok(outcome)
+                let code = conclude(outcome, args.json);
+                // The kernel takes a whole process apart faster than destructors would.
+                leave(code)
             };
-            let code = match run() {
-                Ok(outcome) => conclude(outcome, args.json),
-                Err(error) => ending::of_error(&error, args.json),
-            };
-            std::process::exit(i32::from(code))
+            // The timers are made before the filter, which has no entry for making or deleting one.
+            let thread = VcpuThread::enter();
+            let result = thread.as_ref().map_err(|error| anyhow!("{error}")).and_then(live);
+            leave(result.unwrap_or_else(|error| ending::of_error(&error, args.json)))
         };
         std::thread::Builder::new().name("vcpu".into()).spawn_scoped(scope, vcpu).context("vCPU thread")?;
         attend(doorman, &io_filter, jailed)?;
         Ok(ending::HOST_ERROR)
     })
+}
+
+/// Ends the process from a thread whose filter allows no more than that.
+fn leave(code: u8) -> ! {
+    // Standard output may be closed; there is nobody to tell.
+    let _ = std::io::stdout().flush();
+    exit_at_once(code)
 }
 
 /// The first thread's part: sees to outside programs until the vCPU thread ends the process.
