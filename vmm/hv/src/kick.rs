@@ -116,9 +116,8 @@ impl RemoteKick {
     pub fn current_thread() -> Result<RemoteKick, HvError> {
         install_handler()?;
         // SAFETY: gettid(2) has no preconditions.
-        Ok(RemoteKick {
-            thread: unsafe { libc::gettid() },
-        })
+        let thread = unsafe { libc::gettid() };
+        Ok(RemoteKick { thread })
     }
 
     /// Sends the signal.
