@@ -70,8 +70,8 @@ static GRANTS: LazyLock<(tempfile::TempDir, Grants)> = LazyLock::new(|| {
     (folder, grants)
 });
 
-/// Frames one after the other. The high byte of the handle picks a grant, so that the fuzzer gets past the handles that
-/// it cannot guess; with 0 the handle stays as it is.
+// Frames one after the other. The high byte of the handle picks a grant, so that the fuzzer gets past the handles that
+// it cannot guess; with 0 the handle stays as it is.
 fuzz_target!(|bytes: &[u8]| {
     let grants = &GRANTS.1;
     let audit = AuditSink::new(AuditLog::in_memory(Options::default()), "fuzz", "fuzz 1");
