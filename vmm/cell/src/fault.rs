@@ -119,6 +119,7 @@ impl MuscleFault {
                 0 => "divide-error",
                 1 => "debug",
                 3 => "breakpoint",
+                4 => "overflow",
                 6 => "invalid-opcode",
                 7 => "device-not-available",
                 11 => "segment-not-present",
