@@ -84,9 +84,14 @@ impl Rpc {
         self.connection
     }
 
-    /// Notes that the connection is over.
+    /// Notes that the connection is over. What was under way on it, either way, is lost with it and does not
+    /// go on in the next one.
     pub fn detach(&mut self) {
         self.connection = None;
+        self.header = None;
+        self.incoming.clear();
+        self.outgoing.clear();
+        self.sent = 0;
     }
 
     /// Begins a call of the muscle's function `name` with a CBOR payload; the answer comes by
