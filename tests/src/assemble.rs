@@ -28,7 +28,11 @@ pub(crate) fn assemble(source: &Path, folder: &Path, target: &Path) -> anyhow::R
         .output()
         .context("cannot start `cc`")?;
     if !output.status.success() {
-        bail!("{}: {}", source.display(), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{}: {}",
+            source.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }

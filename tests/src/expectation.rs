@@ -53,7 +53,9 @@ impl Expectation {
     /// # Errors
     /// [`ParseError`] names the first word that means nothing.
     pub fn parse(text: &str) -> Result<Expectation, ParseError> {
-        let wrong = |what: &str| ParseError { what: what.to_owned() };
+        let wrong = |what: &str| ParseError {
+            what: what.to_owned(),
+        };
         let words = words(text);
         let (first, rest) = words.split_first().ok_or_else(|| wrong(text))?;
         let (name, rest) = rest.split_first().ok_or_else(|| wrong(text))?;
@@ -61,11 +63,16 @@ impl Expectation {
         match first.as_str() {
             "exit" if rest.is_empty() => {
                 let codes = alternatives.map(|code| code.parse().ok().filter(|code| *code < 100));
-                codes.collect::<Option<Vec<u8>>>().map(Expectation::Exit).ok_or_else(|| wrong(name))
+                codes
+                    .collect::<Option<Vec<u8>>>()
+                    .map(Expectation::Exit)
+                    .ok_or_else(|| wrong(name))
             }
             "fault" => {
-                let mut fault =
-                    FaultExpectation { names: alternatives.map(str::to_owned).collect(), ..FaultExpectation::default() };
+                let mut fault = FaultExpectation {
+                    names: alternatives.map(str::to_owned).collect(),
+                    ..FaultExpectation::default()
+                };
                 for word in rest {
                     let (key, value) = word.split_once('=').ok_or_else(|| wrong(word))?;
                     let number = || number(value).ok_or_else(|| wrong(word)).map(Some);
@@ -103,7 +110,11 @@ pub(crate) fn words(text: &str) -> Vec<String> {
         match character {
             '"' => quoted = !quoted,
             ' ' if !quoted => words.push(String::new()),
-            other => words.iter_mut().last().into_iter().for_each(|word| word.push(other)),
+            other => words
+                .iter_mut()
+                .last()
+                .into_iter()
+                .for_each(|word| word.push(other)),
         }
     }
     words.retain(|word| !word.is_empty());
@@ -117,8 +128,12 @@ mod tests {
     #[test]
     fn reads_both_forms() {
         assert_eq!(Expectation::parse("exit 7"), Ok(Expectation::Exit(vec![7])));
-        assert_eq!(Expectation::parse("exit any-of=1,2"), Ok(Expectation::Exit(vec![1, 2])));
-        let text = "fault page-fault vector=14 error=0x4 region=stack side=below distance=8 message=\"not mapped\"";
+        assert_eq!(
+            Expectation::parse("exit any-of=1,2"),
+            Ok(Expectation::Exit(vec![1, 2]))
+        );
+        let text =
+            "fault page-fault vector=14 error=0x4 region=stack side=below distance=8 message=\"not mapped\"";
         let expected = FaultExpectation {
             names: vec!["page-fault".into()],
             vector: Some(14),
@@ -134,8 +149,17 @@ mod tests {
 
     #[test]
     fn refuses_what_means_nothing() {
-        for bad in ["", "exit", "exit 100", "exit 7 8", "fault", "fault x y", "fault x vector=v", "fault x colour=3", "ends"]
-        {
+        for bad in [
+            "",
+            "exit",
+            "exit 100",
+            "exit 7 8",
+            "fault",
+            "fault x y",
+            "fault x vector=v",
+            "fault x colour=3",
+            "ends",
+        ] {
             assert!(Expectation::parse(bad).is_err(), "{bad}");
         }
     }

@@ -20,7 +20,14 @@ impl Flavour {
     pub fn probe() -> anyhow::Result<Flavour> {
         let kvm = Kvm::open().context("these tests need /dev/kvm")?;
         let observed = referee_hv::probe::observe(&kvm)?;
-        let denied = observed.iter().find(|one| one.name == "syscall-denied").context("no such probe")?;
-        Ok(if denied.holds { Flavour::NestedPaging } else { Flavour::Pvm })
+        let denied = observed
+            .iter()
+            .find(|one| one.name == "syscall-denied")
+            .context("no such probe")?;
+        Ok(if denied.holds {
+            Flavour::NestedPaging
+        } else {
+            Flavour::Pvm
+        })
     }
 }

@@ -27,11 +27,17 @@ impl Guest {
     /// When it cannot be read or its header is not understood.
     pub fn read(path: &Path) -> anyhow::Result<Guest> {
         let part = |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
-        let group = part(path.parent().and_then(Path::file_name)).context("a guest is in a group's folder")?;
+        let group =
+            part(path.parent().and_then(Path::file_name)).context("a guest is in a group's folder")?;
         let name = part(path.file_stem()).context("a guest has a name")?;
         let source = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let header = Header::parse(&source).with_context(|| path.display().to_string())?;
-        Ok(Guest { group, name, path: path.to_owned(), header })
+        Ok(Guest {
+            group,
+            name,
+            path: path.to_owned(),
+            header,
+        })
     }
 
     /// Reads all guests below a folder, in the order of their names.
@@ -61,7 +67,9 @@ impl Guest {
 
 fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let list = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut paths = list.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut paths = list
+        .map(|entry| Ok(entry?.path()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
 }

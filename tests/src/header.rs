@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   # Rule: what must not be possible.             any other words are for people
-//!   # expect: fault page-fault vector=14           how it ends, on every kind of KVM
+//!   # expect: fault page-fault vector=14           how it ends, on every kind of KVM; a second line is another way
 //!   # expect-npt: exit 99                          … where there is nested paging
 //!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000
@@ -24,8 +24,8 @@ use crate::flavour::Flavour;
 /// Everything a guest's file says about it.
 #[derive(Debug, Clone)]
 pub struct Header {
-    expected: Expectation,
-    expected_npt: Option<Expectation>,
+    expected: Vec<Expectation>,
+    expected_npt: Vec<Expectation>,
     /// Slots of the manifest.
     pub slots: Vec<Slot>,
     /// `--bind` options.
@@ -65,8 +65,8 @@ impl Header {
     /// Names the line that is not understood; an expectation must be there.
     pub fn parse(source: &str) -> anyhow::Result<Header> {
         let mut header = Header {
-            expected: Expectation::Exit(Vec::new()),
-            expected_npt: None,
+            expected: Vec::new(),
+            expected_npt: Vec::new(),
             slots: Vec::new(),
             bindings: Vec::new(),
             files: Vec::new(),
@@ -78,26 +78,33 @@ impl Header {
             style: Style::Command,
             exports: Vec::new(),
         };
-        let mut expected = None;
         for line in source.lines().take_while(|line| line.starts_with('#')) {
-            let Some((key, value)) = line.trim_start_matches('#').trim().split_once(": ") else { continue };
+            let Some((key, value)) = line.trim_start_matches('#').trim().split_once(": ") else {
+                continue;
+            };
             match key {
-                "expect" => expected = Some(Expectation::parse(value).with_context(|| line.to_owned())?),
+                "expect" => header
+                    .expected
+                    .push(Expectation::parse(value).with_context(|| line.to_owned())?),
                 "expect-npt" => {
-                    header.expected_npt = Some(Expectation::parse(value).with_context(|| line.to_owned())?);
+                    header
+                        .expected_npt
+                        .push(Expectation::parse(value).with_context(|| line.to_owned())?);
                 }
                 _ => header.take(key, value).with_context(|| line.to_owned())?,
             }
         }
-        header.expected = expected.context("there is no line `# expect: …`")?;
+        if header.expected.is_empty() {
+            bail!("there is no line `# expect: …`");
+        }
         header.slots.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(header)
     }
 
-    /// How the guest ends on this kind of KVM.
-    pub fn expected(&self, flavour: Flavour) -> &Expectation {
-        match (flavour, &self.expected_npt) {
-            (Flavour::NestedPaging, Some(other)) => other,
+    /// How the guest may end on this kind of KVM: one way, unless processors differ.
+    pub fn expected(&self, flavour: Flavour) -> &[Expectation] {
+        match flavour {
+            Flavour::NestedPaging if !self.expected_npt.is_empty() => &self.expected_npt,
             _ => &self.expected,
         }
     }
@@ -123,11 +130,18 @@ impl Header {
 
     fn take(&mut self, key: &str, value: &str) -> anyhow::Result<()> {
         let pair = |text: &str| -> anyhow::Result<(String, String)> {
-            let (left, right) = text.split_once('=').with_context(|| format!("`{text}` has no ="))?;
+            let (left, right) = text
+                .split_once('=')
+                .with_context(|| format!("`{text}` has no ="))?;
             Ok((left.to_owned(), right.to_owned()))
         };
         match key {
-            "slots" => self.slots = words(value).iter().map(|word| slot(word)).collect::<anyhow::Result<_>>()?,
+            "slots" => {
+                self.slots = words(value)
+                    .iter()
+                    .map(|word| slot(word))
+                    .collect::<anyhow::Result<_>>()?
+            }
             "bind" => self.bindings.push(value.to_owned()),
             "files" => self.files.push(pair(value)?),
             "link" => self.links.push(pair(value)?),
@@ -144,7 +158,8 @@ impl Header {
                     if !["memory", "stack", "cpu_ms", "deadline_ms"].contains(&limit.as_str()) {
                         bail!("there is no limit `{limit}`");
                     }
-                    self.limits.push((limit, number(&text).context("a limit is a number")?));
+                    self.limits
+                        .push((limit, number(&text).context("a limit is a number")?));
                 }
             }
             "stdout" => self.streams.stdout = value.replace("\\n", "\n").into_bytes(),
@@ -166,30 +181,55 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
     let (name, request) = text.split_once('=').context("a slot is NAME=KIND")?;
     let parts: Vec<&str> = request.split(':').collect();
     let number_at = |index: usize| -> anyhow::Result<u64> {
-        parts.get(index).and_then(|part| number(part)).with_context(|| format!("`{request}` lacks a number"))
+        parts
+            .get(index)
+            .and_then(|part| number(part))
+            .with_context(|| format!("`{request}` lacks a number"))
     };
     let request = match parts.as_slice() {
         ["console"] => CapabilityRequest::Console { input: false },
         ["console", "input"] => CapabilityRequest::Console { input: true },
         ["args"] => CapabilityRequest::Args,
         ["random"] => CapabilityRequest::Random,
-        ["clock", "coarse"] => CapabilityRequest::Clock { grade: ClockGrade::Coarse },
-        ["clock", "fine"] => CapabilityRequest::Clock { grade: ClockGrade::Fine },
+        ["clock", "coarse"] => CapabilityRequest::Clock {
+            grade: ClockGrade::Coarse,
+        },
+        ["clock", "fine"] => CapabilityRequest::Clock {
+            grade: ClockGrade::Fine,
+        },
         ["files", access @ ("ro" | "rw"), _, _] => CapabilityRequest::Files {
-            access: if *access == "rw" { FilesAccess::ReadWrite } else { FilesAccess::Read },
+            access: if *access == "rw" {
+                FilesAccess::ReadWrite
+            } else {
+                FilesAccess::Read
+            },
             max_bytes: number_at(2)?,
             max_files: u32::try_from(number_at(3)?)?,
         },
-        ["listen", _] => CapabilityRequest::VsockListen { port: u32::try_from(number_at(1)?)? },
-        ["connect", _] => CapabilityRequest::VsockConnect { port: u32::try_from(number_at(1)?)? },
+        ["listen", _] => CapabilityRequest::VsockListen {
+            port: u32::try_from(number_at(1)?)?,
+        },
+        ["connect", _] => CapabilityRequest::VsockConnect {
+            port: u32::try_from(number_at(1)?)?,
+        },
         ["pio", range] => {
             let (first, last) = range.split_once('-').context("ports are FIRST-LAST")?;
-            let port = |text: &str| number(text).and_then(|port| u16::try_from(port).ok()).context("no port");
-            CapabilityRequest::Pio { first: port(first)?, last: port(last)? }
+            let port = |text: &str| {
+                number(text)
+                    .and_then(|port| u16::try_from(port).ok())
+                    .context("no port")
+            };
+            CapabilityRequest::Pio {
+                first: port(first)?,
+                last: port(last)?,
+            }
         }
         _ => bail!("`{request}` is no capability"),
     };
-    Ok(Slot { name: name.to_owned(), request })
+    Ok(Slot {
+        name: name.to_owned(),
+        request,
+    })
 }
 
 #[cfg(test)]
@@ -204,18 +244,29 @@ mod tests {
              # run: --deadline-ms 5\n# stdout: a\\n\n# stderr: clean\n.include \"muscle.inc\"\n# style: none\n",
         )
         .expect("is understood");
-        assert_eq!(header.expected(Flavour::Pvm), &Expectation::Exit(vec![0]));
-        assert_eq!(header.expected(Flavour::NestedPaging), &Expectation::Exit(vec![1]));
+        assert_eq!(header.expected(Flavour::Pvm), &[Expectation::Exit(vec![0])]);
+        assert_eq!(
+            header.expected(Flavour::NestedPaging),
+            &[Expectation::Exit(vec![1])]
+        );
         assert_eq!(header.slots.len(), 3);
         assert_eq!(header.streams.stdout, b"a\n");
         assert_eq!(header.call, Some(("f".into(), "[1]".into())));
         let manifest = header.manifest("a.b");
-        assert_eq!((manifest.limits.deadline_ms, manifest.style), (Some(200), Style::Reactor));
+        assert_eq!(
+            (manifest.limits.deadline_ms, manifest.style),
+            (Some(200), Style::Reactor)
+        );
     }
 
     #[test]
     fn refuses_what_it_does_not_know() {
-        for bad in ["# Rule: x\n", "# expect: nothing\n", "# expect: exit 0\n# slots: a=b\n", "# expect: exit 0\n# limits: x=1\n"] {
+        for bad in [
+            "# Rule: x\n",
+            "# expect: nothing\n",
+            "# expect: exit 0\n# slots: a=b\n",
+            "# expect: exit 0\n# limits: x=1\n",
+        ] {
             assert!(Header::parse(bad).is_err(), "{bad}");
         }
     }

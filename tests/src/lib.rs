@@ -33,7 +33,7 @@ pub use flavour::Flavour;
 pub use guest::Guest;
 pub use header::{Header, Streams};
 pub use neighbour::Neighbour;
-pub use program::{Ended, Program, PATIENCE};
+pub use program::{Ended, PATIENCE, Program};
 pub use scene::Scene;
 pub use trial::{Trial, Verdict};
 pub use workshop::Workshop;

@@ -29,15 +29,31 @@ impl Neighbour {
         let bundle = workshop.bundle(&guest)?;
         let scene = Scene::set(&guest.header)?;
         let mut command = program.command(["run", "--trust"]);
-        command.arg(workshop.trust_store()).arg("--audit").arg(scene.audit()).arg(bundle);
+        command
+            .arg(workshop.trust_store())
+            .arg("--audit")
+            .arg(scene.audit())
+            .arg(bundle);
         let child = command.stdin(Stdio::piped()).spawn().context("the neighbour")?;
-        let mut neighbour = Neighbour { child: Some(child), scene };
-        let stdout = neighbour.child.as_mut().and_then(|child| child.stdout.take()).context("has a pipe")?;
+        let mut neighbour = Neighbour {
+            child: Some(child),
+            scene,
+        };
+        let stdout = neighbour
+            .child
+            .as_mut()
+            .and_then(|child| child.stdout.take())
+            .context("has a pipe")?;
         let (line, rest) = first_line(stdout)?;
         if line != "ready\n" {
             drop(rest);
             let ended = neighbour.end()?;
-            anyhow::bail!("the neighbour did not start: {:?} {} {}", ended.code, line, ended.errors());
+            anyhow::bail!(
+                "the neighbour did not start: {:?} {} {}",
+                ended.code,
+                line,
+                ended.errors()
+            );
         }
         Ok(neighbour)
     }
@@ -85,5 +101,7 @@ fn first_line(stdout: ChildStdout) -> anyhow::Result<(String, BufReader<ChildStd
         // Nobody listens any more once patience is over.
         let _ = sender.send(read.map(|_| (line, reader)));
     });
-    Ok(receiver.recv_timeout(PATIENCE).context("the neighbour says nothing")??)
+    Ok(receiver
+        .recv_timeout(PATIENCE)
+        .context("the neighbour says nothing")??)
 }

@@ -44,7 +44,14 @@ impl Program {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "referee-vmm", "--bin", "referee-vmm"])
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "referee-vmm",
+                "--bin",
+                "referee-vmm",
+            ])
             .args(["--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())
@@ -57,9 +64,13 @@ impl Program {
         let built = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|message| message.pointer("/target/name").and_then(|name| name.as_str()) == Some("referee-vmm"))
+            .filter(|message| {
+                message.pointer("/target/name").and_then(|name| name.as_str()) == Some("referee-vmm")
+            })
             .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from));
-        Ok(Program { path: built.context("cargo named no executable")? })
+        Ok(Program {
+            path: built.context("cargo named no executable")?,
+        })
     }
 
     /// Where the executable is.
@@ -70,7 +81,11 @@ impl Program {
     /// A command with nothing of the tester's own settings in its environment.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         for name in ["REFEREE_TRUST", "REFEREE_POLICY", "REFEREE_AUDIT"] {
             command.env_remove(name);
         }
@@ -82,7 +97,11 @@ impl Program {
     /// # Errors
     /// When it cannot be started, or has not ended within [`PATIENCE`]; it is killed then.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Ended> {
-        Ended::of(self.command(arguments).spawn().with_context(|| self.path.display().to_string())?)
+        Ended::of(
+            self.command(arguments)
+                .spawn()
+                .with_context(|| self.path.display().to_string())?,
+        )
     }
 }
 
@@ -92,13 +111,26 @@ impl Ended {
     /// # Errors
     /// When it has not ended within [`PATIENCE`]; it is killed then.
     pub fn of(mut child: Child) -> anyhow::Result<Ended> {
-        let stdout = child.stdout.take().map(|stream| thread::spawn(move || collect(stream)));
-        let stderr = child.stderr.take().map(|stream| thread::spawn(move || collect(stream)));
+        let stdout = child
+            .stdout
+            .take()
+            .map(|stream| thread::spawn(move || collect(stream)));
+        let stderr = child
+            .stderr
+            .take()
+            .map(|stream| thread::spawn(move || collect(stream)));
         let status = wait(&mut child)?;
         let text = |reader: Option<thread::JoinHandle<Vec<u8>>>| {
-            reader.map_or(Ok(Vec::new()), |reader| reader.join().ok().context("reading its output failed"))
+            reader.map_or(Ok(Vec::new()), |reader| {
+                reader.join().ok().context("reading its output failed")
+            })
         };
-        Ok(Ended { code: status.code(), signal: status.signal(), stdout: text(stdout)?, stderr: text(stderr)? })
+        Ok(Ended {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: text(stdout)?,
+            stderr: text(stderr)?,
+        })
     }
 
     /// Standard error as text, whatever bytes are in it.

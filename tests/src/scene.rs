@@ -51,14 +51,19 @@ impl Scene {
     /// Names what has changed.
     pub fn check_untouched(&self, header: &Header) -> anyhow::Result<()> {
         for (name, text) in header.files.iter().filter(|(name, _)| !name.contains('/')) {
-            let now = fs::read_to_string(self.folder.path().join(name)).with_context(|| format!("{name} is gone"))?;
+            let now = fs::read_to_string(self.folder.path().join(name))
+                .with_context(|| format!("{name} is gone"))?;
             if now != *text {
                 bail!("{name} was changed");
             }
         }
         for entry in fs::read_dir(self.folder.path())? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            let known = header.files.iter().chain(&header.links).any(|(path, _)| path.split('/').next() == Some(&name));
+            let known = header
+                .files
+                .iter()
+                .chain(&header.links)
+                .any(|(path, _)| path.split('/').next() == Some(&name));
             if !known && name != "audit.jsonl" {
                 bail!("the run left {name} behind");
             }

@@ -45,9 +45,8 @@ impl Trial {
     pub fn judge_alone(&self, guest: &Guest) -> Verdict {
         let scene = Scene::set(&guest.header)?;
         let ended = self.run(guest, &scene)?;
-        let expected = guest.header.expected(self.flavour);
-        check(expected, &guest.header.streams, &ended)?;
-        let fault = match expected {
+        let found = check(guest.header.expected(self.flavour), &guest.header.streams, &ended)?;
+        let fault = match found {
             Expectation::Exit(_) => None,
             Expectation::Fault(fault) => Some(fault.names.as_slice()),
         };
@@ -64,14 +63,24 @@ impl Trial {
         let header = &guest.header;
         let verb = if header.call.is_some() { "call" } else { "run" };
         let mut command = self.program.command([verb, "--json", "--trust"]);
-        command.arg(self.workshop.trust_store()).arg("--audit").arg(scene.audit());
+        command
+            .arg(self.workshop.trust_store())
+            .arg("--audit")
+            .arg(scene.audit());
         for binding in &header.bindings {
-            command.args(["--bind", &binding.replace("{}", &scene.path().display().to_string())]);
+            command.args([
+                "--bind",
+                &binding.replace("{}", &scene.path().display().to_string()),
+            ]);
         }
         command.args(&header.options).arg(bundle);
         if let Some((function, arguments)) = &header.call {
             command.args([function, arguments]);
         }
-        Ended::of(command.spawn().with_context(|| self.program.path().display().to_string())?)
+        Ended::of(
+            command
+                .spawn()
+                .with_context(|| self.program.path().display().to_string())?,
+        )
     }
 }

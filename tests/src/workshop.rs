@@ -33,7 +33,11 @@ impl Workshop {
     pub fn open(target: &Path) -> anyhow::Result<Workshop> {
         if let Some(prepared) = std::env::var_os("REFEREE_TEST_BUNDLES") {
             let folder = PathBuf::from(prepared);
-            return Ok(Workshop { guests: folder.join("guests"), folder, may_build: false });
+            return Ok(Workshop {
+                guests: folder.join("guests"),
+                folder,
+                may_build: false,
+            });
         }
         Workshop::building_in(&target.join("hostile"))
     }
@@ -45,7 +49,11 @@ impl Workshop {
     pub fn building_in(folder: &Path) -> anyhow::Result<Workshop> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests");
-        let workshop = Workshop { guests, folder: folder.to_owned(), may_build: true };
+        let workshop = Workshop {
+            guests,
+            folder: folder.to_owned(),
+            may_build: true,
+        };
         let store = workshop.signed(workshop.trust_draft()?)?;
         place(&workshop.trust_store(), &store)?;
         Ok(workshop)
@@ -99,7 +107,11 @@ impl Workshop {
             return Ok(file);
         }
         let mut material = Vec::new();
-        for path in [&guest.path, &self.guests.join("muscle.inc"), &self.guests.join("channel.inc")] {
+        for path in [
+            &guest.path,
+            &self.guests.join("muscle.inc"),
+            &self.guests.join("channel.inc"),
+        ] {
             material.extend(fs::read(path).with_context(|| path.display().to_string())?);
         }
         material.extend(guest.header.manifest(&name).encode());
@@ -129,8 +141,15 @@ impl Workshop {
     /// # Errors
     /// When the keys are refused.
     pub fn trust_draft(&self) -> anyhow::Result<Vec<u8>> {
-        let draft = trust::init(vec![PrivateKey::from_seed(&ROOT_SEED).public_key()?], 1, far_future())?;
-        let key = PublisherKey { public_key: self.publisher().public_key()?, expires: far_future() };
+        let draft = trust::init(
+            vec![PrivateKey::from_seed(&ROOT_SEED).public_key()?],
+            1,
+            far_future(),
+        )?;
+        let key = PublisherKey {
+            public_key: self.publisher().public_key()?,
+            expires: far_future(),
+        };
         let scope = NameScope::parse("hostile.*").context("is a scope")?;
         Ok(trust::add_publisher(&draft, "suite", vec![key], vec![scope])?)
     }
@@ -156,7 +175,8 @@ impl Workshop {
     fn build(&self, guest: &Guest) -> anyhow::Result<Vec<u8>> {
         let image = self.image(guest)?;
         let name = guest.muscle_name();
-        let bundle = cargo_muscle::assemble(guest.header.manifest(&name), &image).with_context(|| name.clone())?;
+        let bundle =
+            cargo_muscle::assemble(guest.header.manifest(&name), &image).with_context(|| name.clone())?;
         cargo_muscle::sign(&bundle, &self.publisher()).with_context(|| name)
     }
 }
@@ -171,6 +191,8 @@ fn place(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file is in a folder")?;
     let scratch = tempfile::NamedTempFile::new_in(folder)?;
     fs::write(scratch.path(), bytes)?;
-    scratch.persist(path).with_context(|| path.display().to_string())?;
+    scratch
+        .persist(path)
+        .with_context(|| path.display().to_string())?;
     Ok(())
 }

@@ -56,7 +56,11 @@ fn boot_block_offsets_are_the_abis() {
         let found = bytes.windows(8).position(|window| window == MARK.to_le_bytes());
         assert_eq!(numbers.get(name).copied(), found.map(|at| at as u64), "{name}");
     }
-    let seeded = BootInfo { seed: [0x77; 32], ..BootInfo::default() }.to_bytes();
+    let seeded = BootInfo {
+        seed: [0x77; 32],
+        ..BootInfo::default()
+    }
+    .to_bytes();
     let at = seeded.iter().position(|byte| *byte == 0x77);
     assert_eq!(numbers.get("BOOT_SEED").copied(), at.map(|at| at as u64));
 }

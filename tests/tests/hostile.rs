@@ -29,15 +29,24 @@ fn run() -> anyhow::Result<ExitCode> {
     }
     let guests = workshop.guests()?;
     if arguments.list {
-        let tests = guests.iter().map(|guest| Test::test(test_name(guest), || Ok(()))).collect();
+        let tests = guests
+            .iter()
+            .map(|guest| Test::test(test_name(guest), || Ok(())))
+            .collect();
         return Ok(libtest_mimic::run(&arguments, tests).exit_code());
     }
-    let trial = Arc::new(Trial { workshop, program: Program::locate()?, flavour: Flavour::probe()? });
+    let trial = Arc::new(Trial {
+        workshop,
+        program: Program::locate()?,
+        flavour: Flavour::probe()?,
+    });
     let tests = guests
         .into_iter()
         .map(|guest| {
             let trial = Arc::clone(&trial);
-            Test::test(test_name(&guest), move || trial.judge(&guest).map_err(|error| format!("{error:#}").into()))
+            Test::test(test_name(&guest), move || {
+                trial.judge(&guest).map_err(|error| format!("{error:#}").into())
+            })
         })
         .collect();
     Ok(libtest_mimic::run(&arguments, tests).exit_code())

@@ -53,7 +53,9 @@ fn fifty_spinners_leave_nothing() {
 }
 
 fn rounds(usual: u32) -> u32 {
-    let wanted = std::env::var("REFEREE_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let wanted = std::env::var("REFEREE_TEST_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     wanted.map_or(usual, |most: u32| usual.min(most))
 }
 
@@ -71,7 +73,10 @@ fn again_and_again(group: &str, name: &str, rounds: u32) {
     run_once(&trial, &guest, &scene);
     let before = Left::count(&scene);
     let left = AtomicU32::new(rounds);
-    let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    let take = || {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    };
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -88,7 +93,12 @@ fn again_and_again(group: &str, name: &str, rounds: u32) {
 
 fn run_once(trial: &Trial, guest: &Guest, scene: &Scene) {
     let ended = trial.run(guest, scene).expect("ends");
-    check(guest.header.expected(trial.flavour), &guest.header.streams, &ended).expect("ends as it should");
+    check(
+        guest.header.expected(trial.flavour),
+        &guest.header.streams,
+        &ended,
+    )
+    .expect("ends as it should");
 }
 
 /// The one log of all rounds: whole, and with one fault for each round if a fault is what the guest does.
@@ -96,8 +106,12 @@ fn check_log(guest: &Guest, trial: &Trial, scene: &Scene, runs: u64) {
     referee_audit::verify(&scene.audit()).expect("verifies");
     let log = fs::read_to_string(scene.audit()).expect("is there");
     let count = |kind: &str| log.matches(&format!("\"kind\":\"{kind}\"")).count() as u64;
-    let faults = if matches!(guest.header.expected(trial.flavour), Expectation::Fault(_)) { runs } else { 0 };
-    assert_eq!((count("start"), count("fault"), count("end")), (runs, faults, runs));
+    let faulty = matches!(guest.header.expected(trial.flavour), [Expectation::Fault(_)]);
+    let faults = if faulty { runs } else { 0 };
+    assert_eq!(
+        (count("start"), count("fault"), count("end")),
+        (runs, faults, runs)
+    );
 }
 
 /// What can outlive a process.
@@ -115,11 +129,15 @@ impl Left {
     fn count(scene: &Scene) -> Left {
         let lines = |path: &str| fs::read_to_string(path).map_or(0, |text| text.lines().count());
         let id = std::process::id();
-        let tasks = fs::read_dir("/proc/self/task").expect("is there").filter_map(Result::ok);
+        let tasks = fs::read_dir("/proc/self/task")
+            .expect("is there")
+            .filter_map(Result::ok);
         let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
         let names = |path: &Path| -> BTreeSet<String> {
             let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            entries
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
         };
         let mut files = names(scene.path());
         files.extend(names(&scene.path().join("dir")));
@@ -127,7 +145,10 @@ impl Left {
             children: children.map(|list| list.split_whitespace().count()).sum(),
             descriptors: fs::read_dir(format!("/proc/{id}/fd")).expect("is there").count(),
             mounts: lines("/proc/self/mountinfo"),
-            system_v: ["shm", "msg", "sem"].map(|kind| lines(&format!("/proc/sysvipc/{kind}"))).iter().sum(),
+            system_v: ["shm", "msg", "sem"]
+                .map(|kind| lines(&format!("/proc/sysvipc/{kind}")))
+                .iter()
+                .sum(),
             shared_kib: shared_memory(),
             files,
         }
@@ -135,7 +156,10 @@ impl Left {
 
     fn assert_no_more_than(&self, before: &Left, what: &str) {
         assert_eq!(self.children, before.children, "{what}: processes");
-        assert!(self.descriptors <= before.descriptors + SLACK, "{what}: descriptors {before:?} {self:?}");
+        assert!(
+            self.descriptors <= before.descriptors + SLACK,
+            "{what}: descriptors {before:?} {self:?}"
+        );
         assert_eq!(self.mounts, before.mounts, "{what}: mounts");
         assert_eq!(self.system_v, before.system_v, "{what}: System V objects");
         assert_eq!(self.files, before.files, "{what}: files");
@@ -151,5 +175,6 @@ const SLACK: usize = 4;
 fn shared_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("Shmem:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }

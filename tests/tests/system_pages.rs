@@ -10,7 +10,11 @@ const TRAP_STACK_VA: u64 = SYSTEM_VA + 0x4000;
 
 /// What can be aimed at: a name, an address, and whether something is mapped there.
 fn targets() -> Vec<(&'static str, u64, bool)> {
-    let pages = SystemPages { tables_va: SYSTEM_VA, stubs_va: STUBS_VA, trap_stack_va: TRAP_STACK_VA };
+    let pages = SystemPages {
+        tables_va: SYSTEM_VA,
+        stubs_va: STUBS_VA,
+        trap_stack_va: TRAP_STACK_VA,
+    };
     let addresses = pages.addresses();
     vec![
         ("GDT", addresses.gdt, true),
@@ -46,7 +50,9 @@ fn aim(address: u64, rest: &[u8]) -> Vec<u8> {
 
 fn assert_page_fault(what: &str, code: &[u8], address: u64, rip: u64, error_code: u64) {
     let mut guest = TinyGuest::new(&kvm(), code).expect("makes a guest");
-    let FirstStop::Trap(trap, at) = guest.first_stop().expect("runs") else { panic!("{what}: no trap") };
+    let FirstStop::Trap(trap, at) = guest.first_stop().expect("runs") else {
+        panic!("{what}: no trap")
+    };
     assert_eq!(
         (trap.vector, trap.error_code, at, trap.rip, trap.cs & 3),
         (14, Some(error_code), address, rip, 3),
@@ -93,9 +99,15 @@ fn a_fault_with_the_stack_pointer_in_them_changes_nothing_there() {
         let code = aim(address, &[0x48, 0x89, 0xc4, 0x0f, 0x0b]); // mov rsp, rax; ud2
         let mut guest = TinyGuest::new(&kvm(), &code).expect("makes a guest");
         let before = read_system(&guest, 0x2000);
-        let FirstStop::Trap(trap, _) = guest.first_stop().expect("runs") else { panic!("{what}: no trap") };
+        let FirstStop::Trap(trap, _) = guest.first_stop().expect("runs") else {
+            panic!("{what}: no trap")
+        };
         assert_eq!((trap.vector, trap.rsp, trap.cs & 3), (6, address, 3), "{what}");
-        assert_eq!(before, read_system(&guest, 0x2000), "{what}: tables and stubs are as they were");
+        assert_eq!(
+            before,
+            read_system(&guest, 0x2000),
+            "{what}: tables and stubs are as they were"
+        );
     }
 }
 
@@ -109,7 +121,10 @@ fn page_tables_are_mapped_nowhere() {
     assert_eq!(leaves.len(), 7, "the seven pages of a tiny guest");
     for (gpa, length) in leaves {
         for table in &tables {
-            assert!(table + 0x1000 <= gpa || gpa + length <= *table, "table {table:#x} is mapped by a page at {gpa:#x}");
+            assert!(
+                table + 0x1000 <= gpa || gpa + length <= *table,
+                "table {table:#x} is mapped by a page at {gpa:#x}"
+            );
         }
     }
 }
@@ -136,7 +151,10 @@ fn a_second_guest_does_not_see_the_first() {
     let kvm = kvm();
     let mut first = TinyGuest::new(&kvm, &write).expect("makes a guest");
     let mut second = TinyGuest::new(&kvm, &read).expect("makes a guest");
-    assert_eq!(first.first_stop().expect("runs"), FirstStop::Store(BELL + 8, DATA_VA));
+    assert_eq!(
+        first.first_stop().expect("runs"),
+        FirstStop::Store(BELL + 8, DATA_VA)
+    );
     assert_eq!(second.first_stop().expect("runs"), FirstStop::Store(BELL + 8, 0));
 }
 
@@ -147,9 +165,15 @@ fn a_guest_that_is_gone_takes_the_other_ones_memory_with_it_never() {
     let mut lasting = TinyGuest::new(&kvm, &code).expect("makes a guest");
     for _ in 0..20 {
         let mut passing = TinyGuest::new(&kvm, &code).expect("makes a guest");
-        assert_eq!(passing.first_stop().expect("runs"), FirstStop::Store(BELL + 8, BELL_VA));
+        assert_eq!(
+            passing.first_stop().expect("runs"),
+            FirstStop::Store(BELL + 8, BELL_VA)
+        );
         drop(passing);
-        assert_eq!(lasting.first_stop().expect("runs"), FirstStop::Store(BELL + 8, BELL_VA));
+        assert_eq!(
+            lasting.first_stop().expect("runs"),
+            FirstStop::Store(BELL + 8, BELL_VA)
+        );
     }
 }
 
@@ -164,8 +188,18 @@ fn a_thousand_guests_leave_no_descriptor_and_no_mapping() {
     let before = (descriptors(), mappings());
     (0..1000).for_each(|_| run());
     let after = (descriptors(), mappings());
-    assert!(after.0 <= before.0 + SLACK, "descriptors: {} before, {} after", before.0, after.0);
-    assert!(after.1 <= before.1 + SLACK, "mappings: {} before, {} after", before.1, after.1);
+    assert!(
+        after.0 <= before.0 + SLACK,
+        "descriptors: {} before, {} after",
+        before.0,
+        after.0
+    );
+    assert!(
+        after.1 <= before.1 + SLACK,
+        "mappings: {} before, {} after",
+        before.1,
+        after.1
+    );
 }
 
 /// Other tests of this program run beside, each with a few guests.
@@ -177,7 +211,10 @@ fn descriptors() -> usize {
 }
 
 fn mappings() -> usize {
-    std::fs::read_to_string("/proc/self/maps").expect("is there").lines().count()
+    std::fs::read_to_string("/proc/self/maps")
+        .expect("is there")
+        .lines()
+        .count()
 }
 
 fn read_system(guest: &TinyGuest, length: usize) -> Vec<u8> {
@@ -189,12 +226,18 @@ fn read_system(guest: &TinyGuest, length: usize) -> Vec<u8> {
 fn entries_of(guest: &TinyGuest, table: u64) -> Vec<u64> {
     let mut bytes = vec![0; 0x1000];
     guest.vm.read(table, &mut bytes).expect("tables are memory");
-    bytes.chunks_exact(8).map(|entry| u64::from_le_bytes(entry.try_into().expect("has 8 bytes"))).collect()
+    bytes
+        .chunks_exact(8)
+        .map(|entry| u64::from_le_bytes(entry.try_into().expect("has 8 bytes")))
+        .collect()
 }
 
 /// Collects all tables below one, and all pages that they map.
 fn walk(guest: &TinyGuest, table: u64, level: u32, tables: &mut Vec<u64>, leaves: &mut Vec<(u64, u64)>) {
-    for entry in entries_of(guest, table).into_iter().filter(|entry| entry & 1 != 0) {
+    for entry in entries_of(guest, table)
+        .into_iter()
+        .filter(|entry| entry & 1 != 0)
+    {
         let at = entry & ADDRESS;
         if level == 0 || entry & 0x80 != 0 {
             leaves.push((at, 0x1000 << (9 * level)));
@@ -206,7 +249,10 @@ fn walk(guest: &TinyGuest, table: u64, level: u32, tables: &mut Vec<u64>, leaves
 }
 
 fn leaf_entries(guest: &TinyGuest, table: u64, level: u32, leaves: &mut Vec<u64>) {
-    for entry in entries_of(guest, table).into_iter().filter(|entry| entry & 1 != 0) {
+    for entry in entries_of(guest, table)
+        .into_iter()
+        .filter(|entry| entry & 1 != 0)
+    {
         if level == 0 || entry & 0x80 != 0 {
             leaves.push(entry);
         } else {

@@ -7,7 +7,7 @@
     .section .rodata
 frame:
     call_frame 1, "console.log", frame_end
-    .byte 0x83, 0x01, 0x61, 0x78, 0x6c
+    .byte 0x83, 0x01, 0x61, 0x78, 0x6d
     .ascii "\033[31m\r\007evil\n"
     .byte 0x7f
 frame_end:

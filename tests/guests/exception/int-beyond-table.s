@@ -1,5 +1,6 @@
 # Rule: a vector beyond the interrupt table raises #GP with its selector.
-# expect: fault general-protection vector=13 error=0x10a
+# expect: fault invalid-opcode vector=6
+# expect-npt: fault general-protection vector=13 error=0x10a
 .include "muscle.inc"
 begin
     int 33

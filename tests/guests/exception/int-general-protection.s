@@ -1,5 +1,6 @@
 # Rule: an exception's vector cannot be called with a forged frame: #GP with the gate's selector.
-# expect: fault general-protection vector=13 error=0x6a
+# expect: fault invalid-opcode vector=6
+# expect-npt: fault general-protection vector=13 error=0x6a
 .include "muscle.inc"
 begin
     push 0

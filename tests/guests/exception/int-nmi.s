@@ -1,5 +1,6 @@
 # Rule: the NMI's vector cannot be called.
-# expect: fault general-protection vector=13 error=0x12
+# expect: fault invalid-opcode vector=6
+# expect-npt: fault general-protection vector=13 error=0x12
 .include "muscle.inc"
 begin
     int 2

@@ -24,10 +24,12 @@ begin
     xor r15d, r15d
 2:  expect DATA
     add ebp, [rsi + 24]
-    mov eax, [rsi + HEADER]
-    add eax, 24
-    imul eax, eax, 400
-    cmp ebp, eax
+    test r15d, r15d
+    jnz 4f
+    mov r15d, [rsi + HEADER]
+    add r15d, 24
+    imul r15d, r15d, 400
+4:  cmp ebp, r15d
     jb 2b
     je 3f
     exit CODE_WRONG_ANSWER

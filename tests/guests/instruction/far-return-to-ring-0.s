@@ -2,6 +2,7 @@
 # expect: fault general-protection vector=13 error=0x8 region=code side=inside
 .include "muscle.inc"
 begin
+    sub rsp, 64
     push 0x8
     lea rax, [rip + 1f]
     push rax

@@ -21,7 +21,16 @@ fn a_fault_in_words_names_rule_place_registers_and_function() {
     let ended = desk.run(&[&text(&bundle("memory", "write-code"))]);
     assert_eq!(ended.code, FAULT);
     let report = ended.errors();
-    for words in ["#PF", "write: not allowed", "[page-fault]", "in code", "rip", "rsp", "backtrace", "_start + 0x"] {
+    for words in [
+        "#PF",
+        "write: not allowed",
+        "[page-fault]",
+        "in code",
+        "rip",
+        "rsp",
+        "backtrace",
+        "_start + 0x",
+    ] {
         assert!(report.contains(words), "{words} in {report}");
     }
 }
@@ -31,8 +40,17 @@ fn a_fault_as_json_has_a_backtrace_with_names() {
     let desk = Desk::new();
     let ended = desk.run(&["--json", &text(&bundle("exception", "invalid-opcode"))]);
     let report: Value = serde_json::from_slice(&ended.stderr).expect("one JSON value");
-    assert_eq!(report.pointer("/backtrace/0/function").and_then(Value::as_str), Some("_start"), "{report}");
-    assert!(report.pointer("/registers/rip").and_then(Value::as_str).is_some_and(|rip| rip.starts_with("0x")));
+    assert_eq!(
+        report.pointer("/backtrace/0/function").and_then(Value::as_str),
+        Some("_start"),
+        "{report}"
+    );
+    assert!(
+        report
+            .pointer("/registers/rip")
+            .and_then(Value::as_str)
+            .is_some_and(|rip| rip.starts_with("0x"))
+    );
 }
 
 #[test]
@@ -44,7 +62,13 @@ fn addresses_differ_from_run_to_run() {
         let report: Value = serde_json::from_slice(&ended.stderr).expect("one JSON value");
         for register in ["rip", "rsp", "rbx"] {
             let pointer = format!("/registers/{register}");
-            seen.insert(report.pointer(&pointer).and_then(Value::as_str).unwrap_or_default().to_owned());
+            seen.insert(
+                report
+                    .pointer(&pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
         }
     }
     assert_eq!(seen.len(), 12, "{seen:?}");
@@ -57,7 +81,12 @@ fn an_abort_cannot_begin_a_line_of_its_own() {
     assert_eq!(ended.code, FAULT);
     let report = ended.errors();
     assert!(report.starts_with("fault: "), "{report}");
-    assert!(!report.lines().any(|line| line.starts_with("host error") || line.starts_with('{')), "{report}");
+    assert!(
+        !report
+            .lines()
+            .any(|line| line.starts_with("host error") || line.starts_with('{')),
+        "{report}"
+    );
 }
 
 #[test]
@@ -67,7 +96,10 @@ fn a_call_prints_json() {
     arguments.extend(desk.options());
     arguments.extend([text(&bundle("reactor", "answers")), "f".into()]);
     let ended = setup().program.run(&arguments).expect("ends");
-    assert_eq!((ended.code, ended.output().as_str(), ended.errors().as_str()), (Some(0), "null\n", ""));
+    assert_eq!(
+        (ended.code, ended.output().as_str(), ended.errors().as_str()),
+        (Some(0), "null\n", "")
+    );
 }
 
 #[test]
@@ -114,16 +146,45 @@ fn a_log_goes_on_where_it_ended() {
     let log = desk.path("audit.jsonl");
     referee_audit::verify(&log).expect("verifies");
     let records = fs::read_to_string(&log).expect("is there");
-    assert_eq!((records.matches("\"start\"").count(), records.matches("\"kind\":\"end\"").count()), (3, 3));
+    assert_eq!(
+        (
+            records.matches("\"start\"").count(),
+            records.matches("\"kind\":\"end\"").count()
+        ),
+        (3, 3)
+    );
 }
 
 #[test]
 fn a_program_that_may_not_be_audited_does_not_run() {
     let desk = Desk::new();
     let trust = text(&setup().workshop.trust_store());
-    let ended =
-        run(&["run", "--trust", &trust, "--audit", &text(&desk.path("no/such/folder")), &text(&bundle("baseline", "console-out"))]);
-    assert_eq!((ended.code, ended.output().as_str()), (Some(104), ""), "{}", ended.errors());
-    let full = run(&["run", "--trust", &trust, "--audit", "/dev/full", &text(&bundle("baseline", "console-out"))]);
-    assert_eq!((full.code, full.output().as_str()), (Some(104), ""), "{}", full.errors());
+    let ended = run(&[
+        "run",
+        "--trust",
+        &trust,
+        "--audit",
+        &text(&desk.path("no/such/folder")),
+        &text(&bundle("baseline", "console-out")),
+    ]);
+    assert_eq!(
+        (ended.code, ended.output().as_str()),
+        (Some(104), ""),
+        "{}",
+        ended.errors()
+    );
+    let full = run(&[
+        "run",
+        "--trust",
+        &trust,
+        "--audit",
+        "/dev/full",
+        &text(&bundle("baseline", "console-out")),
+    ]);
+    assert_eq!(
+        (full.code, full.output().as_str()),
+        (Some(104), ""),
+        "{}",
+        full.errors()
+    );
 }

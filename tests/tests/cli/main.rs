@@ -35,7 +35,9 @@ fn run(arguments: &[&str]) -> Ended {
 
 fn bundle(group: &str, name: &str) -> PathBuf {
     let workshop = &setup().workshop;
-    workshop.bundle(&workshop.guest(group, name).expect("is there")).expect("is built")
+    workshop
+        .bundle(&workshop.guest(group, name).expect("is there"))
+        .expect("is built")
 }
 
 /// A folder with an audit log to be, and options that name it and the suite's trust store.
@@ -45,7 +47,9 @@ struct Desk {
 
 impl Desk {
     fn new() -> Desk {
-        Desk { folder: tempfile::tempdir().expect("a folder") }
+        Desk {
+            folder: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -60,7 +64,14 @@ impl Desk {
 
     fn options(&self) -> Vec<String> {
         let trust = setup().workshop.trust_store();
-        ["--audit", &text(&self.path("audit.jsonl")), "--trust", &text(&trust)].map(str::to_owned).to_vec()
+        [
+            "--audit",
+            &text(&self.path("audit.jsonl")),
+            "--trust",
+            &text(&trust),
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     /// `run`, the options of this desk, then more.

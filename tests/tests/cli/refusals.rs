@@ -16,15 +16,28 @@ fn refused(desk: &Desk, more: &[&str], bundle: &Path, name: &str) {
     arguments.push(&bundle);
     let words = desk.run(&arguments);
     assert_eq!(words.code, REJECTED, "{name}: {}", words.errors());
-    assert!(words.errors().starts_with("rejected: "), "{name}: {}", words.errors());
-    assert!(words.errors().trim_end().ends_with(&format!("[{name}]")), "{name}: {}", words.errors());
+    assert!(
+        words.errors().starts_with("rejected: "),
+        "{name}: {}",
+        words.errors()
+    );
+    assert!(
+        words.errors().trim_end().ends_with(&format!("[{name}]")),
+        "{name}: {}",
+        words.errors()
+    );
     arguments.insert(0, "--json");
     let json = desk.run(&arguments);
     assert_eq!(json.code, REJECTED, "{name}: {}", json.errors());
     let told: Value = serde_json::from_slice(&json.stderr).expect("one JSON value on standard error");
     assert_eq!(told.get("outcome").and_then(Value::as_str), Some("rejected"));
     assert_eq!(told.get("name").and_then(Value::as_str), Some(name), "{told}");
-    assert!(told.get("message").and_then(Value::as_str).is_some_and(|message| message.len() > 10), "{told}");
+    assert!(
+        told.get("message")
+            .and_then(Value::as_str)
+            .is_some_and(|message| message.len() > 10),
+        "{told}"
+    );
     for ended in [words, json] {
         assert!(ended.stdout.is_empty(), "{name}: {}", ended.output());
     }
@@ -63,9 +76,15 @@ fn one_flipped_bit_of_the_manifest() {
     let good = good();
     let parsed = UnverifiedBundle::parse(&good, &ReadLimits::default()).expect("is well-formed");
     let manifest = parsed.manifest_bytes();
-    let at = good.windows(manifest.len()).position(|window| window == manifest).expect("is in it");
+    let at = good
+        .windows(manifest.len())
+        .position(|window| window == manifest)
+        .expect("is in it");
     // In the version's text, so that the manifest stays well-formed.
-    let version = good[at..].windows(5).position(|window| window == b"0.1.0").expect("has a version");
+    let version = good[at..]
+        .windows(5)
+        .position(|window| window == b"0.1.0")
+        .expect("has a version");
     let changed = desk.write("changed.muscle", &flipped(&good, at + version));
     refused(&desk, &[], &changed, "signature-invalid");
 }
@@ -74,8 +93,18 @@ fn one_flipped_bit_of_the_manifest() {
 fn one_flipped_bit_of_magic_and_length() {
     let desk = Desk::new();
     let good = good();
-    refused(&desk, &[], &desk.write("magic.muscle", &flipped(&good, 0)), "wrong-magic");
-    refused(&desk, &[], &desk.write("short.muscle", &good[..good.len() - 1]), "truncated");
+    refused(
+        &desk,
+        &[],
+        &desk.write("magic.muscle", &flipped(&good, 0)),
+        "wrong-magic",
+    );
+    refused(
+        &desk,
+        &[],
+        &desk.write("short.muscle", &good[..good.len() - 1]),
+        "truncated",
+    );
     let mut longer = good;
     longer.push(0);
     refused(&desk, &[], &desk.write("long.muscle", &longer), "trailing-bytes");
@@ -87,9 +116,15 @@ fn a_revoked_key() {
     let workshop = &setup().workshop;
     let draft = workshop.trust_draft().expect("a draft");
     let key = workshop.publisher().key_id().expect("a key");
-    let store = trust::revoke_key(&draft, key).and_then(|draft| Ok(workshop.signed(draft).expect("is signed")));
+    let store =
+        trust::revoke_key(&draft, key).and_then(|draft| Ok(workshop.signed(draft).expect("is signed")));
     let store = desk.write("trust.store", &store.expect("is revoked"));
-    refused(&desk, &["--trust", &text(&store)], &bundle("baseline", "exit-seven"), "signer-revoked");
+    refused(
+        &desk,
+        &["--trust", &text(&store)],
+        &bundle("baseline", "exit-seven"),
+        "signer-revoked",
+    );
 }
 
 #[test]
@@ -100,7 +135,12 @@ fn a_revoked_bundle() {
     let draft = workshop.trust_draft().expect("a draft");
     let draft = trust::revoke_bundle(&draft, &[Digest::of(&good)]).expect("is revoked");
     let store = desk.write("trust.store", &workshop.signed(draft).expect("is signed"));
-    refused(&desk, &["--trust", &text(&store)], &bundle("baseline", "exit-seven"), "bundle-revoked");
+    refused(
+        &desk,
+        &["--trust", &text(&store)],
+        &bundle("baseline", "exit-seven"),
+        "bundle-revoked",
+    );
 }
 
 #[test]
@@ -108,7 +148,12 @@ fn an_unknown_signer_and_none() {
     let desk = Desk::new();
     let unsigned = remove_signatures(&good()).expect("is well-formed");
     let strange = sign(&unsigned, &setup().workshop.stranger()).expect("is signed");
-    refused(&desk, &[], &desk.write("strange.muscle", &strange), "signer-unknown");
+    refused(
+        &desk,
+        &[],
+        &desk.write("strange.muscle", &strange),
+        "signer-unknown",
+    );
     refused(&desk, &[], &desk.write("unsigned.muscle", &unsigned), "unsigned");
 }
 
@@ -116,10 +161,18 @@ fn an_unknown_signer_and_none() {
 fn a_signer_outside_of_its_scope() {
     let desk = Desk::new();
     let workshop = &setup().workshop;
-    let image = workshop.image(&workshop.guest("baseline", "exit-seven").expect("is there")).expect("is built");
-    let foreign = cargo_muscle::assemble(cargo_muscle::empty_manifest("elsewhere.exit"), &image).expect("is made");
+    let image = workshop
+        .image(&workshop.guest("baseline", "exit-seven").expect("is there"))
+        .expect("is built");
+    let foreign =
+        cargo_muscle::assemble(cargo_muscle::empty_manifest("elsewhere.exit"), &image).expect("is made");
     let foreign = sign(&foreign, &workshop.publisher()).expect("is signed");
-    refused(&desk, &[], &desk.write("foreign.muscle", &foreign), "signer-out-of-scope");
+    refused(
+        &desk,
+        &[],
+        &desk.write("foreign.muscle", &foreign),
+        "signer-out-of-scope",
+    );
     assert!(NameScope::parse("hostile.*").is_some_and(|scope| !scope.covers("elsewhere.exit")));
 }
 
@@ -127,11 +180,19 @@ fn a_signer_outside_of_its_scope() {
 fn a_trust_store_that_is_none() {
     let desk = Desk::new();
     let good = bundle("baseline", "exit-seven");
-    let unsigned = desk.write("unsigned.store", &setup().workshop.trust_draft().expect("a draft"));
+    let unsigned = desk.write(
+        "unsigned.store",
+        &setup().workshop.trust_draft().expect("a draft"),
+    );
     refused(&desk, &["--trust", &text(&unsigned)], &good, "store-unsigned");
     let missing = desk.path("missing.store");
     refused(&desk, &["--trust", &text(&missing)], &good, "unreadable");
-    refused(&desk, &["--trust", &text(desk.folder.path())], &good, "not-a-file");
+    refused(
+        &desk,
+        &["--trust", &text(desk.folder.path())],
+        &good,
+        "not-a-file",
+    );
 }
 
 #[test]
@@ -140,7 +201,12 @@ fn a_bundle_that_is_none() {
     refused(&desk, &[], &desk.path("missing.muscle"), "unreadable");
     refused(&desk, &[], desk.folder.path(), "not-a-file");
     refused(&desk, &[], &desk.write("empty.muscle", b""), "truncated");
-    refused(&desk, &["--max-bundle-bytes", "4096"], &bundle("baseline", "exit-seven"), "too-large");
+    refused(
+        &desk,
+        &["--max-bundle-bytes", "4096"],
+        &bundle("baseline", "exit-seven"),
+        "too-large",
+    );
 }
 
 #[test]
@@ -155,13 +221,33 @@ fn bindings_that_do_not_fit() {
     let folder = text(desk.folder.path());
     let files = bundle("files", "dot-dot");
     refused(&desk, &["--bind", "dir=serial:stdout"], &files, "wrong-thing");
-    refused(&desk, &["--bind", &format!("dir=dir:{folder}:ro")], &files, "bound-read-only");
+    refused(
+        &desk,
+        &["--bind", &format!("dir=dir:{folder}:ro")],
+        &files,
+        "bound-read-only",
+    );
     let twice = format!("dir=dir:{folder}:rw");
-    refused(&desk, &["--bind", &twice, "--bind", &twice], &files, "bound-twice");
+    refused(
+        &desk,
+        &["--bind", &twice, "--bind", &twice],
+        &files,
+        "bound-twice",
+    );
     let exit = bundle("baseline", "exit-seven");
-    refused(&desk, &["--bind", &format!("other=dir:{folder}:ro")], &exit, "no-such-slot");
+    refused(
+        &desk,
+        &["--bind", &format!("other=dir:{folder}:ro")],
+        &exit,
+        "no-such-slot",
+    );
     let console = bundle("baseline", "console-out");
-    refused(&desk, &["--bind", &format!("console=dir:{folder}:ro")], &console, "not-bindable");
+    refused(
+        &desk,
+        &["--bind", &format!("console=dir:{folder}:ro")],
+        &console,
+        "not-bindable",
+    );
 }
 
 #[test]

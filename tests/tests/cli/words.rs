@@ -5,14 +5,27 @@ use std::process::{Command, Stdio};
 
 use crate::{USAGE, run};
 
-const COMMANDS: [&str; 8] = ["run", "call", "explain", "doctor", "audit", "version", "completions", "man"];
+const COMMANDS: [&str; 8] = [
+    "run",
+    "call",
+    "explain",
+    "doctor",
+    "audit",
+    "version",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_names_every_command_and_every_exit_code() {
     let help = run(&["--help"]);
     assert_eq!((help.code, help.errors().as_str()), (Some(0), ""));
     for command in COMMANDS {
-        assert!(help.output().contains(&format!("\n  {command}")), "{command} in {}", help.output());
+        assert!(
+            help.output().contains(&format!("\n  {command}")),
+            "{command} in {}",
+            help.output()
+        );
     }
     for code in ["0–99", "100", "101", "102", "103", "104"] {
         assert!(help.output().contains(code), "{code}");
@@ -24,7 +37,11 @@ fn every_command_has_help_of_its_own() {
     for command in COMMANDS {
         let help = run(&[command, "--help"]);
         assert_eq!(help.code, Some(0), "{command}: {}", help.errors());
-        assert!(help.output().contains(&format!("Usage: referee-vmm {command}")), "{}", help.output());
+        assert!(
+            help.output().contains(&format!("Usage: referee-vmm {command}")),
+            "{}",
+            help.output()
+        );
     }
 }
 
@@ -66,8 +83,16 @@ fn completions_are_made_for_every_shell() {
 #[test]
 fn completions_for_bash_are_understood_by_bash() {
     let script = run(&["completions", "bash"]).stdout;
-    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash is there");
-    bash.stdin.take().expect("a pipe").write_all(&script).expect("is read");
+    let mut bash = Command::new("bash")
+        .arg("-n")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("bash is there");
+    bash.stdin
+        .take()
+        .expect("a pipe")
+        .write_all(&script)
+        .expect("is read");
     assert!(bash.wait().expect("ends").success());
 }
 
@@ -106,7 +131,11 @@ fn wrong_command_lines_have_a_code_of_their_own_and_say_why() {
 #[test]
 fn doctor_speaks_to_people_and_to_machines() {
     let people = run(&["doctor"]);
-    assert!(people.output().to_lowercase().contains("kvm"), "{}", people.output());
+    assert!(
+        people.output().to_lowercase().contains("kvm"),
+        "{}",
+        people.output()
+    );
     let machines = run(&["doctor", "--json"]);
     assert_eq!(machines.code, people.code);
     serde_json::from_slice::<serde_json::Value>(&machines.stdout).expect("is JSON");
