@@ -18,7 +18,8 @@ cargo fmt --all --check --manifest-path muscle-sdk/examples/Cargo.toml
 cargo clippy --workspace --all-targets --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 scripts/check-dependencies.sh
-shellcheck -x scripts/*.sh scripts/npt/*.sh .ci/run benches/*.sh
+mapfile -t shell_scripts < <(git ls-files "*.sh" .ci/run)
+shellcheck -x "${shell_scripts[@]}"
 scripts/check-licences.sh
 
 step "examples: their logic as ordinary programs"

@@ -209,6 +209,10 @@ impl LoadedCell {
     fn step(&mut self) -> Result<Option<Stop>, Halt> {
         // What arrived while the muscle was parked must be in its rings before it looks at them.
         self.pump()?;
+        // A wish to stop that came before this thread could be kicked interrupts nothing by itself.
+        if self.sockets.is_stopped() {
+            return Err(Halt::Interrupted);
+        }
         self.exits += 1;
         let action = self.next_action()?;
         let delivered = self.pump()?;

@@ -164,7 +164,10 @@ impl Doorman {
     /// Descriptors that must stay open when everything else is closed; the bell is the cell's too.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let doors = self.doors.iter().map(|door| door.listener.as_fd());
-        doors.chain(self.stop.iter().map(AsFd::as_fd)).chain([self.bell.as_fd()]).collect()
+        doors
+            .chain(self.stop.iter().map(AsFd::as_fd))
+            .chain([self.bell.as_fd()])
+            .collect()
     }
 
     /// Works until the cell is over.
@@ -331,7 +334,13 @@ impl Doorman {
             return;
         }
         self.watched.insert(token, Arc::clone(&noticed));
-        self.tell(notice(token, Guest { stream: Arc::new(stream), noticed }));
+        self.tell(notice(
+            token,
+            Guest {
+                stream: Arc::new(stream),
+                noticed,
+            },
+        ));
     }
 }
 

@@ -59,7 +59,9 @@ impl FaultReport {
     /// The report as people read it, several lines.
     pub fn to_text(&self) -> String {
         let registers = &self.registers;
-        let mut text = format!("fault: {} [{}]\n", self.fault, self.fault.name());
+        // A muscle chooses the words of an abort; indented, they cannot pass for a line of the VMM's own.
+        let message = self.fault.to_string().replace('\n', "\n  | ");
+        let mut text = format!("fault: {message} [{}]\n", self.fault.name());
         if let (Some(address), Some(location)) = (self.address, self.location) {
             text.push_str(&format!("  address   {address:#018x}  {}\n", describe(location)));
         }

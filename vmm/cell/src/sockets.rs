@@ -229,7 +229,14 @@ impl Sockets {
         if shut.receive {
             link.read_over = true;
             if let Some(guest) = &link.guest {
-                order(&self.orders, &self.bell, Order::Shut { stream: Arc::clone(&guest.stream), how: Shutdown::Read });
+                order(
+                    &self.orders,
+                    &self.bell,
+                    Order::Shut {
+                        stream: Arc::clone(&guest.stream),
+                        how: Shutdown::Read,
+                    },
+                );
             }
         }
     }
@@ -285,7 +292,14 @@ impl Sockets {
             if bytes.is_empty() {
                 if link.peer_done_sending {
                     let stream = Arc::clone(&guest.stream);
-                    order(&self.orders, &self.bell, Order::Shut { stream, how: Shutdown::Write });
+                    order(
+                        &self.orders,
+                        &self.bell,
+                        Order::Shut {
+                            stream,
+                            how: Shutdown::Write,
+                        },
+                    );
                     link.write_over = true;
                     moved = true;
                 }

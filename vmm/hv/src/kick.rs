@@ -86,7 +86,9 @@ impl Kicker {
     /// Says that this thread runs the vCPU until the guard is dropped; kicks then stop it.
     pub fn arm(&self) -> Armed {
         CURRENT.with(|current| current.set(self.run_page.immediate_exit()));
-        Armed { _not_send: std::marker::PhantomData }
+        Armed {
+            _not_send: std::marker::PhantomData,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::vcpu::Vcpu;
 /// A VM with its memory slots.
 ///
 /// The kernel keeps a VM alive while any of its descriptors is open, the vCPU's among them, and its slots
-/// point into this process. So VM and vCPU both hold [`Backing`], and field order closes descriptors first.
+/// point into this process. So VM and vCPU both hold the mappings behind the slots, and field order closes descriptors first.
 #[derive(Debug)]
 pub struct Vm {
     fd: VmFd,

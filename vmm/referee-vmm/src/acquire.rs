@@ -26,6 +26,8 @@ use crate::session::{Session, Task};
 /// Opened things of this host.
 #[derive(Debug)]
 pub struct Acquired {
+    /// Name of the cell in the audit log, drawn before the fork: in its own namespace every cell is process 1.
+    pub cell: String,
     /// The audit log.
     pub audit: File,
     /// How the log is kept.
@@ -53,7 +55,10 @@ impl Acquired {
         let opened = |grant: &Grant| match grant.power() {
             Power::Files { access, .. } => {
                 let descriptor = self.resources.directory(grant.slot())?;
-                Some(DirectoryGrant { descriptor, read_only: *access == FilesAccess::Read })
+                Some(DirectoryGrant {
+                    descriptor,
+                    read_only: *access == FilesAccess::Read,
+                })
             }
             _ => None,
         };
@@ -78,10 +83,14 @@ pub fn session<'a>(
     arguments: &[String],
     task: Task,
 ) -> anyhow::Result<Session<'a>> {
-    let audit_options =
-        Options { sharing: Sharing::Shared, sync_each: args.audit_sync, ..Options::default() };
+    let audit_options = Options {
+        sharing: Sharing::Shared,
+        sync_each: args.audit_sync,
+        ..Options::default()
+    };
     let audit = open_audit(&args.audit)?;
-    let sink = sink(audit.try_clone().context("audit log")?, audit_options, bundle)?;
+    let cell = cell_name()?;
+    let sink = sink(audit.try_clone().context("audit log")?, audit_options, &cell, bundle)?;
     let refused = |rejection: Rejection| -> anyhow::Error {
         match record::rejected(&sink, rejection.name, &rejection.message) {
             Ok(()) => rejection.into(),
@@ -100,27 +109,63 @@ pub fn session<'a>(
     let resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
     let mut doors = Vec::new();
     for (port, path) in grants.listen_ports() {
-        doors.push(Door { listener: listen(path)?, port });
+        doors.push(Door {
+            listener: listen(path)?,
+            port,
+        });
     }
     let mut outside = Vec::new();
     for grant in grants.slots() {
         if let Power::VsockConnect { socket, .. } = grant.power() {
-            outside.push(SocketMount { source: socket.clone(), name: grant.slot().to_owned() });
+            outside.push(SocketMount {
+                source: socket.clone(),
+                name: grant.slot().to_owned(),
+            });
         }
     }
-    let limits = BrokerLimits { output_bytes: args.max_output_bytes, ..BrokerLimits::default() };
-    let acquired = Acquired { audit, audit_options, resources, doors, outside, limits };
-    Ok(Session { bundle, decision, grants, args, spec, task, acquired })
+    let limits = BrokerLimits {
+        output_bytes: args.max_output_bytes,
+        ..BrokerLimits::default()
+    };
+    let acquired = Acquired {
+        cell,
+        audit,
+        audit_options,
+        resources,
+        doors,
+        outside,
+        limits,
+    };
+    Ok(Session {
+        bundle,
+        decision,
+        grants,
+        args,
+        spec,
+        task,
+        acquired,
+    })
 }
 
 /// The log as the cell sees it.
 ///
 /// # Errors
 /// When its last records do not hold, or another process keeps it.
-pub fn sink(file: File, options: Options, bundle: &VerifiedBundle) -> anyhow::Result<AuditSink> {
+pub fn sink(file: File, options: Options, cell: &str, bundle: &VerifiedBundle) -> anyhow::Result<AuditSink> {
     let log = AuditLog::from_file(file, options).context("audit log")?;
     let manifest = bundle.manifest();
-    Ok(AuditSink::new(log, &format!("{}", std::process::id()), &format!("{} {}", manifest.name, manifest.version)))
+    Ok(AuditSink::new(
+        log,
+        cell,
+        &format!("{} {}", manifest.name, manifest.version),
+    ))
+}
+
+/// A name that no other cell of a shared log has.
+fn cell_name() -> anyhow::Result<String> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random bytes from the host: {error}"))?;
+    Ok(format!("{:016x}", u64::from_le_bytes(random)))
 }
 
 fn open_audit(path: &Path) -> anyhow::Result<File> {
@@ -136,15 +181,21 @@ fn open_audit(path: &Path) -> anyhow::Result<File> {
 
 fn check_style(bundle: &VerifiedBundle, task: &Task) -> Result<(), Rejection> {
     let manifest = bundle.manifest();
-    let no = |message: String| Err(Rejection { name: "wrong-style", message });
+    let no = |message: String| {
+        Err(Rejection {
+            name: "wrong-style",
+            message,
+        })
+    };
     match task {
         Task::Main if manifest.style != Style::Command => no(format!(
             "`{}` has no main to run; it exports functions: referee-vmm call {}.muscle FUNCTION",
             manifest.name, manifest.name
         )),
-        Task::Call { .. } if manifest.style != Style::Reactor && manifest.exports.is_empty() => {
-            no(format!("`{}` exports no functions; run it: referee-vmm run {}.muscle", manifest.name, manifest.name))
-        }
+        Task::Call { .. } if manifest.style != Style::Reactor && manifest.exports.is_empty() => no(format!(
+            "`{}` exports no functions; run it: referee-vmm run {}.muscle",
+            manifest.name, manifest.name
+        )),
         Task::Main | Task::Call { .. } => Ok(()),
     }
 }
@@ -162,7 +213,11 @@ fn spec(
         strings.insert(0, name.to_string_lossy().into_owned().into_bytes());
     }
     let variable = |name: &str| {
-        args.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone().into_bytes())
+        args.env
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone().into_bytes())
     };
     let granted = grants.limits();
     let clock = match grants.clock() {
@@ -171,7 +226,11 @@ fn spec(
         Some(ClockGrade::Fine) => ClockAccess::Fine,
     };
     Ok(CellSpec {
-        style: if matches!(task, Task::Main) { Style::Command } else { Style::Reactor },
+        style: if matches!(task, Task::Main) {
+            Style::Command
+        } else {
+            Style::Reactor
+        },
         argument_block: argument_block(grants, &strings, variable)?,
         limits: CellLimits {
             memory_bytes: granted.memory_bytes,

@@ -23,7 +23,10 @@ impl BrokerHost {
             Power::VsockConnect { port, .. } => Some((*port, place(grant.slot()))),
             _ => None,
         });
-        BrokerHost { outside: outside.collect(), broker }
+        BrokerHost {
+            outside: outside.collect(),
+            broker,
+        }
     }
 }
 
@@ -47,7 +50,10 @@ impl Host for BrokerHost {
     }
 
     fn connect_out(&mut self, host_port: u32) -> Result<Option<PathBuf>, HostFailure> {
-        let granted = self.broker.use_port(PortUse::Connect, host_port).map_err(failure)?;
+        let granted = self
+            .broker
+            .use_port(PortUse::Connect, host_port)
+            .map_err(failure)?;
         Ok(granted.then(|| self.outside.get(&host_port).cloned()).flatten())
     }
 

@@ -50,7 +50,12 @@ pub struct BundleArgs {
     /// The bundle, NAME.muscle.
     pub bundle: PathBuf,
     /// The trust store: who may sign what.
-    #[arg(long, env = "REFEREE_TRUST", value_name = "FILE", default_value = "/etc/referee/trust.store")]
+    #[arg(
+        long,
+        env = "REFEREE_TRUST",
+        value_name = "FILE",
+        default_value = "/etc/referee/trust.store"
+    )]
     pub trust: PathBuf,
     /// Policies: Cedar files, or folders of them. Without it those compiled in decide.
     #[arg(long, env = "REFEREE_POLICY", value_name = "PATH", value_delimiter = ':')]
@@ -71,7 +76,12 @@ pub struct CellArgs {
     #[arg(long = "env", short = 'e', value_name = "KEY=VALUE", value_parser = parse_variable)]
     pub env: Vec<(String, String)>,
     /// Append the audit records to this file.
-    #[arg(long, env = "REFEREE_AUDIT", value_name = "FILE", default_value = "referee-audit.jsonl")]
+    #[arg(
+        long,
+        env = "REFEREE_AUDIT",
+        value_name = "FILE",
+        default_value = "referee-audit.jsonl"
+    )]
     pub audit: PathBuf,
     /// Have each audit record on the disk before its act is answered, not only in the file.
     #[arg(long)]

@@ -45,7 +45,11 @@ pub fn examine(json: bool) -> anyhow::Result<u8> {
     namespaces(&mut checks);
     host(&mut checks);
     let bad = checks.iter().any(|check| check.state == State::Bad);
-    let text = if json { serde_json::to_string_pretty(&checks)? + "\n" } else { table(&checks, bad) };
+    let text = if json {
+        serde_json::to_string_pretty(&checks)? + "\n"
+    } else {
+        table(&checks, bad)
+    };
     write_out(text.as_bytes())?;
     Ok(if bad { ending::HOST_ERROR } else { 0 })
 }
@@ -53,18 +57,31 @@ pub fn examine(json: bool) -> anyhow::Result<u8> {
 fn kvm(checks: &mut Vec<Check>) -> Option<Kvm> {
     let path = Path::new("/dev/kvm");
     if !path.exists() {
-        push(checks, "kvm", State::Bad, "no /dev/kvm", Some(
-            "load the module (modprobe kvm_intel or kvm_amd), enable virtualization in the firmware, or, in a virtual machine, nested virtualization in its host",
-        ));
+        push(
+            checks,
+            "kvm",
+            State::Bad,
+            "no /dev/kvm",
+            Some(
+                "load the module (modprobe kvm_intel or kvm_amd), enable virtualization in the firmware, or, in a virtual machine, nested virtualization in its host",
+            ),
+        );
         return None;
     }
     match Kvm::open() {
         Ok(kvm) => {
-            push(checks, "kvm", State::Ok, "/dev/kvm opens and has what every cell needs", None);
+            push(
+                checks,
+                "kvm",
+                State::Ok,
+                "/dev/kvm opens and has what every cell needs",
+                None,
+            );
             Some(kvm)
         }
         Err(error) => {
-            let advice = "add yourself to the group that owns /dev/kvm (usermod -aG kvm $USER) and log in again";
+            let advice =
+                "add yourself to the group that owns /dev/kvm (usermod -aG kvm $USER) and log in again";
             push(checks, "kvm", State::Bad, &error.to_string(), Some(advice));
             None
         }
@@ -73,7 +90,9 @@ fn kvm(checks: &mut Vec<Check>) -> Option<Kvm> {
 
 /// Which kind of KVM this is, by the module that serves it.
 fn flavour(checks: &mut Vec<Check>) {
-    let module = ["kvm_intel", "kvm_amd", "kvm_pvm"].into_iter().find(|name| Path::new("/sys/module").join(name).exists());
+    let module = ["kvm_intel", "kvm_amd", "kvm_pvm"]
+        .into_iter()
+        .find(|name| Path::new("/sys/module").join(name).exists());
     let nested = fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains(" hypervisor "));
     let paging = match module {
         Some("kvm_intel") => flag("/sys/module/kvm_intel/parameters/ept"),
@@ -83,11 +102,22 @@ fn flavour(checks: &mut Vec<Check>) {
     let found = format!(
         "{}, {}, {}",
         module.unwrap_or("built into the kernel"),
-        if nested { "inside a virtual machine" } else { "on bare metal" },
+        if nested {
+            "inside a virtual machine"
+        } else {
+            "on bare metal"
+        },
         if paging { "nested paging" } else { "shadow paging" },
     );
-    let advice = (!paging).then_some("exits and first touches of memory cost many times more without nested paging (EPT, NPT)");
-    push(checks, "flavour", if paging { State::Ok } else { State::Weak }, &found, advice);
+    let advice = (!paging)
+        .then_some("exits and first touches of memory cost many times more without nested paging (EPT, NPT)");
+    push(
+        checks,
+        "flavour",
+        if paging { State::Ok } else { State::Weak },
+        &found,
+        advice,
+    );
 }
 
 fn flag(path: &str) -> bool {
@@ -100,14 +130,32 @@ fn observations(kvm: &Kvm, checks: &mut Vec<Check>) {
             for seen in observations {
                 let (state, advice) = match (seen.holds, seen.needed) {
                     (true, _) => (State::Ok, None),
-                    (false, true) => (State::Bad, Some("do not run untrusted code on this host: a cell's isolation rests on this")),
-                    (false, false) => (State::Weak, Some("this host cannot deny it; cells stay isolated, but a muscle may learn more than granted")),
+                    (false, true) => (
+                        State::Bad,
+                        Some("do not run untrusted code on this host: a cell's isolation rests on this"),
+                    ),
+                    (false, false) => (
+                        State::Weak,
+                        Some(
+                            "this host cannot deny it; cells stay isolated, but a muscle may learn more than granted",
+                        ),
+                    ),
                 };
-                let found = format!("{}: {}", if seen.holds { "holds" } else { "does not hold" }, seen.meaning);
+                let found = format!(
+                    "{}: {}",
+                    if seen.holds { "holds" } else { "does not hold" },
+                    seen.meaning
+                );
                 push(checks, seen.name, state, &found, advice);
             }
         }
-        Err(error) => push(checks, "probe", State::Bad, &error.to_string(), Some("a guest of a few bytes cannot be run; see the message")),
+        Err(error) => push(
+            checks,
+            "probe",
+            State::Bad,
+            &error.to_string(),
+            Some("a guest of a few bytes cannot be run; see the message"),
+        ),
     }
 }
 
@@ -116,31 +164,80 @@ fn namespaces(checks: &mut Vec<Check>) {
     let (state, advice) = if most > 0 {
         (State::Ok, None)
     } else {
-        (State::Weak, Some("allow user namespaces (sysctl user.max_user_namespaces), or run as root"))
+        (
+            State::Weak,
+            Some("allow user namespaces (sysctl user.max_user_namespaces), or run as root"),
+        )
     };
-    push(checks, "namespaces", state, &format!("{most} user namespaces allowed"), advice);
+    push(
+        checks,
+        "namespaces",
+        state,
+        &format!("{most} user namespaces allowed"),
+        advice,
+    );
     let seccomp = fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp:"));
-    let (state, advice) =
-        if seccomp { (State::Ok, None) } else { (State::Bad, Some("this kernel has no seccomp filters; nothing will run")) };
-    push(checks, "seccomp", state, if seccomp { "the kernel has filters" } else { "missing" }, advice);
+    let (state, advice) = if seccomp {
+        (State::Ok, None)
+    } else {
+        (
+            State::Bad,
+            Some("this kernel has no seccomp filters; nothing will run"),
+        )
+    };
+    push(
+        checks,
+        "seccomp",
+        state,
+        if seccomp {
+            "the kernel has filters"
+        } else {
+            "missing"
+        },
+        advice,
+    );
 }
 
 fn host(checks: &mut Vec<Check>) {
     let thp = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     let on = thp.contains("[always]") || thp.contains("[madvise]");
-    push(checks, "huge-pages", if on { State::Ok } else { State::Weak }, if on { "transparent huge pages can be had" } else { "off" },
-        (!on).then_some("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"));
+    push(
+        checks,
+        "huge-pages",
+        if on { State::Ok } else { State::Weak },
+        if on {
+            "transparent huge pages can be had"
+        } else {
+            "off"
+        },
+        (!on).then_some("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"),
+    );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     push(checks, "cores", State::Ok, &format!("{cores}"), None);
     let files: Option<u64> = fs::read_to_string("/proc/self/limits").ok().and_then(|text| {
-        text.lines().find(|line| line.starts_with("Max open files"))?.split_whitespace().nth(3)?.parse().ok()
+        text.lines()
+            .find(|line| line.starts_with("Max open files"))?
+            .split_whitespace()
+            .nth(3)?
+            .parse()
+            .ok()
     });
     let enough = files.is_some_and(|files| files >= 1024);
-    push(checks, "open-files", if enough { State::Ok } else { State::Weak },
-        &files.map_or("unknown".into(), |files| format!("{files} for a process")), (!enough).then_some("raise the limit: ulimit -n 4096"));
+    push(
+        checks,
+        "open-files",
+        if enough { State::Ok } else { State::Weak },
+        &files.map_or("unknown".into(), |files| format!("{files} for a process")),
+        (!enough).then_some("raise the limit: ulimit -n 4096"),
+    );
     let tpm = Path::new("/dev/tpmrm0").exists();
-    push(checks, "tpm", if tpm { State::Ok } else { State::Weak }, if tpm { "/dev/tpmrm0" } else { "none" },
-        (!tpm).then_some("cells run without one; what ran cannot be attested by hardware"));
+    push(
+        checks,
+        "tpm",
+        if tpm { State::Ok } else { State::Weak },
+        if tpm { "/dev/tpmrm0" } else { "none" },
+        (!tpm).then_some("cells run without one; what ran cannot be attested by hardware"),
+    );
 }
 
 fn read_number(path: &str) -> Option<u64> {
@@ -148,7 +245,12 @@ fn read_number(path: &str) -> Option<u64> {
 }
 
 fn push(checks: &mut Vec<Check>, name: &str, state: State, found: &str, advice: Option<&str>) {
-    checks.push(Check { name: name.into(), state, found: found.into(), advice: advice.map(Into::into) });
+    checks.push(Check {
+        name: name.into(),
+        state,
+        found: found.into(),
+        advice: advice.map(Into::into),
+    });
 }
 
 fn table(checks: &[Check], bad: bool) -> String {
@@ -165,6 +267,10 @@ fn table(checks: &[Check], bad: bool) -> String {
             text.push_str(&format!("      {:width$}  → {advice}\n", ""));
         }
     }
-    text.push_str(if bad { "\nThis host cannot run cells safely.\n" } else { "\nThis host can run cells.\n" });
+    text.push_str(if bad {
+        "\nThis host cannot run cells safely.\n"
+    } else {
+        "\nThis host can run cells.\n"
+    });
     text
 }

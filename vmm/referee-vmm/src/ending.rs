@@ -37,20 +37,30 @@ impl std::error::Error for Rejection {}
 
 impl From<referee_bundle::Rejected> for Rejection {
     fn from(rejected: referee_bundle::Rejected) -> Rejection {
-        Rejection { name: rejected.name(), message: rejected.to_string() }
+        Rejection {
+            name: rejected.name(),
+            message: rejected.to_string(),
+        }
     }
 }
 
 impl From<referee_policy::Rejected> for Rejection {
     fn from(rejected: referee_policy::Rejected) -> Rejection {
-        Rejection { name: rejected.code(), message: rejected.to_string() }
+        Rejection {
+            name: rejected.code(),
+            message: rejected.to_string(),
+        }
     }
 }
 
 /// Prints an error and gives its exit code.
 pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
     let rejection = error.downcast_ref::<Rejection>();
-    let (kind, code) = if rejection.is_some() { ("rejected", REJECTED) } else { ("host-error", HOST_ERROR) };
+    let (kind, code) = if rejection.is_some() {
+        ("rejected", REJECTED)
+    } else {
+        ("host-error", HOST_ERROR)
+    };
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // Errors that print their source within themselves would otherwise say it twice.
@@ -60,10 +70,22 @@ pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
         }
     }
     if json {
-        print(&serde_json::json!({ "outcome": kind, "name": rejection.map(|r| r.name), "message": message }).to_string());
+        print(
+            &serde_json::json!({ "outcome": kind, "name": rejection.map(|r| r.name), "message": message })
+                .to_string(),
+        );
     } else {
-        let name = rejection.map(|rejection| format!(" [{}]", rejection.name)).unwrap_or_default();
-        print(&format!("{}: {message}{name}", if rejection.is_some() { "rejected" } else { "host error" }));
+        let name = rejection
+            .map(|rejection| format!(" [{}]", rejection.name))
+            .unwrap_or_default();
+        print(&format!(
+            "{}: {message}{name}",
+            if rejection.is_some() {
+                "rejected"
+            } else {
+                "host error"
+            }
+        ));
     }
     code
 }
@@ -79,7 +101,11 @@ pub fn of_fault(report: &FaultReport, json: bool) -> u8 {
     } else {
         print(report.to_text().trim_end());
     }
-    if report.fault.is_time_limit() { TIME_LIMIT } else { FAULT }
+    if report.fault.is_time_limit() {
+        TIME_LIMIT
+    } else {
+        FAULT
+    }
 }
 
 fn print(text: &str) {

@@ -15,9 +15,17 @@ use crate::prepare;
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
     let bundle = prepare::verified(&args.bundle)?;
     let decision = prepare::decision(&args.bundle, &bundle)?;
-    let text = if args.json { decision.to_json()? + "\n" } else { decision.to_string() };
+    let text = if args.json {
+        decision.to_json()? + "\n"
+    } else {
+        decision.to_string()
+    };
     write_out(text.as_bytes())?;
-    Ok(if decision.refusals().next().is_some() { ending::REJECTED } else { 0 })
+    Ok(if decision.refusals().next().is_some() {
+        ending::REJECTED
+    } else {
+        0
+    })
 }
 
 /// Checks an audit log.
@@ -28,9 +36,19 @@ pub fn audit(args: &AuditArgs) -> anyhow::Result<u8> {
     match args.action {
         AuditAction::Verify => {
             let summary = referee_audit::verify(&args.file)
-                .map_err(|error| Rejection { name: "audit-broken", message: error.to_string() })
+                .map_err(|error| Rejection {
+                    name: "audit-broken",
+                    message: error.to_string(),
+                })
                 .with_context(|| format!("audit log {}", args.file.display()))?;
-            write_out(format!("{}: {} records, all in order\n", args.file.display(), summary.head.records).as_bytes())
+            write_out(
+                format!(
+                    "{}: {} records, all in order\n",
+                    args.file.display(),
+                    summary.head.records
+                )
+                .as_bytes(),
+            )
         }
     }
 }

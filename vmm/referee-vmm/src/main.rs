@@ -42,7 +42,15 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => start(&args.bundle, &args.cell, &args.arguments, Task::Main),
         Command::Call(args) => values::read_arguments(&args.arguments).and_then(|payload| {
-            start(&args.bundle, &args.cell, &[], Task::Call { function: args.function, payload })
+            start(
+                &args.bundle,
+                &args.cell,
+                &[],
+                Task::Call {
+                    function: args.function,
+                    payload,
+                },
+            )
         }),
         Command::Explain(args) => inspect::explain(&args),
         Command::Doctor(args) => doctor::examine(args.json),

@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use anyhow::Context;
-use referee_bundle::{ReadLimits, TrustStore, UnixTime, VerifiedBundle, read_bundle, read_trust_store, verify};
+use referee_bundle::{
+    ReadLimits, TrustStore, UnixTime, VerifiedBundle, read_bundle, read_trust_store, verify,
+};
 use referee_policy::{Applicant, Binding, Decision, PolicySet, assess};
 
 use crate::cli::BundleArgs;
@@ -14,7 +16,10 @@ use crate::ending::Rejection;
 /// # Errors
 /// [`Rejection`] when either says no.
 pub fn verified(args: &BundleArgs) -> anyhow::Result<VerifiedBundle> {
-    let limits = ReadLimits { bundle_bytes: args.max_bundle_bytes, ..ReadLimits::default() };
+    let limits = ReadLimits {
+        bundle_bytes: args.max_bundle_bytes,
+        ..ReadLimits::default()
+    };
     let now = UnixTime::from(SystemTime::now());
     let store = read_trust_store(&args.trust, &limits)
         .and_then(|bytes| TrustStore::parse(&bytes, now))
@@ -32,7 +37,7 @@ pub fn verified(args: &BundleArgs) -> anyhow::Result<VerifiedBundle> {
 /// When a policy file cannot be read or is no valid policy.
 pub fn decision(args: &BundleArgs, bundle: &VerifiedBundle) -> anyhow::Result<Decision> {
     let policies = if args.policy.is_empty() {
-        PolicySet::shipped().context("the policies compiled into this program")?
+        PolicySet::shipped_for(bundle.manifest()).context("the policies compiled into this program")?
     } else {
         PolicySet::load(&args.policy).map_err(|error| Rejection {
             name: "policy-invalid",
@@ -45,6 +50,9 @@ pub fn decision(args: &BundleArgs, bundle: &VerifiedBundle) -> anyhow::Result<De
         .iter()
         .map(|binding| binding.clone().resolve())
         .collect::<Result<_, _>>()
-        .map_err(|error| Rejection { name: "binding-invalid", message: error.to_string() })?;
+        .map_err(|error| Rejection {
+            name: "binding-invalid",
+            message: error.to_string(),
+        })?;
     Ok(assess(&Applicant::of(bundle), &bindings, &policies))
 }

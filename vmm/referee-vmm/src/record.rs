@@ -32,7 +32,11 @@ pub fn start(
 ) -> anyhow::Result<()> {
     let digest = bundle.digest().to_string();
     let key = bundle.signer().key_id.to_string();
-    let policy: String = decision.policy_digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    let policy: String = decision
+        .policy_digest()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let missing: Vec<&str> = confinement
         .layers
         .iter()
@@ -53,13 +57,26 @@ pub fn start(
         ("not_confined_by", Value::Text(&missing)),
     ];
     record(audit, &Event::of_cell(Kind::Start, &detail))?;
-    for item in decision.items().iter().filter(|item| grants.slots().iter().any(|grant| grant.slot() == item.name)) {
+    for item in decision
+        .items()
+        .iter()
+        .filter(|item| grants.slots().iter().any(|grant| grant.slot() == item.name))
+    {
         let detail = [
             ("asked", Value::Text(&item.asked)),
             ("bound", Value::Text(item.bound.as_deref().unwrap_or_default())),
         ];
         let (capability, slot) = (Some(item.capability), Some(item.name.as_str()));
-        record(audit, &Event { kind: Kind::Grant, capability, slot, op: None, detail: &detail })?;
+        record(
+            audit,
+            &Event {
+                kind: Kind::Grant,
+                capability,
+                slot,
+                op: None,
+                detail: &detail,
+            },
+        )?;
     }
     Ok(())
 }

@@ -87,7 +87,8 @@ pub fn run(session: Session<'_>) -> anyhow::Result<u8> {
         },
         Forked::Child(child) => {
             let json = session.args.json;
-            let code = live(session, &child, origin, kvm).unwrap_or_else(|error| ending::of_error(&error, json));
+            let code =
+                live(session, &child, origin, kvm).unwrap_or_else(|error| ending::of_error(&error, json));
             std::process::exit(i32::from(code))
         }
     }
@@ -95,7 +96,15 @@ pub fn run(session: Session<'_>) -> anyhow::Result<u8> {
 
 /// The child's life up to its first thread's last act.
 fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow::Result<u8> {
-    let Session { bundle, decision, grants, args, mut spec, task, mut acquired } = session;
+    let Session {
+        bundle,
+        decision,
+        grants,
+        args,
+        mut spec,
+        task,
+        mut acquired,
+    } = session;
     let shell = Shell::create(&kvm)?;
     // Closed before confinement, which would otherwise close it under the value that owns it.
     drop(kvm);
@@ -114,17 +123,34 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
         keep: &keep,
         sockets: &acquired.outside,
         directories: &acquired.directories(&grants),
-        limits: LimitConfig { more_descriptors: 256, threads: 4, file_bytes: None },
-        require: if args.require_confinement { Require::All } else { Require::Available },
+        limits: LimitConfig {
+            more_descriptors: 256,
+            threads: 4,
+            file_bytes: None,
+        },
+        require: if args.require_confinement {
+            Require::All
+        } else {
+            Require::Available
+        },
     })
     .context("confinement")?;
-    let Acquired { audit, audit_options, resources, limits, .. } = acquired;
+    let Acquired {
+        audit,
+        audit_options,
+        resources,
+        limits,
+        ..
+    } = acquired;
     let audit = acquire::sink(audit, audit_options, bundle)?;
     record::start(&audit, bundle, &grants, decision, jailed.confinement())?;
     let clock = CellClock::start();
     let broker = Broker::new(&grants, resources, audit.clone(), clock, limits)?;
     spec.grants = broker.entries();
-    let files = grants.slots().iter().any(|grant| matches!(grant.power(), Power::Files { .. }));
+    let files = grants
+        .slots()
+        .iter()
+        .any(|grant| matches!(grant.power(), Power::Files { .. }));
     let vcpu_filter = program(Filter::Vcpu { files }, &args.seccomp_without)?;
     let io_filter = program(Filter::Io, &args.seccomp_without)?;
 
@@ -140,7 +166,9 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
             let live = |thread: &VcpuThread| -> anyhow::Result<u8> {
                 let _filtered = vcpu_filter.install(jailed)?;
                 services.sockets.run_on(thread);
-                let image = CheckedImage::check(bundle, jailed).map_err(Rejection::from).context("image")?;
+                let image = CheckedImage::check(bundle, jailed)
+                    .map_err(Rejection::from)
+                    .context("image")?;
                 let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
                 let outcome = drive(&mut cell, thread, &task)?;
                 record::end(&audit, &outcome, &cell.usage())?;
@@ -153,7 +181,10 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
             let result = thread.as_ref().map_err(|error| anyhow!("{error}")).and_then(live);
             leave(result.unwrap_or_else(|error| ending::of_error(&error, args.json)))
         };
-        std::thread::Builder::new().name("vcpu".into()).spawn_scoped(scope, vcpu).context("vCPU thread")?;
+        std::thread::Builder::new()
+            .name("vcpu".into())
+            .spawn_scoped(scope, vcpu)
+            .context("vCPU thread")?;
         attend(doorman, &io_filter, jailed)?;
         Ok(ending::HOST_ERROR)
     })
@@ -200,7 +231,8 @@ fn drive(cell: &mut LoadedCell, thread: &VcpuThread, task: &Task) -> anyhow::Res
     {
         return Err(Rejection {
             name: "call-too-large",
-            message: "the function's name must have 1 to 255 bytes, and the call must fit into a frame".into(),
+            message: "the function's name must have 1 to 255 bytes, and the call must fit into a frame"
+                .into(),
         }
         .into());
     }

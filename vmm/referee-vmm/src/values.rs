@@ -25,7 +25,10 @@ pub fn arguments(json: &str) -> anyhow::Result<Vec<u8>> {
 
 /// As [`arguments`], from standard input when the text is `-`.
 pub fn read_arguments(text: &str) -> anyhow::Result<Vec<u8>> {
-    let usage = |error: anyhow::Error| Rejection { name: "arguments-invalid", message: format!("{error:#}") };
+    let usage = |error: anyhow::Error| Rejection {
+        name: "arguments-invalid",
+        message: format!("{error:#}"),
+    };
     if text == "-" {
         let json = std::io::read_to_string(std::io::stdin()).context("standard input")?;
         return arguments(&json).map_err(|error| usage(error).into());
@@ -68,7 +71,11 @@ fn read_error(payload: &[u8]) -> anyhow::Result<(&'static str, String)> {
         bail!("an error is an array of two");
     }
     let code = ErrorCode::from_number(decoder.u32()?).context("unknown error code")?;
-    let message = decoder.str()?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let message = decoder
+        .str()?
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     Ok((code.name(), message))
 }
 
@@ -156,7 +163,11 @@ mod tests {
 
     #[test]
     fn json_survives_the_way_there_and_back() {
-        for json in ["[]", r#"[1,-2,2.5,"x",null,true,[{"a":[]}]]"#, r#"{"order":{"qty":100,"price":12.25}}"#] {
+        for json in [
+            "[]",
+            r#"[1,-2,2.5,"x",null,true,[{"a":[]}]]"#,
+            r#"{"order":{"qty":100,"price":12.25}}"#,
+        ] {
             let payload = arguments(json).expect("is JSON");
             assert_eq!(to_json(&payload).expect("is CBOR").to_string(), json);
         }
@@ -164,12 +175,25 @@ mod tests {
 
     #[test]
     fn a_single_value_is_the_first_argument() {
-        assert_eq!(to_json(&arguments("5").expect("is JSON")).expect("is CBOR").to_string(), "[5]");
+        assert_eq!(
+            to_json(&arguments("5").expect("is JSON"))
+                .expect("is CBOR")
+                .to_string(),
+            "[5]"
+        );
     }
 
     #[test]
     fn hostile_cbor_is_an_error() {
-        for bad in [&[0x81u8][..], &[0x01, 0x01], &[0x9f], &[0xbf, 0x01], &[0x7b, 0xff], &[0xff], &[0x81; 200]] {
+        for bad in [
+            &[0x81u8][..],
+            &[0x01, 0x01],
+            &[0x9f],
+            &[0xbf, 0x01],
+            &[0x7b, 0xff],
+            &[0xff],
+            &[0x81; 200],
+        ] {
             assert!(to_json(bad).is_err(), "{bad:x?}");
         }
     }
