@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use muscle_abi::boot::Style;
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::{ClockGrade, VerifiedBundle};

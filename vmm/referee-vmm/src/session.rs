@@ -136,13 +136,14 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     })
     .context("confinement")?;
     let Acquired {
+        cell,
         audit,
         audit_options,
         resources,
         limits,
         ..
     } = acquired;
-    let audit = acquire::sink(audit, audit_options, bundle)?;
+    let audit = acquire::sink(audit, audit_options, &cell, bundle)?;
     record::start(&audit, bundle, &grants, decision, jailed.confinement())?;
     let clock = CellClock::start();
     let broker = Broker::new(&grants, resources, audit.clone(), clock, limits)?;
