@@ -4,3 +4,4 @@
 begin
     ud2
     not_stopped
+    .size _start, . - _start

@@ -5,3 +5,4 @@ begin
     lea rax, [rip + _start]
     mov [rax], rax
     not_stopped
+    .size _start, . - _start

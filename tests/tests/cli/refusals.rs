@@ -116,8 +116,7 @@ fn a_revoked_key() {
     let workshop = &setup().workshop;
     let draft = workshop.trust_draft().expect("a draft");
     let key = workshop.publisher().key_id().expect("a key");
-    let store =
-        trust::revoke_key(&draft, key).and_then(|draft| Ok(workshop.signed(draft).expect("is signed")));
+    let store = trust::revoke_key(&draft, key).map(|draft| workshop.signed(draft).expect("is signed"));
     let store = desk.write("trust.store", &store.expect("is revoked"));
     refused(
         &desk,
@@ -184,7 +183,7 @@ fn a_trust_store_that_is_none() {
         "unsigned.store",
         &setup().workshop.trust_draft().expect("a draft"),
     );
-    refused(&desk, &["--trust", &text(&unsigned)], &good, "store-unsigned");
+    refused(&desk, &["--trust", &text(&unsigned)], &good, "root-signatures");
     let missing = desk.path("missing.store");
     refused(&desk, &["--trust", &text(&missing)], &good, "unreadable");
     refused(
