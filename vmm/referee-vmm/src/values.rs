@@ -166,7 +166,7 @@ mod tests {
         for json in [
             "[]",
             r#"[1,-2,2.5,"x",null,true,[{"a":[]}]]"#,
-            r#"{"order":{"qty":100,"price":12.25}}"#,
+            r#"{"order":{"price":12.25,"qty":100}}"#,
         ] {
             let payload = arguments(json).expect("is JSON");
             assert_eq!(to_json(&payload).expect("is CBOR").to_string(), json);
