@@ -90,7 +90,12 @@ pub fn session<'a>(
     };
     let audit = open_audit(&args.audit)?;
     let cell = cell_name()?;
-    let sink = sink(audit.try_clone().context("audit log")?, audit_options, &cell, bundle)?;
+    let sink = sink(
+        audit.try_clone().context("audit log")?,
+        audit_options,
+        &cell,
+        bundle,
+    )?;
     let refused = |rejection: Rejection| -> anyhow::Error {
         match record::rejected(&sink, rejection.name, &rejection.message) {
             Ok(()) => rejection.into(),

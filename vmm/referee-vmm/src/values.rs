@@ -2,9 +2,12 @@
 //!
 //! A byte string becomes an array of numbers, a map key that is no text becomes its JSON text; a tag is passed over.
 
+use std::convert::Infallible;
+
 use anyhow::{Context, bail};
 use minicbor::Decoder;
 use minicbor::data::Type;
+use minicbor::encode::{self, Encoder};
 use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_cell::Answer;
 use serde_json::{Map, Number, Value};
@@ -20,7 +23,9 @@ pub fn arguments(json: &str) -> anyhow::Result<Vec<u8>> {
         Value::Null => Value::Array(Vec::new()),
         single => Value::Array(vec![single]),
     };
-    minicbor_serde::to_vec(&value).context("the arguments cannot be written as CBOR")
+    let mut encoder = Encoder::new(Vec::new());
+    write(&mut encoder, &value).context("the arguments cannot be written as CBOR")?;
+    Ok(encoder.into_writer())
 }
 
 /// As [`arguments`], from standard input when the text is `-`.
@@ -90,6 +95,32 @@ pub fn to_json(payload: &[u8]) -> anyhow::Result<Value> {
 }
 
 const DEPTH_MAX: usize = 64;
+
+/// Writes one JSON value; its depth was bounded by the JSON parser.
+fn write(encoder: &mut Encoder<Vec<u8>>, value: &Value) -> Result<(), encode::Error<Infallible>> {
+    match value {
+        Value::Null => encoder.null()?,
+        Value::Bool(flag) => encoder.bool(*flag)?,
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), _, _) => encoder.u64(number)?,
+            (_, Some(number), _) => encoder.i64(number)?,
+            (_, _, number) => encoder.f64(number.unwrap_or(f64::NAN))?,
+        },
+        Value::String(text) => encoder.str(text)?,
+        Value::Array(items) => {
+            encoder.array(items.len() as u64)?;
+            return items.iter().try_for_each(|item| write(encoder, item));
+        }
+        Value::Object(members) => {
+            encoder.map(members.len() as u64)?;
+            return members.iter().try_for_each(|(key, member)| {
+                encoder.str(key)?;
+                write(encoder, member)
+            });
+        }
+    };
+    Ok(())
+}
 
 fn read(decoder: &mut Decoder<'_>, depth: usize) -> anyhow::Result<Value> {
     if depth > DEPTH_MAX {
