@@ -16,7 +16,7 @@ step "format, lints, documentation"
 cargo fmt --all --check
 cargo fmt --all --check --manifest-path muscle-sdk/examples/Cargo.toml
 cargo clippy --workspace --all-targets --locked -- -D warnings
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --locked --quiet
 scripts/check-dependencies.sh
 mapfile -t shell_scripts < <(git ls-files "*.sh" .ci/run)
 shellcheck -x "${shell_scripts[@]}"
