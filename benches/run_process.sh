@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Times whole processes, start to exit: the smallest muscle through `referee-vmm run`, bubblewrap with every
+# namespace unshared around a static program, and that program alone, which is the floor. They take turns, so that a
+# machine that drifts drifts for all of them. Prints median, 99th percentile, runs, and the ratio to the floor.
+#   benches/run_process.sh [RUNS]
+. "$(dirname "$0")/../scripts/lib.sh"
+
+runs="${1:-200}"
+command -v bwrap >/dev/null || { say "install bubblewrap first: scripts/setup.sh does"; exit 1; }
+cargo build --release --locked --quiet -p referee-vmm -p cargo-muscle
+bin="$CARGO_TARGET_DIR/release"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+printf 'int main(void){return 0;}\n' >"$work/nothing.c"
+cc -O2 -static -o "$work/nothing" "$work/nothing.c"
+examples="$PWD/muscle-sdk/examples"
+export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/muscles"
+(
+  cd "$work"
+  "$bin/cargo-muscle" keygen author
+  "$bin/cargo-muscle" keygen root
+  "$bin/cargo-muscle" trust init trust.store --root-key root.key --expires 1d
+  "$bin/cargo-muscle" trust add-publisher trust.store --name bench --key author.pub --scope '*' --expires 1d --root-key root.key
+  "$bin/cargo-muscle" build --folder "$examples" -p hello --key author.key -o hello.muscle
+) >/dev/null 2>&1
+python3 - "$runs" "$bin/referee-vmm" "$work" <<'EOF'
+import statistics
+import subprocess
+import sys
+import time
+
+runs, vmm, work = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+programs = {
+    "posix_spawn of a static program": [f"{work}/nothing"],
+    "bwrap --unshare-all around it": ["bwrap", "--unshare-all", "--ro-bind", "/", "/", f"{work}/nothing"],
+    "referee-vmm run hello.muscle": [
+        vmm, "run", "--trust", f"{work}/trust.store", "--audit", f"{work}/audit.jsonl", f"{work}/hello.muscle",
+    ],
+}
+times = {name: [] for name in programs}
+for turn in range(runs + 5):
+    for name, command in programs.items():
+        begun = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        if turn >= 5:
+            times[name].append((time.perf_counter() - begun) * 1e3)
+floor = statistics.median(times["posix_spawn of a static program"])
+print(f"{'whole process':34} {'median ms':>9} {'p99 ms':>8} {'n':>5} {'ratio':>6}")
+for name, values in times.items():
+    median, p99 = statistics.median(values), sorted(values)[int(len(values) * 0.99) - 1]
+    print(f"{name:34} {median:9.2f} {p99:8.2f} {len(values):5} {median / floor:6.1f}")
+EOF
