@@ -8,7 +8,7 @@
 //! | AVX beyond `XCR0` | `#UD` | runs |
 //!
 //! Nothing in a cell's safety rests on the rows that differ; reports use [`syscall_return_address`] so that
-//! the same misdeed has the same name everywhere. `doctor` probes each row on the host at hand.
+//! the same misdeed has the same name everywhere. `doctor` probes all but the last row on the host at hand.
 
 use crate::vcpu::Registers;
 

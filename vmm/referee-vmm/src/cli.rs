@@ -187,7 +187,7 @@ Exit codes:
   102   fault: the muscle broke a rule and was ended
   103   the muscle's deadline or CPU time was over
   104   the host failed
-  105   SIGINT or SIGTERM ended the muscle";
+  105   SIGINT, SIGTERM or SIGHUP ended the muscle";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
