@@ -8,6 +8,8 @@ use referee_hv::Kvm;
 pub enum Flavour {
     /// VT-x or SVM with nested paging.
     NestedPaging,
+    /// SVM with nested paging on a processor that QEMU emulates, which raises some exceptions otherwise than real ones.
+    EmulatedNestedPaging,
     /// KVM-PVM: ring 3 runs on the host's own system registers.
     Pvm,
 }
@@ -24,10 +26,11 @@ impl Flavour {
             .iter()
             .find(|one| one.name == "syscall-denied")
             .context("no such probe")?;
-        Ok(if denied.holds {
-            Flavour::NestedPaging
-        } else {
-            Flavour::Pvm
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Ok(match (denied.holds, processor.contains("QEMU TCG")) {
+            (true, true) => Flavour::EmulatedNestedPaging,
+            (true, false) => Flavour::NestedPaging,
+            (false, _) => Flavour::Pvm,
         })
     }
 }

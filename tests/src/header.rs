@@ -4,6 +4,7 @@
 //!   # Rule: what must not be possible.             any other words are for people
 //!   # expect: fault page-fault vector=14           how it ends, on every kind of KVM; a second line is another way
 //!   # expect-npt: exit 99                          … where there is nested paging
+//!   # expect-tcg: exit 98                          … and QEMU emulates the processor
 //!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
@@ -26,6 +27,7 @@ use crate::flavour::Flavour;
 pub struct Header {
     expected: Vec<Expectation>,
     expected_npt: Vec<Expectation>,
+    expected_tcg: Vec<Expectation>,
     /// Slots of the manifest.
     pub slots: Vec<Slot>,
     /// `--bind` options.
@@ -67,6 +69,7 @@ impl Header {
         let mut header = Header {
             expected: Vec::new(),
             expected_npt: Vec::new(),
+            expected_tcg: Vec::new(),
             slots: Vec::new(),
             bindings: Vec::new(),
             files: Vec::new(),
@@ -82,17 +85,16 @@ impl Header {
             let Some((key, value)) = line.trim_start_matches('#').trim().split_once(": ") else {
                 continue;
             };
-            match key {
-                "expect" => header
-                    .expected
-                    .push(Expectation::parse(value).with_context(|| line.to_owned())?),
-                "expect-npt" => {
-                    header
-                        .expected_npt
-                        .push(Expectation::parse(value).with_context(|| line.to_owned())?);
+            let ends = match key {
+                "expect" => &mut header.expected,
+                "expect-npt" => &mut header.expected_npt,
+                "expect-tcg" => &mut header.expected_tcg,
+                _ => {
+                    header.take(key, value).with_context(|| line.to_owned())?;
+                    continue;
                 }
-                _ => header.take(key, value).with_context(|| line.to_owned())?,
-            }
+            };
+            ends.push(Expectation::parse(value).with_context(|| line.to_owned())?);
         }
         if header.expected.is_empty() {
             bail!("there is no line `# expect: …`");
@@ -103,10 +105,13 @@ impl Header {
 
     /// How the guest may end on this kind of KVM: one way, unless processors differ.
     pub fn expected(&self, flavour: Flavour) -> &[Expectation] {
-        match flavour {
-            Flavour::NestedPaging if !self.expected_npt.is_empty() => &self.expected_npt,
-            _ => &self.expected,
-        }
+        let special: &[&[Expectation]] = match flavour {
+            Flavour::EmulatedNestedPaging => &[&self.expected_tcg, &self.expected_npt],
+            Flavour::NestedPaging => &[&self.expected_npt],
+            Flavour::Pvm => &[],
+        };
+        let said = special.iter().find(|ends| !ends.is_empty()).copied();
+        said.unwrap_or(&self.expected)
     }
 
     /// The manifest of a guest of this name, without its image.
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn reads_every_line_that_it_documents() {
         let header = Header::parse(
-            "# Rule: none.\n# expect: exit 0\n# expect-npt: exit 1\n# slots: c=console:input p=pio:0x3f8-0x3ff f=files:rw:65536:8\n\
+            "# Rule: none.\n# expect: exit 0\n# expect-npt: exit 1\n# expect-tcg: exit 2\n# slots: c=console:input p=pio:0x3f8-0x3ff f=files:rw:65536:8\n\
              # bind: f=dir:{}/d:rw\n# files: d/a=x\n# link: d/b=a\n# limits: deadline_ms=200\n# style: reactor\n# call: f [1]\n\
              # run: --deadline-ms 5\n# stdout: a\\n\n# stderr: clean\n.include \"muscle.inc\"\n# style: none\n",
         )
@@ -248,6 +253,10 @@ mod tests {
         assert_eq!(
             header.expected(Flavour::NestedPaging),
             &[Expectation::Exit(vec![1])]
+        );
+        assert_eq!(
+            header.expected(Flavour::EmulatedNestedPaging),
+            &[Expectation::Exit(vec![2])]
         );
         assert_eq!(header.slots.len(), 3);
         assert_eq!(header.streams.stdout, b"a\n");

@@ -1,6 +1,7 @@
 # The well-behaved cell that runs beside every other guest: fills its heap with a pattern, says so, waits for the
 # end of standard input, and finds its pattern again.
 # slots: console=console:input
+# limits: deadline_ms=60000 cpu_ms=60000
 # expect: exit 7
 # stdout: ready\n
 .include "muscle.inc"

@@ -1,5 +1,6 @@
 # Rule: an unmasked SSE exception raises #XM.
 # expect: fault simd-floating-point vector=19 region=code side=inside
+# expect-tcg: exit 99
 .include "muscle.inc"
 begin
     push 0x1d80

@@ -1,5 +1,6 @@
 # Rule: iretq cannot raise the privilege level: #GP with the selector.
 # expect: fault general-protection vector=13 error=0x8 region=code side=inside
+# expect-tcg: fault page-fault vector=14 error=0x1 region=stack side=inside
 .include "muscle.inc"
 begin
     mov rdx, rsp
