@@ -6,10 +6,10 @@
 //!   acquire: audit log, directories,
 //!     sockets, console, /dev/kvm
 //!   fork ──────────────────────────────────► VM and vCPU; confine ─► Jailed
-//!   wait, pass signals on                    first thread              vCPU thread
-//!                                            I/O filter, doorman       vCPU filter, check image,
-//!                                                                      load, run, record, exit
-//!   exit code ◄──────────────────────────────────────────────────────── exit code
+//!   wait, pass signals on                    first thread              I/O thread
+//!                                            vCPU filter, check image, I/O filter, doorman
+//!                                            load, run, record, exit
+//!   exit code ◄───────────────────────────── exit code
 //! ```
 
 use std::io::Write;
@@ -94,7 +94,7 @@ pub fn run(session: Session<'_>) -> anyhow::Result<u8> {
     }
 }
 
-/// The child's life up to its first thread's last act.
+/// The child's life. It comes back only with an error from before the cell has its threads.
 fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow::Result<u8> {
     let Session {
         bundle,
@@ -163,31 +163,39 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     };
     std::thread::scope(|scope| {
         let jailed = &jailed;
-        let vcpu = move || {
-            let live = |thread: &VcpuThread| -> anyhow::Result<u8> {
-                let _filtered = vcpu_filter.install(jailed)?;
-                services.sockets.run_on(thread);
-                let image = CheckedImage::check(bundle, jailed)
-                    .map_err(Rejection::from)
-                    .context("image")?;
-                let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
-                let outcome = drive(&mut cell, thread, &task)?;
-                record::end(&audit, &outcome, &cell.usage())?;
-                let code = conclude(outcome, args.json);
-                // The kernel takes a whole process apart faster than destructors would.
-                leave(code)
-            };
-            // The timers are made before the filter, which has no entry for making or deleting one.
-            let thread = VcpuThread::enter();
-            let result = thread.as_ref().map_err(|error| anyhow!("{error}")).and_then(live);
-            leave(result.unwrap_or_else(|error| ending::of_error(&error, args.json)))
-        };
+        let json = args.json;
+        // The cell gets the thread that is running already: waking another costs a good part of a short run, and
+        // outside programs can wait for theirs.
         std::thread::Builder::new()
-            .name("vcpu".into())
-            .spawn_scoped(scope, vcpu)
-            .context("vCPU thread")?;
-        attend(doorman, &io_filter, jailed)?;
-        Ok(ending::HOST_ERROR)
+            .name("io".into())
+            .spawn_scoped(scope, move || {
+                if let Err(error) = attend(doorman, &io_filter, jailed) {
+                    leave(ending::of_error(&error, json));
+                }
+                // The cell is over, and the first thread is about to say how: ending here would say it first.
+                loop {
+                    std::thread::park();
+                }
+            })
+            .context("I/O thread")?;
+        // The timers are made before the filter, which has no entry for making or deleting one.
+        let thread = VcpuThread::enter().map_err(|error| anyhow!("{error}"));
+        let live = || -> anyhow::Result<u8> {
+            let thread = thread?;
+            let _filtered = vcpu_filter.install(jailed)?;
+            services.sockets.run_on(&thread);
+            let image = CheckedImage::check(bundle, jailed)
+                .map_err(Rejection::from)
+                .context("image")?;
+            let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
+            let outcome = drive(&mut cell, &thread, &task)?;
+            record::end(&audit, &outcome, &cell.usage())?;
+            let code = conclude(outcome, json);
+            // The kernel takes a whole process apart faster than destructors would, and the filter has no entries
+            // for what they do.
+            leave(code)
+        };
+        leave(live().unwrap_or_else(|error| ending::of_error(&error, json)))
     })
 }
 
@@ -198,7 +206,7 @@ fn leave(code: u8) -> ! {
     exit_at_once(code)
 }
 
-/// The first thread's part: sees to outside programs until the vCPU thread ends the process.
+/// The I/O thread's part: sees to outside programs until the first thread ends the process.
 fn attend(doorman: Doorman, filter: &Program, jailed: &Jailed) -> anyhow::Result<()> {
     let _filtered = filter.install(jailed)?;
     doorman.work()?;
