@@ -5,10 +5,10 @@
 //! | `syscall` | `#UD`, because `EFER.SCE` is clear | jumps to `LSTAR`, which is 0, and stays in ring 3: `#PF` at 0 |
 //! | `in`, `out` | `#GP`, because IOPL is 0 and the TSS has no map | `#GP` |
 //! | `rdtsc` under `CR4.TSD` | `#GP` | runs |
-//! | AVX beyond `XCR0` | `#UD` | runs |
+//! | AVX-512, AMX beyond `XCR0` | `#UD` | runs where the processor has it |
 //!
 //! Nothing in a cell's safety rests on the rows that differ; reports use [`syscall_return_address`] so that
-//! the same misdeed has the same name everywhere. `doctor` probes all but the last row on the host at hand.
+//! the same misdeed has the same name everywhere. `doctor` probes each row on the host at hand.
 
 use crate::vcpu::Registers;
 

@@ -265,6 +265,14 @@ const PROBES: &[Probe] = &[
         expected: |stop| matches!(stop, FirstStop::Trap(trap, _) if trap.vector == 6 && trap.rip == CODE_VA),
     },
     Probe {
+        name: "beyond-xcr0-denied",
+        meaning: "register state that XCR0 leaves out (AMX tiles) cannot be used",
+        needed: false,
+        // tilerelease; ud2. A processor without AMX raises #UD as well, which is as good.
+        code: &[0xc4, 0xe2, 0x78, 0x49, 0xc0, 0x0f, 0x0b],
+        expected: |stop| matches!(stop, FirstStop::Trap(trap, _) if trap.vector == 6 && trap.rip == CODE_VA),
+    },
+    Probe {
         name: "random-denied",
         meaning: "`rdrand` traps, so that a muscle without a random grant is deterministic",
         needed: false,
