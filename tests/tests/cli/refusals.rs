@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use crate::{Desk, REJECTED, bundle, setup, text};
 
-/// Runs a bundle and checks that it is refused by this name, in words and as JSON.
+/// Runs a bundle and checks that it is refused by this name, in words and as JSON, with one record each time.
 fn refused(desk: &Desk, more: &[&str], bundle: &Path, name: &str) {
+    let recorded = refusals_recorded(desk, name);
     let mut arguments = more.to_vec();
     let bundle = text(bundle);
     arguments.push(&bundle);
@@ -43,6 +44,26 @@ fn refused(desk: &Desk, more: &[&str], bundle: &Path, name: &str) {
     }
     let log = fs::read_to_string(desk.path("audit.jsonl")).unwrap_or_default();
     assert!(!log.contains("\"start\""), "{name}: something started: {log}");
+    assert_eq!(refusals_recorded(desk, name), recorded + 2, "{name}: {log}");
+}
+
+/// How many refusals of this name the desk's log has; the log must hold together.
+fn refusals_recorded(desk: &Desk, name: &str) -> usize {
+    let log = desk.path("audit.jsonl");
+    if !log.exists() {
+        return 0;
+    }
+    referee_audit::verify(&log).expect("verifies");
+    let text = fs::read_to_string(log).expect("is there");
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("is JSON"));
+    records
+        .filter(|record: &Value| {
+            let is = |pointer, expected| record.pointer(pointer).and_then(Value::as_str) == Some(expected);
+            is("/kind", "reject") && is("/detail/reason", name)
+        })
+        .count()
 }
 
 fn good() -> Vec<u8> {

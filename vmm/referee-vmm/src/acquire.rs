@@ -83,11 +83,7 @@ pub fn session<'a>(
     arguments: &[String],
     task: Task,
 ) -> anyhow::Result<Session<'a>> {
-    let audit_options = Options {
-        sharing: Sharing::Shared,
-        sync_each: args.audit_sync,
-        ..Options::default()
-    };
+    let audit_options = audit_options(args);
     let audit = open_audit(&args.audit)?;
     let cell = cell_name()?;
     let sink = sink(
@@ -150,6 +146,31 @@ pub fn session<'a>(
         task,
         acquired,
     })
+}
+
+/// Records that a bundle was refused before anything in it could be believed, and gives the error back.
+///
+/// The record's muscle is empty: the only name there is stands in the refused bytes. An error of the host is not a
+/// refusal and leaves no record; a log that cannot be written is the worse error and takes the refusal's place.
+pub fn record_refusal(error: anyhow::Error, bundle_args: &BundleArgs, args: &CellArgs) -> anyhow::Error {
+    let Some(rejection) = error.downcast_ref::<Rejection>() else {
+        return error;
+    };
+    let written = || -> anyhow::Result<()> {
+        let log = AuditLog::from_file(open_audit(&args.audit)?, audit_options(args)).context("audit log")?;
+        let sink = AuditSink::new(log, &cell_name()?, "");
+        let path = bundle_args.bundle.display();
+        record::rejected(&sink, rejection.name, &format!("bundle {path}: {rejection}"))
+    };
+    written().err().unwrap_or(error)
+}
+
+fn audit_options(args: &CellArgs) -> Options {
+    Options {
+        sharing: Sharing::Shared,
+        sync_each: args.audit_sync,
+        ..Options::default()
+    }
 }
 
 /// The log as the cell sees it.

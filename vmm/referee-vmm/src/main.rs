@@ -74,8 +74,9 @@ fn start(
     arguments: &[String],
     task: Task,
 ) -> anyhow::Result<u8> {
-    let bundle = prepare::verified(bundle_args)?;
-    let decision = prepare::decision(bundle_args, &bundle)?;
+    let recorded = |error| acquire::record_refusal(error, bundle_args, cell_args);
+    let bundle = prepare::verified(bundle_args).map_err(recorded)?;
+    let decision = prepare::decision(bundle_args, &bundle).map_err(recorded)?;
     let session = acquire::session(&bundle, &decision, bundle_args, cell_args, arguments, task)?;
     session::run(session)
 }
