@@ -1,4 +1,4 @@
-//! What is refused before anything runs: each with exit code 101, a name, a sentence, and an entry in no cell's life.
+//! What is refused before anything runs: each with exit code 101, a name, a sentence, and one record in the log.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use cargo_muscle::{remove_signatures, sign, trust};
 use referee_bundle::{Digest, NameScope, ReadLimits, UnverifiedBundle};
 use serde_json::Value;
 
-use crate::{Desk, REJECTED, bundle, setup, text};
+use crate::{Desk, REJECTED, bundle, run, setup, text};
 
 /// Runs a bundle and checks that it is refused by this name, in words and as JSON, with one record each time.
 fn refused(desk: &Desk, more: &[&str], bundle: &Path, name: &str) {
@@ -297,4 +297,49 @@ fn refusals_of_policy_are_in_the_log_and_it_verifies() {
     let records = fs::read_to_string(&log).expect("is there");
     assert_eq!(records.matches("\"reject\"").count(), 2, "{records}");
     assert!(records.contains("slot-unbound"), "{records}");
+}
+
+#[test]
+fn the_record_of_an_unverified_bundle_names_its_path_and_no_muscle() {
+    let desk = Desk::new();
+    let good = good();
+    let last = desk.write("last.muscle", &flipped(&good, good.len() - 1));
+    let last = text(&last);
+    // `call` refuses as `run` does.
+    let mut arguments = vec!["call".to_owned()];
+    arguments.extend(desk.options());
+    arguments.extend([last.clone(), "f".to_owned(), "[]".to_owned()]);
+    let ended = setup().program.run(arguments).expect("ends");
+    assert_eq!(ended.code, REJECTED, "{}", ended.errors());
+    let log = desk.path("audit.jsonl");
+    let records = fs::read_to_string(&log).expect("is there");
+    let records: Vec<Value> = records
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("is JSON"))
+        .collect();
+    let [record] = records.as_slice() else {
+        panic!("one record: {records:?}");
+    };
+    let field = |pointer| {
+        record
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or("absent")
+    };
+    assert_eq!(field("/kind"), "reject");
+    assert_eq!(field("/detail/reason"), "part-digest-mismatch");
+    assert_eq!(field("/muscle"), "");
+    assert!(field("/detail/message").contains(&last), "{record}");
+    let verified = run(&["audit", "verify", &text(&log)]);
+    assert_eq!(verified.code, Some(0), "{}", verified.errors());
+}
+
+#[test]
+fn a_log_that_cannot_be_written_takes_the_refusals_place() {
+    let desk = Desk::new();
+    let empty = desk.write("empty.muscle", b"");
+    fs::create_dir(desk.path("audit.jsonl")).expect("is made");
+    let ended = desk.run(&[&text(&empty)]);
+    assert_eq!(ended.code, Some(104), "{}", ended.errors());
+    assert!(ended.errors().contains("audit log"), "{}", ended.errors());
 }
