@@ -9,6 +9,7 @@
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
 //!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
+//!   # socket: out                                a Unix socket there at which nobody listens
 //!   # limits: memory=1048576 stack=65536 deadline_ms=200 cpu_ms=200
 //!   # style: reactor     # exports: f     # call: f []
 //!   # run: --max-output-bytes 4096                 more options
@@ -36,6 +37,8 @@ pub struct Header {
     pub files: Vec<(String, String)>,
     /// Links to make, with where they point.
     pub links: Vec<(String, String)>,
+    /// Unix sockets to make, at which nobody listens.
+    pub sockets: Vec<String>,
     /// Function and arguments, for a reactor.
     pub call: Option<(String, String)>,
     /// More options.
@@ -74,6 +77,7 @@ impl Header {
             bindings: Vec::new(),
             files: Vec::new(),
             links: Vec::new(),
+            sockets: Vec::new(),
             call: None,
             options: Vec::new(),
             streams: Streams::default(),
@@ -150,6 +154,7 @@ impl Header {
             "bind" => self.bindings.push(value.to_owned()),
             "files" => self.files.push(pair(value)?),
             "link" => self.links.push(pair(value)?),
+            "socket" => self.sockets.push(value.to_owned()),
             "run" => self.options.extend(words(value)),
             "exports" => self.exports = words(value),
             "style" if value == "reactor" => self.style = Style::Reactor,
@@ -245,7 +250,7 @@ mod tests {
     fn reads_every_line_that_it_documents() {
         let header = Header::parse(
             "# Rule: none.\n# expect: exit 0\n# expect-npt: exit 1\n# expect-tcg: exit 2\n# slots: c=console:input p=pio:0x3f8-0x3ff f=files:rw:65536:8\n\
-             # bind: f=dir:{}/d:rw\n# files: d/a=x\n# link: d/b=a\n# limits: deadline_ms=200\n# style: reactor\n# call: f [1]\n\
+             # bind: f=dir:{}/d:rw\n# files: d/a=x\n# link: d/b=a\n# socket: s\n# limits: deadline_ms=200\n# style: reactor\n# call: f [1]\n\
              # run: --deadline-ms 5\n# stdout: a\\n\n# stderr: clean\n.include \"muscle.inc\"\n# style: none\n",
         )
         .expect("is understood");
@@ -259,6 +264,7 @@ mod tests {
             &[Expectation::Exit(vec![2])]
         );
         assert_eq!(header.slots.len(), 3);
+        assert_eq!(header.sockets, ["s"]);
         assert_eq!(header.streams.stdout, b"a\n");
         assert_eq!(header.call, Some(("f".into(), "[1]".into())));
         let manifest = header.manifest("a.b");

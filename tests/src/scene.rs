@@ -1,6 +1,7 @@
 //! The folder of one trial: what the guest's file wants to be there, the audit log, nothing else.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -14,7 +15,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Makes the folder with a guest's files and links.
+    /// Makes the folder with a guest's files, links and sockets.
     ///
     /// # Errors
     /// When something cannot be made.
@@ -30,6 +31,10 @@ impl Scene {
         }
         for (name, target) in &header.links {
             std::os::unix::fs::symlink(target, place(name)?)?;
+        }
+        for name in &header.sockets {
+            // The file outlives the listener.
+            UnixListener::bind(place(name)?)?;
         }
         Ok(Scene { folder })
     }
@@ -63,7 +68,9 @@ impl Scene {
                 .files
                 .iter()
                 .chain(&header.links)
-                .any(|(path, _)| path.split('/').next() == Some(&name));
+                .map(|(path, _)| path)
+                .chain(&header.sockets)
+                .any(|path| path.split('/').next() == Some(&name));
             if !known && name != "audit.jsonl" {
                 bail!("the run left {name} behind");
             }

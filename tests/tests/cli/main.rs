@@ -4,6 +4,7 @@
 mod endings;
 mod processes;
 mod refusals;
+mod sockets;
 mod words;
 
 use std::path::{Path, PathBuf};

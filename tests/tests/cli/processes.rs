@@ -32,7 +32,7 @@ fn children(of: u32) -> Vec<u32> {
         .collect()
 }
 
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < give_up, "{what}");
