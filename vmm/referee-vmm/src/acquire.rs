@@ -152,15 +152,14 @@ pub fn session<'a>(
 ///
 /// The record's muscle is empty: the only name there is stands in the refused bytes. An error of the host is not a
 /// refusal and leaves no record; a log that cannot be written is the worse error and takes the refusal's place.
-pub fn record_refusal(error: anyhow::Error, bundle_args: &BundleArgs, args: &CellArgs) -> anyhow::Error {
+pub fn record_refusal(error: anyhow::Error, args: &CellArgs) -> anyhow::Error {
     let Some(rejection) = error.downcast_ref::<Rejection>() else {
         return error;
     };
     let written = || -> anyhow::Result<()> {
         let log = AuditLog::from_file(open_audit(&args.audit)?, audit_options(args)).context("audit log")?;
         let sink = AuditSink::new(log, &cell_name()?, "");
-        let path = bundle_args.bundle.display();
-        record::rejected(&sink, rejection.name, &format!("bundle {path}: {rejection}"))
+        record::rejected(&sink, rejection.name, &format!("{error:#}"))
     };
     written().err().unwrap_or(error)
 }

@@ -74,7 +74,7 @@ fn start(
     arguments: &[String],
     task: Task,
 ) -> anyhow::Result<u8> {
-    let recorded = |error| acquire::record_refusal(error, bundle_args, cell_args);
+    let recorded = |error| acquire::record_refusal(error, cell_args);
     let bundle = prepare::verified(bundle_args).map_err(recorded)?;
     let decision = prepare::decision(bundle_args, &bundle).map_err(recorded)?;
     let session = acquire::session(&bundle, &decision, bundle_args, cell_args, arguments, task)?;
