@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use cargo_muscle::{remove_signatures, sign, trust};
-use referee_bundle::{Digest, NameScope, ReadLimits, UnverifiedBundle};
+use cargo_muscle::{pack, remove_signatures, sign, trust};
+use referee_bundle::{Digest, NameScope, PartKind, ReadLimits, UnverifiedBundle};
 use serde_json::Value;
 
 use crate::{Desk, REJECTED, bundle, run, setup, text};
@@ -89,6 +89,39 @@ fn one_flipped_bit_of_the_image() {
     let good = good();
     let last = desk.write("last.muscle", &flipped(&good, good.len() - 1));
     refused(&desk, &[], &last, "part-digest-mismatch");
+}
+
+#[test]
+fn a_signed_image_that_is_refused_once_confined() {
+    let desk = Desk::new();
+    let good = good();
+    let parsed = UnverifiedBundle::parse(&good, &ReadLimits::default()).expect("is well-formed");
+    let workshop = &setup().workshop;
+    let mut image = workshop
+        .image(&workshop.guest("baseline", "exit-seven").expect("is there"))
+        .expect("is built");
+    // The ELF header's e_machine: a program for another processor.
+    image[18] ^= 0xff;
+    let bundle = pack(parsed.manifest().clone(), &[(PartKind::Image, &image)]).expect("is made");
+    let bundle = sign(&bundle, &workshop.publisher()).expect("is signed");
+    let ended = desk.run(&[&text(&desk.write("foreign.muscle", &bundle))]);
+    assert_eq!(ended.code, REJECTED, "{}", ended.errors());
+    assert_eq!(refusals_recorded(&desk, "elf-header"), 1, "{}", ended.errors());
+    let log = fs::read_to_string(desk.path("audit.jsonl")).expect("is there");
+    let records: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("is JSON"))
+        .collect();
+    let kinds: Vec<&str> = records
+        .iter()
+        .filter_map(|record| record["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["start", "reject", "end"], "{log}");
+    assert_eq!(
+        records[2].pointer("/detail/how"),
+        Some(&Value::from("rejected")),
+        "{log}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use referee_cell::Usage;
 use referee_jail::{Confinement, LayerState};
 use referee_policy::{Decision, Grants};
 
+use crate::ending::{self, Rejection};
 use crate::session::Outcome;
 
 /// Records that nothing will run, and why.
@@ -109,6 +110,28 @@ pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> anyhow::Resul
         ("cpu_us", Value::Number(micros(usage.cpu))),
         ("exits", Value::Number(usage.exits)),
         ("heap_bytes", Value::Number(usage.heap_bytes)),
+    ];
+    record(audit, &Event::of_cell(Kind::End, &detail))?;
+    audit.sync().context("audit log")
+}
+
+/// Records that a cell which had begun ended without an outcome of its own: its image was refused, or the host failed.
+///
+/// # Errors
+/// When the log cannot be written or flushed.
+pub fn failed(audit: &AuditSink, error: &anyhow::Error) -> anyhow::Result<()> {
+    let message = format!("{error:#}");
+    let (how, code) = match error.downcast_ref::<Rejection>() {
+        Some(rejection) => {
+            rejected(audit, rejection.name, &message)?;
+            ("rejected", ending::REJECTED)
+        }
+        None => ("host-error", ending::HOST_ERROR),
+    };
+    let detail = [
+        ("how", Value::Text(how)),
+        ("code", Value::Number(code.into())),
+        ("message", Value::Text(&message)),
     ];
     record(audit, &Event::of_cell(Kind::End, &detail))?;
     audit.sync().context("audit log")

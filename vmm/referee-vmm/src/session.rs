@@ -145,15 +145,18 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     } = acquired;
     let audit = acquire::sink(audit, audit_options, &cell, bundle)?;
     record::start(&audit, bundle, &grants, decision, jailed.confinement())?;
+    // The log has a beginning now, so whatever goes wrong from here on is its end.
+    let failed = |error: anyhow::Error| record::failed(&audit, &error).err().unwrap_or(error);
     let clock = CellClock::start();
-    let broker = Broker::new(&grants, resources, audit.clone(), clock, limits)?;
+    let broker = Broker::new(&grants, resources, audit.clone(), clock, limits)
+        .map_err(|error| failed(error.into()))?;
     spec.grants = broker.entries();
     let files = grants
         .slots()
         .iter()
         .any(|grant| matches!(grant.power(), Power::Files { .. }));
-    let vcpu_filter = program(Filter::Vcpu { files }, &args.seccomp_without)?;
-    let io_filter = program(Filter::Io, &args.seccomp_without)?;
+    let vcpu_filter = program(Filter::Vcpu { files }, &args.seccomp_without).map_err(failed)?;
+    let io_filter = program(Filter::Io, &args.seccomp_without).map_err(failed)?;
 
     let services = Services {
         host: Box::new(BrokerHost::new(broker, &grants)),
@@ -177,25 +180,25 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
                     std::thread::park();
                 }
             })
-            .context("I/O thread")?;
-        // The timers are made before the filter, which has no entry for making or deleting one.
+            .context("I/O thread")
+            .map_err(failed)?;
+        // The timers are made before the filter, which has no entry for making or deleting one; so they outlive all
+        // that can fail.
         let thread = VcpuThread::enter().map_err(|error| anyhow!("{error}"));
         let live = || -> anyhow::Result<u8> {
-            let thread = thread?;
+            let thread = thread.as_ref().map_err(|error| anyhow!("{error:#}"))?;
             let _filtered = vcpu_filter.install(jailed)?;
-            services.sockets.run_on(&thread);
-            let image = CheckedImage::check(bundle, jailed)
-                .map_err(Rejection::from)
-                .context("image")?;
+            services.sockets.run_on(thread);
+            let image = CheckedImage::check(bundle, jailed).map_err(Rejection::from)?;
             let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
-            let outcome = drive(&mut cell, &thread, &task)?;
+            let outcome = drive(&mut cell, thread, &task)?;
             record::end(&audit, &outcome, &cell.usage())?;
             let code = conclude(outcome, json);
             // The kernel takes a whole process apart faster than destructors would, and the filter has no entries
             // for what they do.
             leave(code)
         };
-        leave(live().unwrap_or_else(|error| ending::of_error(&error, json)))
+        leave(live().unwrap_or_else(|error| ending::of_error(&failed(error), json)))
     })
 }
 
