@@ -5,6 +5,7 @@ mod endings;
 mod processes;
 mod refusals;
 mod sockets;
+mod terminals;
 mod words;
 
 use std::path::{Path, PathBuf};

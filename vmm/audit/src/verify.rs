@@ -23,11 +23,22 @@ pub struct Summary {
 /// # Errors
 /// [`AuditError::Open`], [`AuditError::Read`], or [`AuditError::Broken`] at the first line that breaks a rule.
 pub fn verify(path: &Path) -> Result<Summary, AuditError> {
+    verify_watched(path, |_, _| ())
+}
+
+/// Checks every line of the log at `path`, and tells `watch` now and then how many bytes of how many are done.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_watched(path: &Path, mut watch: impl FnMut(u64, u64)) -> Result<Summary, AuditError> {
     let file = File::open(path).map_err(|source| AuditError::Open {
         path: path.to_owned(),
         source,
     })?;
-    verify_from(BufReader::with_capacity(64 * 1024, file))
+    let size = file.metadata().map_err(AuditError::Read)?.len();
+    verify_from(BufReader::with_capacity(64 * 1024, file), |done| {
+        watch(done, size)
+    })
 }
 
 /// Checks every line of a log that is in memory.
@@ -35,10 +46,13 @@ pub fn verify(path: &Path) -> Result<Summary, AuditError> {
 /// # Errors
 /// [`AuditError::Broken`] at the first line that breaks a rule.
 pub fn verify_bytes(bytes: &[u8]) -> Result<Summary, AuditError> {
-    verify_from(bytes)
+    verify_from(bytes, |_| ())
 }
 
-fn verify_from(mut input: impl BufRead) -> Result<Summary, AuditError> {
+/// Records between two looks at how far the check is.
+const WATCH_EACH: u64 = 1024;
+
+fn verify_from(mut input: impl BufRead, mut watch: impl FnMut(u64)) -> Result<Summary, AuditError> {
     let mut head = Head::EMPTY;
     let mut offset = 0u64;
     let mut line = Vec::new();
@@ -62,6 +76,9 @@ fn verify_from(mut input: impl BufRead) -> Result<Summary, AuditError> {
         record.follows(&head).map_err(broken)?;
         head = record.head();
         offset = offset.saturating_add(line.len() as u64);
+        if head.records.is_multiple_of(WATCH_EACH) {
+            watch(offset);
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use referee_hv::probe::observe;
 use serde::Serialize;
 
 use crate::ending;
-use crate::inspect::write_out;
+use crate::inspect::{write_out, write_to};
+use crate::terminal;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,12 +46,12 @@ pub fn examine(json: bool) -> anyhow::Result<u8> {
     namespaces(&mut checks);
     host(&mut checks);
     let bad = checks.iter().any(|check| check.state == State::Bad);
-    let text = if json {
-        serde_json::to_string_pretty(&checks)? + "\n"
+    if json {
+        write_out((serde_json::to_string_pretty(&checks)? + "\n").as_bytes())?;
     } else {
-        table(&checks, bad)
-    };
-    write_out(text.as_bytes())?;
+        // Takes the colours out again where nobody sees them.
+        write_to(anstream::stdout(), table(&checks, bad).as_bytes())?;
+    }
     Ok(if bad { ending::HOST_ERROR } else { 0 })
 }
 
@@ -257,12 +258,15 @@ fn table(checks: &[Check], bad: bool) -> String {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     for check in checks {
-        let state = match check.state {
-            State::Ok => "ok  ",
-            State::Weak => "weak",
-            State::Bad => "BAD ",
+        let (style, state) = match check.state {
+            State::Ok => (terminal::GOOD, "ok  "),
+            State::Weak => (terminal::WEAK, "weak"),
+            State::Bad => (terminal::BAD, "BAD "),
         };
-        text.push_str(&format!("{state}  {:width$}  {}\n", check.name, check.found));
+        text.push_str(&format!(
+            "{style}{state}{style:#}  {:width$}  {}\n",
+            check.name, check.found
+        ));
         if let Some(advice) = &check.advice {
             text.push_str(&format!("      {:width$}  → {advice}\n", ""));
         }

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use referee_cell::FaultReport;
 
+use crate::terminal;
+
 /// The command line was wrong.
 pub const USAGE: u8 = 100;
 /// Bundle, trust store or policy says no.
@@ -80,11 +82,14 @@ pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
             .unwrap_or_default();
         print(&format!(
             "{}: {message}{name}",
-            if rejection.is_some() {
-                "rejected"
-            } else {
-                "host error"
-            }
+            terminal::on_errors(
+                terminal::BAD,
+                if rejection.is_some() {
+                    "rejected"
+                } else {
+                    "host error"
+                }
+            )
         ));
     }
     code
@@ -92,6 +97,8 @@ pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
 
 /// Prints a fault and gives its exit code.
 pub fn of_fault(report: &FaultReport, json: bool) -> u8 {
+    /// The report's first word.
+    const LABEL: &str = "fault";
     if json {
         let mut value = report.to_json();
         if let Some(object) = value.as_object_mut() {
@@ -99,7 +106,10 @@ pub fn of_fault(report: &FaultReport, json: bool) -> u8 {
         }
         print(&value.to_string());
     } else {
-        print(report.to_text().trim_end());
+        let text = report.to_text();
+        let rest = text.trim_end();
+        let rest = rest.strip_prefix(LABEL).unwrap_or(rest);
+        print(&format!("{}{rest}", terminal::on_errors(terminal::BAD, LABEL)));
     }
     if report.fault.is_time_limit() {
         TIME_LIMIT

@@ -7,6 +7,7 @@ use anyhow::Context;
 use crate::cli::{AuditAction, AuditArgs, ExplainArgs};
 use crate::ending::{self, Rejection};
 use crate::prepare;
+use crate::terminal::Progress;
 
 /// Prints what a muscle asks for, what policy says, and why.
 ///
@@ -35,7 +36,16 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
 pub fn audit(args: &AuditArgs) -> anyhow::Result<u8> {
     match args.action {
         AuditAction::Verify => {
-            let summary = referee_audit::verify(&args.file)
+            let mut progress: Option<Progress> = None;
+            let summary = referee_audit::verify_watched(&args.file, |done, total| {
+                progress
+                    .get_or_insert_with(|| {
+                        Progress::begin(format!("checking {}", args.file.display()), total)
+                    })
+                    .at(done);
+            });
+            drop(progress);
+            let summary = summary
                 .map_err(|error| Rejection {
                     name: "audit-broken",
                     message: error.to_string(),
@@ -72,7 +82,15 @@ pub fn version() -> anyhow::Result<u8> {
 /// # Errors
 /// When writing fails otherwise.
 pub fn write_out(bytes: &[u8]) -> anyhow::Result<u8> {
-    match std::io::stdout().write_all(bytes) {
+    write_to(std::io::stdout(), bytes)
+}
+
+/// As [`write_out`], through something around standard output.
+///
+/// # Errors
+/// When writing fails otherwise.
+pub fn write_to(mut output: impl Write, bytes: &[u8]) -> anyhow::Result<u8> {
+    match output.write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(0),
     }

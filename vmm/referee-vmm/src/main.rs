@@ -15,6 +15,7 @@ mod inspect;
 mod prepare;
 mod record;
 mod session;
+mod terminal;
 mod values;
 
 use std::io::Write;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { ending::USAGE } else { 0 });
         }
     };
+    terminal::look();
     let json = match &cli.command {
         Command::Run(args) => args.cell.json,
         Command::Call(args) => args.cell.json,
