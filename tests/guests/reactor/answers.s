@@ -3,6 +3,7 @@
 # style: reactor
 # exports: f
 # call: f []
+# limits: memory=33554432
 # stdout: null\n
 .include "muscle.inc"
 .include "channel.inc"

@@ -2,6 +2,7 @@
 //! executable.
 
 mod endings;
+mod filters;
 mod processes;
 mod refusals;
 mod sockets;

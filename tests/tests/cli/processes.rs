@@ -17,7 +17,7 @@ fn start(desk: &Desk, group: &str, name: &str) -> Child {
     setup().program.command(arguments).spawn().expect("starts")
 }
 
-fn pid(child: &Child) -> Pid {
+pub fn pid(child: &Child) -> Pid {
     i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
@@ -41,7 +41,7 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Waits until the cell runs: its start stands in the log.
-fn wait_until_started(desk: &Desk) {
+pub fn wait_until_started(desk: &Desk) {
     wait_for("the cell did not start", || {
         fs::read_to_string(desk.path("audit.jsonl")).is_ok_and(|log| log.contains("\"start\""))
     });

@@ -1,7 +1,7 @@
 //! What is refused before anything runs: each with exit code 101, a name, a sentence, and one record in the log.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cargo_muscle::{pack, remove_signatures, sign, trust};
 use referee_bundle::{Digest, NameScope, PartKind, ReadLimits, UnverifiedBundle};
@@ -91,20 +91,25 @@ fn one_flipped_bit_of_the_image() {
     refused(&desk, &[], &last, "part-digest-mismatch");
 }
 
-#[test]
-fn a_signed_image_that_is_refused_once_confined() {
-    let desk = Desk::new();
+/// A bundle that is signed and sound but for its image, which is for another processor.
+pub fn with_a_foreign_image(desk: &Desk) -> PathBuf {
     let good = good();
     let parsed = UnverifiedBundle::parse(&good, &ReadLimits::default()).expect("is well-formed");
     let workshop = &setup().workshop;
     let mut image = workshop
         .image(&workshop.guest("baseline", "exit-seven").expect("is there"))
         .expect("is built");
-    // The ELF header's e_machine: a program for another processor.
+    // The ELF header's e_machine.
     image[18] ^= 0xff;
     let bundle = pack(parsed.manifest().clone(), &[(PartKind::Image, &image)]).expect("is made");
     let bundle = sign(&bundle, &workshop.publisher()).expect("is signed");
-    let ended = desk.run(&[&text(&desk.write("foreign.muscle", &bundle))]);
+    desk.write("foreign.muscle", &bundle)
+}
+
+#[test]
+fn a_signed_image_that_is_refused_once_confined() {
+    let desk = Desk::new();
+    let ended = desk.run(&[&text(&with_a_foreign_image(&desk))]);
     assert_eq!(ended.code, REJECTED, "{}", ended.errors());
     assert_eq!(refusals_recorded(&desk, "elf-header"), 1, "{}", ended.errors());
     let log = fs::read_to_string(desk.path("audit.jsonl")).expect("is there");

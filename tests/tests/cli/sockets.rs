@@ -81,6 +81,7 @@ fn a_program_reaches_the_granted_port_and_no_other() {
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"pong");
+    assert_eq!(stream.read(&mut [0]).expect("the muscle says no more"), 0);
     drop(stream);
     ends_with_seven(&desk, child);
 }
