@@ -10,7 +10,7 @@ if [ "$(uname -m)" != x86_64 ]; then
   exit 1
 fi
 
-# command:package; the packages for the second kind of KVM are asked for with --npt.
+# command:package; scripts/npt/vm.sh installs the emulator by itself.
 wanted="cc:gcc ld:binutils shellcheck:shellcheck bwrap:bubblewrap jq:jq openssl:openssl"
 [ "${1:-}" = --demo ] && wanted="cc:gcc ld:binutils"
 missing=()
