@@ -17,8 +17,12 @@ OURS = {
     "referee-policy": {"muscle-abi", "referee-bundle"},
     "referee-capabilities": {"muscle-abi", "referee-audit", "referee-bundle", "referee-policy"},
     "referee-cell": {"muscle-abi", "referee-hv", "referee-vsock", "referee-bundle", "referee-jail"},
-    "referee-vmm": {
+    "referee": {
         "muscle-abi", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
+        "referee-policy", "referee-vsock",
+    },
+    "referee-vmm": {
+        "muscle-abi", "referee", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-jail", "referee-policy", "referee-vsock",
     },
     "cargo-muscle": {"muscle-abi", "referee-bundle"},

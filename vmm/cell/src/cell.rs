@@ -53,13 +53,15 @@ pub struct LoadedCell {
     view: GuestMemoryMmap,
     started: Option<Instant>,
     cpu_used: Duration,
+    /// CPU time of earlier periods, see [`LoadedCell::renew_time`].
+    cpu_before: Duration,
     exits: u64,
 }
 
 /// What a cell has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Wall-clock time since the first instruction.
+    /// Wall-clock time since the first instruction, or since time was renewed.
     pub wall: Duration,
     /// CPU time, the host's work included.
     pub cpu: Duration,
@@ -76,7 +78,7 @@ impl LoadedCell {
     /// [`CellError`]; a memory limit that is too small is [`CellError::MemoryLimit`].
     pub fn load(
         shell: Shell,
-        image: &CheckedImage<'_>,
+        image: &CheckedImage,
         spec: &CellSpec,
         services: Services,
     ) -> Result<LoadedCell, CellError> {
@@ -94,6 +96,7 @@ impl LoadedCell {
             view,
             started: None,
             cpu_used: Duration::ZERO,
+            cpu_before: Duration::ZERO,
             exits: 0,
         })
     }
@@ -148,6 +151,12 @@ impl LoadedCell {
         self.rpc.start_call(function, payload).is_some()
     }
 
+    /// Lets deadline and CPU time begin anew with the next run, for a host that limits each call and not the cell's life.
+    pub fn renew_time(&mut self) {
+        self.started = None;
+        self.cpu_before += std::mem::take(&mut self.cpu_used);
+    }
+
     /// The answer to the call that was begun last, when it has come.
     pub fn take_answer(&mut self) -> Option<Answer> {
         self.rpc.take_answer()
@@ -172,7 +181,7 @@ impl LoadedCell {
     pub fn usage(&self) -> Usage {
         Usage {
             wall: self.started.map_or(Duration::ZERO, |started| started.elapsed()),
-            cpu: self.cpu_used,
+            cpu: self.cpu_before + self.cpu_used,
             exits: self.exits,
             heap_bytes: self.machine.heap_bytes,
         }

@@ -5,6 +5,7 @@
 
 use std::io::Cursor;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use linux_loader::loader::{KernelLoader, elf::Elf};
 use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY};
@@ -48,24 +49,36 @@ impl Shell {
     }
 }
 
-/// An image together with the plan that was checked for it.
-#[derive(Debug)]
-pub struct CheckedImage<'a> {
-    bytes: &'a [u8],
-    plan: ImagePlan,
+/// A bundle's image together with the plan that was checked for it; any number of cells can be loaded from one.
+#[derive(Debug, Clone)]
+pub struct CheckedImage {
+    bundle: Arc<VerifiedBundle>,
+    plan: Arc<ImagePlan>,
 }
 
-impl<'a> CheckedImage<'a> {
+impl CheckedImage {
     /// Checks a verified bundle's image. The process must be confined: these are the first bytes of the image that
     /// it parses.
     ///
     /// # Errors
     /// [`Rejected`], one variant per rule.
-    pub fn check(bundle: &'a VerifiedBundle, _confined: &Jailed) -> Result<CheckedImage<'a>, Rejected> {
-        Ok(CheckedImage {
-            bytes: bundle.image(),
-            plan: ImagePlan::check(bundle)?,
-        })
+    pub fn check(bundle: Arc<VerifiedBundle>, _confined: &Jailed) -> Result<CheckedImage, Rejected> {
+        CheckedImage::check_unconfined(bundle)
+    }
+
+    /// The same in a process that is not confined, because its other work does not allow that. Then the parser, which is
+    /// safe Rust and fuzzed, is all that stands between a signed image and the process.
+    ///
+    /// # Errors
+    /// As [`CheckedImage::check`].
+    pub fn check_unconfined(bundle: Arc<VerifiedBundle>) -> Result<CheckedImage, Rejected> {
+        let plan = Arc::new(ImagePlan::check(&bundle)?);
+        Ok(CheckedImage { bundle, plan })
+    }
+
+    /// The bundle that the image is of.
+    pub fn bundle(&self) -> &VerifiedBundle {
+        &self.bundle
     }
 }
 
@@ -86,7 +99,7 @@ const FIRST_HEAP: u64 = 64 << 10;
 /// Pages at the top of the stack, and of the window, that are made ready before the first instruction.
 const WARM_PAGES: u64 = 2;
 
-pub(crate) fn load(shell: Shell, image: &CheckedImage<'_>, spec: &CellSpec) -> Result<Machine, CellError> {
+pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Result<Machine, CellError> {
     let Shell { mut vm, mut vcpu } = shell;
     let plan = &image.plan;
     let arguments = &spec.argument_block;
@@ -207,10 +220,10 @@ fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {
         .collect()
 }
 
-fn load_image(vm: &Vm, image: &CheckedImage<'_>, image_base: u64) -> Result<(), CellError> {
+fn load_image(vm: &Vm, image: &CheckedImage, image_base: u64) -> Result<(), CellError> {
     // The loader may write to the image alone, whatever addresses the headers claim.
     let target = vm.view(|start| start == IMAGE_GPA);
-    let mut elf = Cursor::new(image.bytes);
+    let mut elf = Cursor::new(image.bundle.image());
     Elf::load(&target, Some(GuestAddress(IMAGE_GPA)), &mut elf, None).map_err(CellError::Load)?;
     for relocation in image.plan.relocations() {
         let value = image_base.wrapping_add(relocation.addend);

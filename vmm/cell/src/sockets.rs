@@ -36,7 +36,8 @@ pub enum Wake {
 pub struct Sockets {
     notices: Receiver<Notice>,
     orders: Sender<Order>,
-    bell: Arc<OwnedFd>,
+    /// Wakes the doorman; none when there is no doorman.
+    bell: Option<Arc<OwnedFd>>,
     kick: Arc<OnceLock<RemoteKick>>,
     doors: usize,
     links: HashMap<ConnId, Link>,
@@ -85,7 +86,7 @@ impl Sockets {
         let sockets = Sockets {
             notices,
             orders,
-            bell: Arc::clone(&bell),
+            bell: Some(Arc::clone(&bell)),
             kick: Arc::clone(&kick),
             doors: doors.len(),
             links: HashMap::new(),
@@ -96,6 +97,22 @@ impl Sockets {
         };
         let doorman = Doorman::new(doors, stop, order_receiver, bell, notice_sender, kick);
         Ok((sockets, doorman))
+    }
+
+    /// For a cell that has no outside sockets: there is no doorman, and nothing to wait for.
+    pub fn none() -> Sockets {
+        Sockets {
+            notices: mpsc::channel().1,
+            orders: mpsc::channel().0,
+            bell: None,
+            kick: Arc::default(),
+            doors: 0,
+            links: HashMap::new(),
+            by_token: HashMap::new(),
+            arrived: None,
+            next_token: 0,
+            stopped: false,
+        }
     }
 
     /// Says which thread runs the cell, so that the doorman can stop it.
@@ -231,7 +248,7 @@ impl Sockets {
             if let Some(guest) = &link.guest {
                 order(
                     &self.orders,
-                    &self.bell,
+                    self.bell.as_deref(),
                     Order::Shut {
                         stream: Arc::clone(&guest.stream),
                         how: Shutdown::Read,
@@ -294,7 +311,7 @@ impl Sockets {
                     let stream = Arc::clone(&guest.stream);
                     order(
                         &self.orders,
-                        &self.bell,
+                        self.bell.as_deref(),
                         Order::Shut {
                             stream,
                             how: Shutdown::Write,
@@ -382,14 +399,16 @@ impl Sockets {
     }
 
     fn order(&self, what: Order) {
-        order(&self.orders, &self.bell, what);
+        order(&self.orders, self.bell.as_deref(), what);
     }
 }
 
-fn order(orders: &Sender<Order>, bell: &OwnedFd, what: Order) {
+fn order(orders: &Sender<Order>, bell: Option<&OwnedFd>, what: Order) {
     // The doorman lives as long as the process; if it is gone, nothing is left to order.
     let _ = orders.send(what);
-    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+    if let Some(bell) = bell {
+        let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+    }
 }
 
 impl Link {

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Once;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use kvm_bindings::kvm_run;
@@ -129,6 +130,30 @@ impl RemoteKick {
         // SAFETY: tgkill(2) takes numbers only; a wrong one gives ESRCH, and the signal's handler is
         // installed before any `RemoteKick` exists.
         unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, kick_signal()) };
+    }
+}
+
+/// The thread that runs a vCPU at present, if one does: a place where others find whom to stop, without a lock.
+#[derive(Debug, Default)]
+pub struct Runner(AtomicI32);
+
+impl Runner {
+    /// Says that `thread` runs the vCPU.
+    pub fn set(&self, thread: &VcpuThread) {
+        self.0.store(thread.kick.thread, Ordering::SeqCst);
+    }
+
+    /// Says that no thread does.
+    pub fn clear(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    /// Stops the vCPU if a thread runs it. A thread that has just left it may be kicked for nothing, which is harmless.
+    pub fn kick(&self) {
+        match self.0.load(Ordering::SeqCst) {
+            0 => {}
+            thread => RemoteKick { thread }.kick(),
+        }
     }
 }
 

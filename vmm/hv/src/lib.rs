@@ -20,7 +20,7 @@ pub mod x86_64;
 
 pub use error::HvError;
 pub use exit::Exit;
-pub use kick::{AlarmClock, Kicker, RemoteKick, VcpuThread};
+pub use kick::{AlarmClock, Kicker, RemoteKick, Runner, VcpuThread};
 pub use kvm::Kvm;
 pub use vcpu::{Registers, Vcpu};
 pub use vm::Vm;

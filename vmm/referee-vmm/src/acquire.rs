@@ -6,21 +6,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use muscle_abi::boot::Style;
+use referee::{cell_spec, record};
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
-use referee_bundle::{ClockGrade, VerifiedBundle};
-use referee_capabilities::{BrokerLimits, ConsoleStreams, Resources, argument_block, boot_seed};
-use referee_cell::{CellLimits, CellSpec, ClockAccess, Door};
+use referee_bundle::VerifiedBundle;
+use referee_capabilities::{BrokerLimits, ConsoleStreams, Resources, argument_block};
+use referee_cell::{CellSpec, Door};
 use referee_jail::{DirectoryGrant, SocketMount};
 use referee_policy::{Decision, FilesAccess, Grant, Grants, Power};
-use referee_vsock::{Cid, VsockLimits};
 
 use crate::cli::{BundleArgs, CellArgs};
 use crate::ending::Rejection;
-use crate::record;
 use crate::session::{Session, Task};
 
 /// Opened things of this host.
@@ -66,17 +65,12 @@ impl Acquired {
     }
 }
 
-/// Name of the cell in the audit log; a process of its own has one cell.
-const CELL_CID: u64 = 3;
-/// Largest RPC frame, in bytes.
-const FRAME_MAX: u64 = 16 << 20;
-
 /// Makes a session out of a decision: grants, opened things, and what the cell is told at its start.
 ///
 /// # Errors
 /// [`Rejection`] when policy, or the bundle's style, says no; an error of the host otherwise.
 pub fn session<'a>(
-    bundle: &'a VerifiedBundle,
+    bundle: Arc<VerifiedBundle>,
     decision: &'a Decision,
     bundle_args: &BundleArgs,
     args: &'a CellArgs,
@@ -90,15 +84,15 @@ pub fn session<'a>(
         audit.try_clone().context("audit log")?,
         audit_options,
         &cell,
-        bundle,
+        &bundle,
     )?;
     let refused = |rejection: Rejection| -> anyhow::Error {
         match record::rejected(&sink, rejection.name, &rejection.message) {
             Ok(()) => rejection.into(),
-            Err(error) => error,
+            Err(error) => anyhow::Error::new(error).context("audit log"),
         }
     };
-    check_style(bundle, &task).map_err(refused)?;
+    check_style(&bundle, &task).map_err(refused)?;
     let mut grants = decision.grants().map_err(|rejected| refused(rejected.into()))?;
     if let Some(deadline_ms) = args.deadline_ms {
         grants.narrow_deadline(deadline_ms);
@@ -159,7 +153,7 @@ pub fn record_refusal(error: anyhow::Error, args: &CellArgs) -> anyhow::Error {
     let written = || -> anyhow::Result<()> {
         let log = AuditLog::from_file(open_audit(&args.audit)?, audit_options(args)).context("audit log")?;
         let sink = AuditSink::new(log, &cell_name()?, "");
-        record::rejected(&sink, rejection.name, &format!("{error:#}"))
+        record::rejected(&sink, rejection.name, &format!("{error:#}")).context("audit log")
     };
     written().err().unwrap_or(error)
 }
@@ -244,33 +238,16 @@ fn spec(
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.clone().into_bytes())
     };
-    let granted = grants.limits();
-    let clock = match grants.clock() {
-        None => ClockAccess::None,
-        Some(ClockGrade::Coarse) => ClockAccess::Coarse,
-        Some(ClockGrade::Fine) => ClockAccess::Fine,
+    let style = if matches!(task, Task::Main) {
+        Style::Command
+    } else {
+        Style::Reactor
     };
-    Ok(CellSpec {
-        style: if matches!(task, Task::Main) {
-            Style::Command
-        } else {
-            Style::Reactor
-        },
-        argument_block: argument_block(grants, &strings, variable)?,
-        limits: CellLimits {
-            memory_bytes: granted.memory_bytes,
-            stack_bytes: granted.stack_bytes,
-            deadline: Some(Duration::from_millis(granted.deadline_ms)),
-            cpu: Some(Duration::from_millis(granted.cpu_ms)),
-            frame_bytes: u32::try_from(FRAME_MAX.min(granted.memory_bytes)).unwrap_or(u32::MAX),
-        },
-        cid: Cid::new(CELL_CID)?,
-        vsock: VsockLimits::default(),
-        // The handles are drawn when the broker is made, after the fork.
-        grants: Vec::new(),
-        seed: grants.allows_random().then(|| boot_seed(grants)).transpose()?,
-        clock,
-    })
+    Ok(cell_spec(
+        grants,
+        style,
+        argument_block(grants, &strings, variable)?,
+    )?)
 }
 
 /// Listens on a Unix socket that only this user may connect to. A socket that nobody listens on any more is

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use referee::record;
 use referee_cell::FaultReport;
 
 use crate::terminal;
@@ -15,7 +16,7 @@ pub const FAULT: u8 = 102;
 /// The muscle's time was over.
 pub const TIME_LIMIT: u8 = 103;
 /// The host failed.
-pub const HOST_ERROR: u8 = 104;
+pub const HOST_ERROR: u8 = record::HOST_ERROR;
 
 /// A signal asked the muscle to end.
 pub const STOPPED: u8 = 105;

@@ -7,19 +7,18 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
-mod broker_host;
 mod cli;
 mod doctor;
 mod ending;
 mod inspect;
 mod prepare;
-mod record;
 mod session;
 mod terminal;
 mod values;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 
@@ -79,7 +78,14 @@ fn start(
     let recorded = |error| acquire::record_refusal(error, cell_args);
     let bundle = prepare::verified(bundle_args).map_err(recorded)?;
     let decision = prepare::decision(bundle_args, &bundle).map_err(recorded)?;
-    let session = acquire::session(&bundle, &decision, bundle_args, cell_args, arguments, task)?;
+    let session = acquire::session(
+        Arc::new(bundle),
+        &decision,
+        bundle_args,
+        cell_args,
+        arguments,
+        task,
+    )?;
     session::run(session)
 }
 

@@ -14,24 +14,28 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use referee::{BrokerHost, Outcome, record};
 use referee_bundle::{PartKind, VerifiedBundle};
 use referee_capabilities::{Broker, CellClock};
-use referee_cell::{CellSpec, CheckedImage, Doorman, LoadedCell, Services, Shell, Sockets, Stop, Wake};
+use referee_cell::{
+    Answer, CellSpec, CheckedImage, Doorman, LoadedCell, Services, Shell, Sockets, Stop, Wake,
+};
 use referee_hv::process::{Child, ChildExit, Forked, Namespaces, exit_at_once, fork_into};
 use referee_hv::{Kvm, VcpuThread};
 use referee_jail::{
-    Filter, JailConfig, Jailed, LimitConfig, OnViolation, Origin, Program, Removal, Require, confine,
+    Confinement, Filter, JailConfig, Jailed, LayerState, LimitConfig, OnViolation, Origin, Program, Removal,
+    Require, confine,
 };
 use referee_policy::{Decision, Grants, Power};
 
 use crate::acquire::{self, Acquired};
-use crate::broker_host::BrokerHost;
 use crate::cli::CellArgs;
 use crate::ending::{self, Rejection};
-use crate::record;
 use crate::values;
 
 /// What the cell is for.
@@ -52,7 +56,7 @@ pub enum Task {
 #[derive(Debug)]
 pub struct Session<'a> {
     /// The verified bundle.
-    pub bundle: &'a VerifiedBundle,
+    pub bundle: Arc<VerifiedBundle>,
     /// What policy said.
     pub decision: &'a Decision,
     /// What the cell may do.
@@ -143,10 +147,19 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
         limits,
         ..
     } = acquired;
-    let audit = acquire::sink(audit, audit_options, &cell, bundle)?;
-    record::start(&audit, bundle, &grants, decision, jailed.confinement())?;
+    let audit = acquire::sink(audit, audit_options, &cell, &bundle)?;
+    let missing = missing_layers(jailed.confinement());
+    record::start(&audit, &bundle, &grants, decision, &missing).context("audit log")?;
     // The log has a beginning now, so whatever goes wrong from here on is its end.
-    let failed = |error: anyhow::Error| record::failed(&audit, &error).err().unwrap_or(error);
+    let failed = |error: anyhow::Error| {
+        let rejection = error.downcast_ref::<Rejection>();
+        let code = rejection.map_or(ending::HOST_ERROR, |_| ending::REJECTED);
+        let rule = rejection.map(|rejection| rejection.name);
+        match record::failed(&audit, rule, &format!("{error:#}"), code) {
+            Ok(()) => error,
+            Err(unrecorded) => anyhow::Error::new(unrecorded).context("audit log"),
+        }
+    };
     let clock = CellClock::start();
     let broker = Broker::new(&grants, resources, audit.clone(), clock, limits)
         .map_err(|error| failed(error.into()))?;
@@ -159,7 +172,7 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     let io_filter = program(Filter::Io, &args.seccomp_without).map_err(failed)?;
 
     let services = Services {
-        host: Box::new(BrokerHost::new(broker, &grants)),
+        host: Box::new(BrokerHost::new(broker, &grants, |slot| Path::new("/").join(slot))),
         sockets,
         symbols: bundle.part(PartKind::Symbols).map(<[u8]>::to_vec),
         epoch: clock.instant_of(0).unwrap_or_else(Instant::now),
@@ -189,17 +202,28 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
             let thread = thread.as_ref().map_err(|error| anyhow!("{error:#}"))?;
             let _filtered = vcpu_filter.install(jailed)?;
             services.sockets.run_on(thread);
-            let image = CheckedImage::check(bundle, jailed).map_err(Rejection::from)?;
+            let image = CheckedImage::check(Arc::clone(&bundle), jailed).map_err(Rejection::from)?;
             let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
-            let outcome = drive(&mut cell, thread, &task)?;
-            record::end(&audit, &outcome, &cell.usage())?;
-            let code = conclude(outcome, json);
+            let (outcome, answer) = drive(&mut cell, thread, &task)?;
+            record::end(&audit, &outcome, &cell.usage()).context("audit log")?;
+            let code = conclude(outcome, answer, json);
             // The kernel takes a whole process apart faster than destructors would, and the filter has no entries
             // for what they do.
             leave(code)
         };
         leave(live().unwrap_or_else(|error| ending::of_error(&failed(error), json)))
     })
+}
+
+/// The layers that this host did not allow, by name.
+fn missing_layers(confinement: &Confinement) -> String {
+    let missing: Vec<&str> = confinement
+        .layers
+        .iter()
+        .filter(|(_, state)| *state != LayerState::Held)
+        .map(|(layer, _)| layer.name())
+        .collect();
+    missing.join(" ")
 }
 
 /// Ends the process from a thread whose filter allows no more than that.
@@ -223,21 +247,12 @@ fn program(filter: Filter, without: &[Removal]) -> anyhow::Result<Program> {
     Ok(filter.program_with(without, OnViolation::Kill)?)
 }
 
-/// How a cell ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The muscle exited.
-    Exited(u8),
-    /// The muscle broke a rule or its time was over.
-    Faulted(Box<referee_cell::FaultReport>),
-    /// The function answered.
-    Answered(referee_cell::Answer),
-    /// Somebody wanted the cell to end.
-    Stopped,
-}
-
 /// Runs the cell until it has an outcome, waiting while it is parked.
-fn drive(cell: &mut LoadedCell, thread: &VcpuThread, task: &Task) -> anyhow::Result<Outcome> {
+fn drive(
+    cell: &mut LoadedCell,
+    thread: &VcpuThread,
+    task: &Task,
+) -> anyhow::Result<(Outcome, Option<Answer>)> {
     if let Task::Call { function, payload } = task
         && !cell.start_call(function, payload)
     {
@@ -248,41 +263,45 @@ fn drive(cell: &mut LoadedCell, thread: &VcpuThread, task: &Task) -> anyhow::Res
         }
         .into());
     }
-    loop {
+    let outcome = loop {
         let stop = cell.run(thread, None)?;
         if let Some(answer) = cell.take_answer() {
-            return Ok(Outcome::Answered(answer));
+            return Ok((Outcome::Answered, Some(answer)));
         }
         match stop {
-            Stop::Exited(code) => return Ok(Outcome::Exited(code)),
-            Stop::Faulted(report) => return Ok(Outcome::Faulted(report)),
-            Stop::Preempted if cell.sockets().is_stopped() => return Ok(Outcome::Stopped),
+            Stop::Exited(code) => break Outcome::Exited(code),
+            Stop::Faulted(report) => break Outcome::Faulted(report),
+            Stop::Preempted if cell.sockets().is_stopped() => break Outcome::Stopped,
             Stop::Preempted => {}
             Stop::Parked { until } => {
                 if until.is_none() && !cell.can_be_woken() {
-                    return Ok(Outcome::Faulted(Box::new(cell.parked_for_ever())));
+                    break Outcome::Faulted(Box::new(cell.parked_for_ever()));
                 }
                 let wake_at = [until, cell.deadline()].into_iter().flatten().min();
                 match cell.sockets().wait(wake_at) {
-                    Wake::Stop => return Ok(Outcome::Stopped),
+                    Wake::Stop => break Outcome::Stopped,
                     Wake::Arrival => {}
                     Wake::Time => {
                         if let Some(report) = cell.deadline_passed() {
-                            return Ok(Outcome::Faulted(Box::new(report)));
+                            break Outcome::Faulted(Box::new(report));
                         }
                     }
                 }
             }
         }
-    }
+    };
+    Ok((outcome, None))
 }
 
 /// Prints what there is to print and gives the exit code.
-fn conclude(outcome: Outcome, json: bool) -> u8 {
+fn conclude(outcome: Outcome, answer: Option<Answer>, json: bool) -> u8 {
+    if let Some(answer) = answer {
+        return values::print_answer(&answer, json);
+    }
     match outcome {
         Outcome::Exited(code) => code,
         Outcome::Faulted(report) => ending::of_fault(&report, json),
-        Outcome::Answered(answer) => values::print_answer(&answer, json),
+        Outcome::Answered => 0,
         Outcome::Stopped => ending::STOPPED,
     }
 }

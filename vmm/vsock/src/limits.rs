@@ -7,6 +7,9 @@ use crate::error::VsockError;
 pub struct Cid(u64);
 
 impl Cid {
+    /// The lowest address that a guest may have (virtio 1.2, §5.10.4).
+    pub const FIRST_GUEST: Cid = Cid(3);
+
     /// Takes the id for a cell.
     ///
     /// # Errors

@@ -16,9 +16,8 @@ pub struct BrokerHost {
 }
 
 impl BrokerHost {
-    /// The host side of one cell. Inside the jail a granted socket is found by its slot's name.
-    pub fn new(broker: Broker, grants: &Grants) -> BrokerHost {
-        let place = |slot: &str| PathBuf::from("/").join(slot);
+    /// The host side of one cell. `place` tells where the socket of a slot is found when it is needed.
+    pub fn new(broker: Broker, grants: &Grants, place: impl Fn(&str) -> PathBuf) -> BrokerHost {
         let outside = grants.slots().iter().filter_map(|grant| match grant.power() {
             Power::VsockConnect { port, .. } => Some((*port, place(grant.slot()))),
             _ => None,

@@ -1,26 +1,27 @@
 //! What the audit log says about a cell as a whole: that it began, with which powers and how confined, and how it ended.
 //! What it did in between is recorded by those who do it.
 
-use anyhow::Context;
-use referee_audit::{AuditSink, Event, Kind, Value};
+use referee_audit::{AuditError, AuditSink, Event, Kind, Value};
 use referee_bundle::VerifiedBundle;
 use referee_cell::Usage;
-use referee_jail::{Confinement, LayerState};
 use referee_policy::{Decision, Grants};
 
-use crate::ending::{self, Rejection};
-use crate::session::Outcome;
+use crate::outcome::Outcome;
+
+/// Exit code of a program whose host failed it; what the log says of such an end.
+pub const HOST_ERROR: u8 = 104;
 
 /// Records that nothing will run, and why.
 ///
 /// # Errors
 /// When the log cannot be written.
-pub fn rejected(audit: &AuditSink, name: &str, message: &str) -> anyhow::Result<()> {
+pub fn rejected(audit: &AuditSink, name: &str, message: &str) -> Result<(), AuditError> {
     let detail = [("reason", Value::Text(name)), ("message", Value::Text(message))];
-    record(audit, &Event::of_cell(Kind::Reject, &detail))
+    audit.record(&Event::of_cell(Kind::Reject, &detail))
 }
 
-/// Records that a cell begins: what runs, who signed it, how the process is confined; then each grant.
+/// Records that a cell begins: what runs, who signed it, which layers of confinement its process lacks (their names,
+/// separated by spaces); then each grant.
 ///
 /// # Errors
 /// When the log cannot be written; then nothing may run.
@@ -29,8 +30,8 @@ pub fn start(
     bundle: &VerifiedBundle,
     grants: &Grants,
     decision: &Decision,
-    confinement: &Confinement,
-) -> anyhow::Result<()> {
+    not_confined_by: &str,
+) -> Result<(), AuditError> {
     let digest = bundle.digest().to_string();
     let key = bundle.signer().key_id.to_string();
     let policy: String = decision
@@ -38,13 +39,6 @@ pub fn start(
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let missing: Vec<&str> = confinement
-        .layers
-        .iter()
-        .filter(|(_, state)| *state != LayerState::Held)
-        .map(|(layer, _)| layer.name())
-        .collect();
-    let missing = missing.join(" ");
     let limits = grants.limits();
     let detail = [
         ("bundle", Value::Text(&digest)),
@@ -55,9 +49,9 @@ pub fn start(
         ("memory_bytes", Value::Number(limits.memory_bytes)),
         ("cpu_ms", Value::Number(limits.cpu_ms)),
         ("deadline_ms", Value::Number(limits.deadline_ms)),
-        ("not_confined_by", Value::Text(&missing)),
+        ("not_confined_by", Value::Text(not_confined_by)),
     ];
-    record(audit, &Event::of_cell(Kind::Start, &detail))?;
+    audit.record(&Event::of_cell(Kind::Start, &detail))?;
     for item in decision
         .items()
         .iter()
@@ -68,16 +62,13 @@ pub fn start(
             ("bound", Value::Text(item.bound.as_deref().unwrap_or_default())),
         ];
         let (capability, slot) = (Some(item.capability), Some(item.name.as_str()));
-        record(
-            audit,
-            &Event {
-                kind: Kind::Grant,
-                capability,
-                slot,
-                op: None,
-                detail: &detail,
-            },
-        )?;
+        audit.record(&Event {
+            kind: Kind::Grant,
+            capability,
+            slot,
+            op: None,
+            detail: &detail,
+        })?;
     }
     Ok(())
 }
@@ -86,7 +77,7 @@ pub fn start(
 ///
 /// # Errors
 /// When the log cannot be written or flushed.
-pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> anyhow::Result<()> {
+pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> Result<(), AuditError> {
     if let Outcome::Faulted(report) = outcome {
         let message = report.fault.to_string();
         let detail = [
@@ -94,12 +85,12 @@ pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> anyhow::Resul
             ("message", Value::Guest(message.as_bytes())),
             ("rip", Value::Number(report.registers.rip)),
         ];
-        record(audit, &Event::of_cell(Kind::Fault, &detail))?;
+        audit.record(&Event::of_cell(Kind::Fault, &detail))?;
     }
     let (how, code) = match outcome {
         Outcome::Exited(code) => ("exited", u64::from(*code)),
         Outcome::Faulted(_) => ("faulted", 0),
-        Outcome::Answered(_) => ("answered", 0),
+        Outcome::Answered => ("answered", 0),
         Outcome::Stopped => ("stopped", 0),
     };
     let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -111,32 +102,25 @@ pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> anyhow::Resul
         ("exits", Value::Number(usage.exits)),
         ("heap_bytes", Value::Number(usage.heap_bytes)),
     ];
-    record(audit, &Event::of_cell(Kind::End, &detail))?;
-    audit.sync().context("audit log")
+    audit.record(&Event::of_cell(Kind::End, &detail))?;
+    audit.sync()
 }
 
-/// Records that a cell which had begun ended without an outcome of its own: its image was refused, or the host failed.
+/// Records that a cell which had begun ended without an outcome of its own: its image was refused by the rule of this
+/// name, or the host failed (`None`). `code` is the program's exit code.
 ///
 /// # Errors
 /// When the log cannot be written or flushed.
-pub fn failed(audit: &AuditSink, error: &anyhow::Error) -> anyhow::Result<()> {
-    let message = format!("{error:#}");
-    let (how, code) = match error.downcast_ref::<Rejection>() {
-        Some(rejection) => {
-            rejected(audit, rejection.name, &message)?;
-            ("rejected", ending::REJECTED)
-        }
-        None => ("host-error", ending::HOST_ERROR),
-    };
+pub fn failed(audit: &AuditSink, rule: Option<&str>, message: &str, code: u8) -> Result<(), AuditError> {
+    if let Some(rule) = rule {
+        rejected(audit, rule, message)?;
+    }
+    let how = if rule.is_some() { "rejected" } else { "host-error" };
     let detail = [
         ("how", Value::Text(how)),
         ("code", Value::Number(code.into())),
-        ("message", Value::Text(&message)),
+        ("message", Value::Text(message)),
     ];
-    record(audit, &Event::of_cell(Kind::End, &detail))?;
-    audit.sync().context("audit log")
-}
-
-fn record(audit: &AuditSink, event: &Event<'_>) -> anyhow::Result<()> {
-    audit.record(event).context("audit log")
+    audit.record(&Event::of_cell(Kind::End, &detail))?;
+    audit.sync()
 }

@@ -1,0 +1,284 @@
+//! The library as an embedding program uses it: real bundles, real cells, in this test's own process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use referee::{
+    Binding, CallError, Cell, CellThread, Config, Inputs, Muscle, MuscleFault, Referee, StartError,
+};
+use referee_tests::Workshop;
+use serde_json::Value;
+
+fn workshop() -> &'static Workshop {
+    static WORKSHOP: OnceLock<Workshop> = OnceLock::new();
+    WORKSHOP.get_or_init(|| Workshop::open(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a workshop"))
+}
+
+fn bundle(group: &str, name: &str) -> PathBuf {
+    let guest = workshop().guest(group, name).expect("is there");
+    workshop().bundle(&guest).expect("is built")
+}
+
+/// A library with a log of its own.
+struct Host {
+    folder: tempfile::TempDir,
+    referee: Referee,
+}
+
+impl Host {
+    fn new() -> Host {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = Config::new(workshop().trust_store(), folder.path().join("audit.jsonl"));
+        let referee = Referee::open(&config).expect("opens");
+        Host { folder, referee }
+    }
+
+    fn admit(&self, group: &str, name: &str) -> Muscle {
+        self.referee
+            .admit_file(&bundle(group, name))
+            .expect("is admitted")
+    }
+
+    fn start(&self, group: &str, name: &str) -> Cell {
+        let permit = self.admit(group, name).permit(&[]).expect("is permitted");
+        permit.start(Inputs::default()).expect("starts")
+    }
+
+    /// The log's records, which must hold together.
+    fn records(&self) -> Vec<Value> {
+        let log = self.folder.path().join("audit.jsonl");
+        referee_audit::verify(&log).expect("verifies");
+        let text = std::fs::read_to_string(log).expect("is there");
+        let records = text.lines().map(serde_json::from_str);
+        records.collect::<Result<_, _>>().expect("is JSON")
+    }
+
+    /// How the cells ended, in the log's order.
+    fn ends(&self) -> Vec<String> {
+        let records = self.records();
+        let ends = records.iter().filter(|record| record["kind"] == "end");
+        ends.filter_map(|end| end.pointer("/detail/how")?.as_str().map(str::to_owned))
+            .collect()
+    }
+}
+
+fn thread() -> CellThread {
+    CellThread::enter().expect("timers")
+}
+
+#[test]
+fn a_cell_answers_call_after_call_and_keeps_its_memory() {
+    let host = Host::new();
+    let mut cell = host.start("reactor", "echoes");
+    let thread = thread();
+    let echoed: (u8, String) = cell.call(&thread, "echo", &(7, "seven")).expect("answers");
+    assert_eq!(echoed, (7, "seven".to_owned()));
+    let named = BTreeMap::from([("price", 12.5), ("quantity", -3.0)]);
+    let echoed: BTreeMap<String, f64> = cell.call(&thread, "echo", &named).expect("answers");
+    assert_eq!(echoed.get("price"), Some(&12.5));
+    assert_eq!(echoed.get("quantity"), Some(&-3.0));
+    let count: u32 = cell.call(&thread, "count", &()).expect("answers");
+    assert_eq!(count, 2);
+    let used = cell.end().expect("is recorded");
+    assert_eq!(used.exits, 3 + 1, "one exit a call, and one to connect");
+    assert_eq!(host.ends(), ["stopped"]);
+}
+
+#[test]
+fn cells_of_one_permit_share_nothing() {
+    let host = Host::new();
+    let permit = host.admit("reactor", "echoes").permit(&[]).expect("is permitted");
+    let thread = thread();
+    let mut first = permit.start(Inputs::default()).expect("starts");
+    let mut second = permit.start(Inputs::default()).expect("starts");
+    for expected in 0..3u32 {
+        let count: u32 = first.call(&thread, "count", &()).expect("answers");
+        assert_eq!(count, expected);
+    }
+    let count: u32 = second.call(&thread, "count", &()).expect("answers");
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_cell_moves_between_threads() {
+    let host = Host::new();
+    let mut cell = host.start("reactor", "echoes");
+    for expected in 0..4u32 {
+        cell = std::thread::spawn(move || {
+            let count: u32 = cell.call(&thread(), "count", &()).expect("answers");
+            assert_eq!(count, expected);
+            cell
+        })
+        .join()
+        .expect("ends");
+    }
+}
+
+#[test]
+fn a_wrong_type_is_an_error_and_the_cell_goes_on() {
+    let host = Host::new();
+    let mut cell = host.start("reactor", "echoes");
+    let thread = thread();
+    let wrong = cell.call::<_, String>(&thread, "count", &());
+    assert!(matches!(wrong, Err(CallError::Answer(_))), "{wrong:?}");
+    let long = "x".repeat(300);
+    let wrong = cell.call::<_, ()>(&thread, &long, &());
+    assert!(matches!(wrong, Err(CallError::TooLarge { .. })), "{wrong:?}");
+    let wrong = cell.call_encoded(&thread, "echo", &vec![0; 32 << 20]);
+    assert!(matches!(wrong, Err(CallError::TooLarge { .. })), "{wrong:?}");
+    let count: u32 = cell.call(&thread, "count", &()).expect("answers");
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn a_faulting_cell_is_over_and_its_neighbour_is_not() {
+    let host = Host::new();
+    let thread = thread();
+    let mut neighbour = host.start("reactor", "echoes");
+    for (group, name, fault) in [
+        ("reactor", "never-answers", "parked-for-ever"),
+        ("reactor", "wrong-id", "unexpected-answer"),
+    ] {
+        let mut cell = host.start(group, name);
+        match cell.call::<_, ()>(&thread, "f", &()) {
+            Err(CallError::Fault(report)) => assert_eq!(report.fault.name(), fault),
+            other => panic!("{name}: {other:?}"),
+        }
+        assert!(cell.is_over());
+        let again = cell.call::<_, ()>(&thread, "f", &());
+        assert!(matches!(again, Err(CallError::Over)), "{again:?}");
+    }
+    let count: u32 = neighbour.call(&thread, "count", &()).expect("answers");
+    assert_eq!(count, 0);
+    drop(neighbour);
+    assert_eq!(host.ends(), ["faulted", "faulted", "stopped"]);
+}
+
+#[test]
+fn the_deadline_is_each_calls_own() {
+    let host = Host::new();
+    let mut permit = host.admit("reactor", "echoes").permit(&[]).expect("is permitted");
+    permit.narrow_deadline(300);
+    let mut cell = permit.start(Inputs::default()).expect("starts");
+    let thread = thread();
+    for _ in 0..3 {
+        let _: u32 = cell.call(&thread, "count", &()).expect("answers");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let mut spinning = host.admit("reactor", "spins").permit(&[]).expect("is permitted");
+    spinning.narrow_deadline(100);
+    let mut cell = spinning.start(Inputs::default()).expect("starts");
+    match cell.call::<_, ()>(&thread, "f", &()) {
+        Err(CallError::Fault(report)) => assert_eq!(report.fault, MuscleFault::Deadline(100)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn another_thread_cancels_a_spinning_call() {
+    let host = Host::new();
+    let mut cell = host.start("reactor", "spins");
+    let canceller = cell.canceller();
+    let begun = Instant::now();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        canceller.cancel();
+    });
+    let cancelled = cell.call::<_, ()>(&thread(), "f", &());
+    assert!(matches!(cancelled, Err(CallError::Cancelled)), "{cancelled:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(50));
+    other.join().expect("ends");
+    assert!(cell.is_over());
+    // Before a call as well: the next one does not begin.
+    let mut cell = host.start("reactor", "echoes");
+    cell.canceller().cancel();
+    let cancelled = cell.call::<_, u32>(&thread(), "count", &());
+    assert!(matches!(cancelled, Err(CallError::Cancelled)), "{cancelled:?}");
+    assert_eq!(host.ends(), ["stopped", "stopped"]);
+}
+
+#[test]
+fn a_command_runs_to_its_exit_code() {
+    let host = Host::new();
+    let permit = host
+        .admit("baseline", "exit-seven")
+        .permit(&[])
+        .expect("is permitted");
+    let mut cell = permit.start_main(Inputs::default()).expect("starts");
+    assert_eq!(cell.run(&thread()).expect("exits"), 7);
+    assert!(cell.is_over());
+    drop(cell);
+    assert_eq!(host.ends(), ["exited"]);
+}
+
+#[test]
+fn what_is_refused_is_named_and_recorded() {
+    let host = Host::new();
+    let rejected = |result: Result<(), StartError>, expected: &str| match result {
+        Err(StartError::Rejected { name, message }) => assert_eq!(name, expected, "{message}"),
+        other => panic!("{expected}: {other:?}"),
+    };
+    let good = std::fs::read(bundle("baseline", "exit-seven")).expect("is there");
+    let mut flipped = good.clone();
+    *flipped.last_mut().expect("has bytes") ^= 1;
+    rejected(host.referee.admit(flipped).map(drop), "part-digest-mismatch");
+    rejected(host.referee.admit(Vec::new()).map(drop), "truncated");
+    rejected(
+        host.referee
+            .admit_file(&host.folder.path().join("none"))
+            .map(drop),
+        "unreadable",
+    );
+    let files = host.admit("files", "every-act");
+    rejected(files.permit(&[]).map(drop), "slot-unbound");
+    let unix = Binding::parse(&format!("door=unix:{}/door", host.folder.path().display())).expect("is one");
+    rejected(
+        host.admit("socket", "door").permit(&[unix]).map(drop),
+        "not-embeddable",
+    );
+    let command = host
+        .admit("baseline", "exit-seven")
+        .permit(&[])
+        .expect("is permitted");
+    rejected(command.start(Inputs::default()).map(drop), "wrong-style");
+    let reactor = host.admit("reactor", "echoes").permit(&[]).expect("is permitted");
+    rejected(reactor.start_main(Inputs::default()).map(drop), "wrong-style");
+    let records = host.records();
+    assert!(
+        records.iter().all(|record| record["kind"] == "reject"),
+        "{records:?}"
+    );
+    assert_eq!(records.len(), 7);
+}
+
+#[test]
+fn a_granted_directory_works_in_an_embedded_cell() {
+    let host = Host::new();
+    let dir = host.folder.path().join("dir");
+    std::fs::create_dir(&dir).expect("is made");
+    std::fs::write(dir.join("inside"), "hello").expect("is written");
+    let bound = Binding::parse(&format!("dir=dir:{}:rw", dir.display())).expect("is one");
+    let permit = host
+        .admit("files", "every-act")
+        .permit(&[bound.resolve().expect("is there")])
+        .expect("is permitted");
+    let mut cell = permit.start_main(Inputs::default()).expect("starts");
+    assert_eq!(cell.run(&thread()).expect("exits"), 7);
+    let records = host.records();
+    let used = |op: &str| {
+        records
+            .iter()
+            .any(|record| record["op"] == op && record["kind"] == "use")
+    };
+    assert!(used("files.rename"), "{records:?}");
+    let start = records
+        .iter()
+        .find(|record| record["kind"] == "start")
+        .expect("started");
+    assert_eq!(
+        start.pointer("/detail/not_confined_by"),
+        Some(&Value::from("all: embedded in another program"))
+    );
+}

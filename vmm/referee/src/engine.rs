@@ -1,0 +1,164 @@
+//! What all cells of a program share: `/dev/kvm`, whom to trust, what policy permits, where acts are recorded.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use referee_audit::{AuditLog, AuditSink, Options, Sharing};
+use referee_bundle::{ReadLimits, TrustStore, UnixTime, read_bundle, read_trust_store, verify};
+use referee_cell::{CheckedImage, Shell};
+use referee_hv::Kvm;
+use referee_policy::PolicySet;
+
+use crate::error::StartError;
+use crate::muscle::Muscle;
+use crate::record;
+
+/// Where everything is that a program's cells depend on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The signed trust store.
+    pub trust_store: PathBuf,
+    /// The audit log; made when it is not there. Several programs may share one.
+    pub audit: PathBuf,
+    /// Whether each record is on the disk before its act is answered; otherwise the kernel has it, and the disk at a cell's end.
+    pub audit_sync: bool,
+    /// Policy files and folders; when there are none, the policies compiled into this library.
+    pub policies: Vec<PathBuf>,
+    /// Bounds on what is read.
+    pub limits: ReadLimits,
+}
+
+impl Config {
+    /// The shipped policies, records that the kernel has before an act is answered.
+    pub fn new(trust_store: impl Into<PathBuf>, audit: impl Into<PathBuf>) -> Config {
+        Config {
+            trust_store: trust_store.into(),
+            audit: audit.into(),
+            audit_sync: false,
+            policies: Vec::new(),
+            limits: ReadLimits::default(),
+        }
+    }
+}
+
+/// The root of everything; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Referee(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kvm: Kvm,
+    /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
+    /// goes, which costs more than a VM; with one kept alive no cell pays for it.
+    _keeper: Mutex<Shell>,
+    trust_store: TrustStore,
+    policies: PolicySet,
+    audit: AuditSink,
+    limits: ReadLimits,
+}
+
+impl Referee {
+    /// Opens `/dev/kvm` and the audit log, reads and checks trust store and policies.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open(config: &Config) -> Result<Referee, StartError> {
+        let now = UnixTime::from(SystemTime::now());
+        let bytes = read_trust_store(&config.trust_store, &config.limits)?;
+        let trust_store = TrustStore::parse(&bytes, now)?;
+        let policies = if config.policies.is_empty() {
+            PolicySet::shipped()
+        } else {
+            PolicySet::load(&config.policies)
+        }
+        .map_err(|error| StartError::Rejected {
+            name: "policy-invalid",
+            message: format!("policies: {error}"),
+        })?;
+        let options = Options {
+            sharing: Sharing::Shared,
+            sync_each: config.audit_sync,
+            ..Options::default()
+        };
+        let file = open_log(&config.audit).map_err(StartError::host("opening the audit log"))?;
+        let log = AuditLog::from_file(file, options).map_err(StartError::host("reading the audit log"))?;
+        let kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
+        let keeper = Shell::create(&kvm).map_err(StartError::host("making a virtual machine"))?;
+        Ok(Referee(Arc::new(Inner {
+            kvm,
+            _keeper: Mutex::new(keeper),
+            trust_store,
+            policies,
+            audit: AuditSink::new(log, "", ""),
+            limits: config.limits,
+        })))
+    }
+
+    /// Verifies a bundle against the trust store as of now, and checks its image.
+    ///
+    /// The image is parsed in this program's process, which is not confined; a refusal is recorded.
+    ///
+    /// # Errors
+    /// [`StartError::Rejected`] names the rule.
+    pub fn admit(&self, bundle: Vec<u8>) -> Result<Muscle, StartError> {
+        let now = UnixTime::from(SystemTime::now());
+        let admitted = || {
+            let bundle = verify(bundle, &self.0.trust_store, &self.0.limits, now)?;
+            CheckedImage::check_unconfined(Arc::new(bundle))
+        };
+        match admitted() {
+            Ok(image) => Ok(Muscle::new(self.clone(), image)),
+            Err(rejected) => Err(self.refusal(rejected.into(), "")?),
+        }
+    }
+
+    /// As [`Referee::admit`], of a file.
+    ///
+    /// # Errors
+    /// As [`Referee::admit`]; a file over the limit is refused before it is read.
+    pub fn admit_file(&self, path: &Path) -> Result<Muscle, StartError> {
+        match read_bundle(path, &self.0.limits) {
+            Ok(bytes) => self.admit(bytes),
+            Err(rejected) => Err(self.refusal(rejected.into(), "")?),
+        }
+    }
+
+    /// Records a refusal and gives it back.
+    pub(crate) fn refusal(&self, refused: StartError, muscle: &str) -> Result<StartError, StartError> {
+        if let StartError::Rejected { name, message } = &refused {
+            let audit = self.audit(&cell_name()?, muscle);
+            record::rejected(&audit, name, message).map_err(StartError::host("recording a refusal"))?;
+        }
+        Ok(refused)
+    }
+
+    pub(crate) fn kvm(&self) -> &Kvm {
+        &self.0.kvm
+    }
+
+    pub(crate) fn policies(&self) -> &PolicySet {
+        &self.0.policies
+    }
+
+    pub(crate) fn audit(&self, cell: &str, muscle: &str) -> AuditSink {
+        self.0.audit.for_cell(cell, muscle)
+    }
+}
+
+/// A name that no other cell of a shared log has.
+pub(crate) fn cell_name() -> Result<String, StartError> {
+    let number = getrandom::u64().map_err(StartError::host("taking random bytes"))?;
+    Ok(format!("{number:016x}"))
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    File::options()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}

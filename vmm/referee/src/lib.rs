@@ -1,0 +1,49 @@
+//! Referee as a library: run code that you do not trust inside your own program, each piece in a KVM guest of its own.
+//!
+//! ```text
+//!   Config ─► Referee::open ─► admit ─► Muscle::permit ─► Permit::start ─► Cell::call
+//!             KVM, trust,      verify,  policy, grants    VM, image,       one exit there and back
+//!             policy, log      check                      record
+//! ```
+//!
+//! Each stage takes what the one before gave, so none can be left out. There is no global state but the kick signal's
+//! handler (`SIGRTMIN + 1`), which [`CellThread::enter`] installs; nothing panics; a [`Cell`] may move between threads.
+//!
+//! What differs from `referee-vmm run`: the cells live in **this** program's process, which is not confined for them. The
+//! guest is held by the same page tables, grants and exits; but the second wall, the jail around the VMM, is missing.
+//! Each cell's `start` record says so. A muscle that needs `vsock-listen` or `vsock-connect` cannot be embedded.
+//!
+//! ```no_run
+//! use referee::{CellThread, Config, Inputs, Referee};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let referee = Referee::open(&Config::new("trust.store", "audit.jsonl"))?;
+//! let muscle = referee.admit_file("order-risk.muscle".as_ref())?;
+//! let permit = muscle.permit(&[])?;
+//! let mut cell = permit.start(Inputs::default())?;
+//! let thread = CellThread::enter()?;
+//! let limits: std::collections::BTreeMap<String, f64> = cell.call(&thread, "limits", &())?;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod broker_host;
+mod cell;
+mod engine;
+mod error;
+mod muscle;
+mod outcome;
+pub mod record;
+mod spec;
+mod values;
+
+pub use broker_host::BrokerHost;
+pub use cell::{Canceller, Cell, CellThread};
+pub use engine::{Config, Referee};
+pub use error::{CallError, StartError};
+pub use muscle::{Inputs, Muscle, Permit};
+pub use outcome::Outcome;
+pub use referee_cell::{FaultReport, MuscleFault, Usage};
+pub use referee_policy::Binding;
+pub use spec::cell_spec;

@@ -1,0 +1,231 @@
+//! A verified muscle, and what it is permitted.
+
+use muscle_abi::boot::Style;
+use referee_bundle::{Manifest, VerifiedBundle};
+use referee_capabilities::{
+    Broker, BrokerLimits, CellClock, ConsoleStreams, Input, Output, Resources, argument_block,
+};
+use referee_cell::{CheckedImage, LoadedCell, Services, Shell, Sockets};
+use referee_policy::{Applicant, Binding, Decision, Grants, Power, assess};
+
+use crate::broker_host::BrokerHost;
+use crate::cell::Cell;
+use crate::engine::{Referee, cell_name};
+use crate::error::StartError;
+use crate::record;
+use crate::spec::cell_spec;
+
+/// A muscle whose bundle was verified and whose image was checked. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Muscle {
+    referee: Referee,
+    image: CheckedImage,
+}
+
+impl Muscle {
+    pub(crate) fn new(referee: Referee, image: CheckedImage) -> Muscle {
+        Muscle { referee, image }
+    }
+
+    /// What the bundle says of itself, all of it signed.
+    pub fn manifest(&self) -> &Manifest {
+        self.image.bundle().manifest()
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &VerifiedBundle {
+        self.image.bundle()
+    }
+
+    /// Asks policy about everything that the manifest asks for, with each slot bound to a real thing. A refusal is recorded.
+    ///
+    /// # Errors
+    /// [`StartError::Rejected`] names the slot or limit that is refused and says why.
+    pub fn permit(&self, bindings: &[Binding]) -> Result<Permit, StartError> {
+        let decision = assess(
+            &Applicant::of(self.image.bundle()),
+            bindings,
+            self.referee.policies(),
+        );
+        let granted = decision.grants().map_err(StartError::from);
+        match granted.and_then(without_outside_sockets) {
+            Ok(grants) => Ok(Permit {
+                muscle: self.clone(),
+                decision,
+                grants,
+            }),
+            Err(refused) => Err(self.referee.refusal(refused, &self.title())?),
+        }
+    }
+
+    fn title(&self) -> String {
+        let manifest = self.manifest();
+        format!("{} {}", manifest.name, manifest.version)
+    }
+}
+
+/// Vsock ports that lead to Unix sockets need a thread that serves them, which this library does not start.
+fn without_outside_sockets(grants: Grants) -> Result<Grants, StartError> {
+    let outside = grants.slots().iter().find(|grant| {
+        matches!(
+            grant.power(),
+            Power::VsockListen { .. } | Power::VsockConnect { .. }
+        )
+    });
+    match outside {
+        None => Ok(grants),
+        Some(grant) => Err(StartError::Rejected {
+            name: "not-embeddable",
+            message: format!(
+                "slot `{}` leads to another program's socket, which an embedded cell cannot have; run it by `referee-vmm run`",
+                grant.slot()
+            ),
+        }),
+    }
+}
+
+/// What a cell is given besides its powers.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Command-line arguments, seen by a muscle with an `args` slot; the first is the program's name.
+    pub arguments: Vec<Vec<u8>>,
+    /// Environment; of it, a muscle sees what its `env` slots name.
+    pub environment: Vec<(String, Vec<u8>)>,
+    /// Where its console leads.
+    pub console: ConsoleStreams,
+    /// Bounds that hold whatever was granted.
+    pub limits: BrokerLimits,
+}
+
+impl Default for Inputs {
+    /// No arguments, no environment, a console that leads nowhere.
+    fn default() -> Inputs {
+        Inputs {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            console: ConsoleStreams {
+                out: Output::Nowhere,
+                err: Output::Nowhere,
+                input: Input::Empty,
+            },
+            limits: BrokerLimits::default(),
+        }
+    }
+}
+
+/// A muscle with its grants: what cells are made of. It can only become narrower.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    muscle: Muscle,
+    decision: Decision,
+    grants: Grants,
+}
+
+impl Permit {
+    /// What is granted.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What policy said about each slot, and why.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Lowers the wall-clock time of each call, in milliseconds; never raises it.
+    pub fn narrow_deadline(&mut self, deadline_ms: u64) {
+        self.grants.narrow_deadline(deadline_ms);
+    }
+
+    /// Lowers the CPU time of each call, in milliseconds; never raises it.
+    pub fn narrow_cpu(&mut self, cpu_ms: u64) {
+        self.grants.narrow_cpu(cpu_ms);
+    }
+
+    /// Starts a cell whose exported functions are to be called. Its first instruction runs with the first call.
+    ///
+    /// # Errors
+    /// [`StartError`]; [`StartError::Rejected`] when the muscle exports nothing.
+    pub fn start(&self, inputs: Inputs) -> Result<Cell, StartError> {
+        let manifest = self.muscle.manifest();
+        if manifest.style != Style::Reactor && manifest.exports.is_empty() {
+            let message = format!("`{}` exports no functions", manifest.name);
+            return Err(self.wrong_style(message)?);
+        }
+        self.build(Style::Reactor, inputs)
+    }
+
+    /// Starts a cell whose `main` is to be run, with [`Cell::run`].
+    ///
+    /// # Errors
+    /// [`StartError`]; [`StartError::Rejected`] when the muscle has no `main`.
+    pub fn start_main(&self, inputs: Inputs) -> Result<Cell, StartError> {
+        let manifest = self.muscle.manifest();
+        if manifest.style != Style::Command {
+            let message = format!("`{}` has no main to run; it exports functions", manifest.name);
+            return Err(self.wrong_style(message)?);
+        }
+        self.build(Style::Command, inputs)
+    }
+
+    fn wrong_style(&self, message: String) -> Result<StartError, StartError> {
+        let name = "wrong-style";
+        self.muscle
+            .referee
+            .refusal(StartError::Rejected { name, message }, &self.muscle.title())
+    }
+
+    fn build(&self, style: Style, inputs: Inputs) -> Result<Cell, StartError> {
+        let Permit {
+            muscle,
+            decision,
+            grants,
+        } = self;
+        let shell =
+            Shell::create(muscle.referee.kvm()).map_err(StartError::host("making a virtual machine"))?;
+        let audit = muscle.referee.audit(&cell_name()?, &muscle.title());
+        let resources = Resources::acquire(grants, inputs.console)
+            .map_err(StartError::host("opening what was granted"))?;
+        let variable = |name: &str| {
+            let found = inputs.environment.iter().rev().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let arguments = argument_block(grants, &inputs.arguments, variable)
+            .map_err(StartError::host("writing the arguments"))?;
+        let mut spec = cell_spec(grants, style, arguments).map_err(StartError::host("making a cell"))?;
+        record::start(
+            &audit,
+            muscle.bundle(),
+            grants,
+            decision,
+            "all: embedded in another program",
+        )
+        .map_err(StartError::host("recording a start"))?;
+        let clock = CellClock::start();
+        let loaded = || -> Result<LoadedCell, StartError> {
+            let broker = Broker::new(grants, resources, audit.clone(), clock, inputs.limits)
+                .map_err(StartError::host("handing over the grants"))?;
+            spec.grants = broker.entries();
+            let services = Services {
+                host: Box::new(BrokerHost::new(broker, grants, |_| std::path::PathBuf::new())),
+                sockets: Sockets::none(),
+                symbols: muscle
+                    .bundle()
+                    .part(referee_bundle::PartKind::Symbols)
+                    .map(<[u8]>::to_vec),
+                epoch: clock.instant_of(0).unwrap_or_else(std::time::Instant::now),
+            };
+            LoadedCell::load(shell, &muscle.image, &spec, services)
+                .map_err(StartError::host("loading the muscle"))
+        };
+        match loaded() {
+            Ok(cell) => Ok(Cell::new(cell, audit, spec.limits.frame_bytes)),
+            Err(error) => {
+                let message = error.to_string();
+                record::failed(&audit, None, &message, record::HOST_ERROR)
+                    .map_err(StartError::host("recording an end"))?;
+                Err(error)
+            }
+        }
+    }
+}
