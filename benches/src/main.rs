@@ -1,0 +1,69 @@
+//! `referee-bench`: times what Referee does, each row beside its floor, measured in turns in one run.
+//!
+//! A machine that drifts drifts for both: the rounds of a row and of its floor alternate, and the ratio is that of the medians.
+#![forbid(unsafe_code)]
+
+mod floor;
+mod rows;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::rows::{Bench, ROWS};
+use crate::table::Measured;
+
+/// Times what Referee does, each row beside its floor.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Write the rows as JSON: an array of {name, unit, median, p99, n, floor, ratio}.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Samples of each row.
+    #[arg(long, default_value_t = 1000)]
+    samples: usize,
+    /// The program that measures the floors.
+    #[arg(long, value_name = "FILE")]
+    floor: PathBuf,
+    /// Rows to measure; all when none is named.
+    rows: Vec<String>,
+}
+
+/// Rounds in which a row and its floor take turns.
+const ROUNDS: usize = 10;
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    for name in &arguments.rows {
+        if !ROWS.iter().any(|row| row.name == name) {
+            let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+            anyhow::bail!("no row {name}; there are {}", known.join(", "));
+        }
+    }
+    let mut bench = Bench::new()?;
+    let mut measured = Vec::new();
+    table::head();
+    for row in &ROWS {
+        if !arguments.rows.is_empty() && !arguments.rows.iter().any(|name| name == row.name) {
+            continue;
+        }
+        let each = (arguments.samples / row.cost / ROUNDS).max(3);
+        let (mut samples, mut floors) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            (row.measure)(&mut bench, each, &mut samples).context(row.name)?;
+            if let Some(mode) = row.floor {
+                floors.extend(floor::measure(&arguments.floor, mode, each)?);
+            }
+        }
+        let result = Measured::of(row.name, samples, floors);
+        table::line(&result, row.what);
+        measured.push(result);
+    }
+    if let Some(path) = arguments.json {
+        std::fs::write(&path, serde_json::to_vec_pretty(&measured)?)
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}

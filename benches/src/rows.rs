@@ -1,0 +1,216 @@
+//! What is measured. The muscle is the smallest that there is, written in assembly: it echoes its arguments.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use referee::{CallError, Cell, CellThread, Config, Inputs, Permit, Referee};
+use referee_tests::Workshop;
+
+/// A row of the table.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub what: &'static str,
+    /// Its floor: a mode of the floor program.
+    pub floor: Option<&'static str>,
+    /// How many times fewer samples than of the cheapest row.
+    pub cost: usize,
+    /// Takes samples, in nanoseconds.
+    pub measure: fn(&mut Bench, usize, &mut Vec<f64>) -> anyhow::Result<()>,
+}
+
+/// Every row, in the order of the table.
+pub const ROWS: [Row; 7] = [
+    Row {
+        name: "verify",
+        what: "signature, trust store, digests, image of the smallest bundle",
+        floor: None,
+        cost: 2,
+        measure: verify,
+    },
+    Row {
+        name: "permit",
+        what: "policy decides about all that a bundle asks for",
+        floor: None,
+        cost: 2,
+        measure: permit,
+    },
+    Row {
+        name: "start",
+        what: "from a permit to the first result, no pool; floor: bare VM to its first doorbell",
+        floor: Some("start"),
+        cost: 4,
+        measure: start,
+    },
+    Row {
+        name: "cold_start",
+        what: "from bytes to the first result: verify, permit, start; floor as start",
+        floor: Some("start"),
+        cost: 4,
+        measure: cold_start,
+    },
+    Row {
+        name: "call",
+        what: "empty call; floor: a bare doorbell, there and back",
+        floor: Some("doorbell"),
+        cost: 1,
+        measure: call,
+    },
+    Row {
+        name: "call_1k",
+        what: "call with 1 KiB there and back; floor as call",
+        floor: Some("doorbell"),
+        cost: 1,
+        measure: call_1k,
+    },
+    Row {
+        name: "kill",
+        what: "from cancel to the call's return; floor: immediate_exit and a signal",
+        floor: Some("kill"),
+        cost: 10,
+        measure: kill,
+    },
+];
+
+/// What all rows share.
+pub struct Bench {
+    referee: Referee,
+    bundle: Vec<u8>,
+    permit: Permit,
+    spins: Permit,
+    thread: CellThread,
+    echo: Cell,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Builds the muscles and opens the library.
+    pub fn new() -> anyhow::Result<Bench> {
+        let folder = tempfile::tempdir()?;
+        let workshop = Workshop::open(folder.path())?;
+        let bundle = |name| -> anyhow::Result<Vec<u8>> {
+            let file = workshop.bundle(&workshop.guest("reactor", name)?)?;
+            Ok(std::fs::read(file)?)
+        };
+        let config = Config::new(workshop.trust_store(), folder.path().join("audit.jsonl"));
+        let referee = Referee::open(&config)?;
+        let permit = referee.admit(bundle("echoes")?)?.permit(&[])?;
+        let mut spins = referee.admit(bundle("spins")?)?.permit(&[])?;
+        spins.narrow_deadline(10_000);
+        let echo = permit.start(Inputs::default())?;
+        Ok(Bench {
+            bundle: bundle("echoes")?,
+            referee,
+            permit,
+            spins,
+            thread: CellThread::enter()?,
+            echo,
+            _folder: folder,
+        })
+    }
+}
+
+/// An array of no arguments in CBOR.
+const NOTHING: [u8; 1] = [0x80];
+
+fn timed<T>(samples: &mut Vec<f64>, act: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = act();
+    samples.push(nanoseconds(begun.elapsed()));
+    done
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}
+
+fn verify(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    for _ in 0..count {
+        let bundle = bench.bundle.clone();
+        timed(samples, || bench.referee.admit(bundle))?;
+    }
+    Ok(())
+}
+
+fn permit(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    let muscle = bench.referee.admit(bench.bundle.clone())?;
+    for _ in 0..count {
+        timed(samples, || muscle.permit(&[]))?;
+    }
+    Ok(())
+}
+
+fn start(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    for _ in 0..count {
+        let cell = timed(samples, || -> anyhow::Result<Cell> {
+            let mut cell = bench.permit.start(Inputs::default())?;
+            cell.call_encoded(&bench.thread, "echo", &NOTHING)?;
+            Ok(cell)
+        })?;
+        drop(cell);
+    }
+    Ok(())
+}
+
+fn cold_start(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    for _ in 0..count {
+        let bundle = bench.bundle.clone();
+        let cell = timed(samples, || -> anyhow::Result<Cell> {
+            let permit = bench.referee.admit(bundle)?.permit(&[])?;
+            let mut cell = permit.start(Inputs::default())?;
+            cell.call_encoded(&bench.thread, "echo", &NOTHING)?;
+            Ok(cell)
+        })?;
+        drop(cell);
+    }
+    Ok(())
+}
+
+fn call(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    calls(bench, count, samples, &NOTHING)
+}
+
+fn call_1k(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    // One byte string of 1024 bytes in an array.
+    let mut payload = vec![0x81, 0x59, 0x04, 0x00];
+    payload.resize(4 + 1024, 7);
+    calls(bench, count, samples, &payload)
+}
+
+fn calls(bench: &mut Bench, count: usize, samples: &mut Vec<f64>, payload: &[u8]) -> anyhow::Result<()> {
+    for _ in 0..20 {
+        bench.echo.call_encoded(&bench.thread, "echo", payload)?;
+    }
+    for _ in 0..count {
+        let answer = timed(samples, || {
+            bench.echo.call_encoded(&bench.thread, "echo", payload)
+        })?;
+        ensure!(answer == payload, "the echo is another");
+    }
+    Ok(())
+}
+
+fn kill(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    for _ in 0..count {
+        let mut cell = bench.spins.start(Inputs::default())?;
+        let canceller = cell.canceller();
+        let (sender, receiver) = mpsc::channel();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(2));
+            let _ = sender.send(Instant::now());
+            canceller.cancel();
+        });
+        let ended = cell.call_encoded(&bench.thread, "f", &NOTHING);
+        let now = Instant::now();
+        ensure!(
+            matches!(ended, Err(CallError::Cancelled)),
+            "not cancelled: {ended:?}"
+        );
+        let cancelled: Instant = receiver.recv().context("the other thread")?;
+        samples.push(nanoseconds(now.saturating_duration_since(cancelled)));
+        let _ = other.join();
+    }
+    Ok(())
+}
