@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use referee_hv::{AlarmClock, Exit, VcpuThread, kick};
+use referee_hv::{Exit, VcpuThread};
 use vm_memory::GuestMemoryMmap;
 
 use crate::dispatch::{Action, Bell};
@@ -63,7 +63,7 @@ pub struct LoadedCell {
 pub struct Usage {
     /// Wall-clock time since the first instruction, or since time was renewed.
     pub wall: Duration,
-    /// CPU time, the host's work included.
+    /// CPU time, the host's work included; up to a millisecond more than that for each run.
     pub cpu: Duration,
     /// Times the vCPU stopped.
     pub exits: u64,
@@ -109,38 +109,37 @@ impl LoadedCell {
     /// [`CellError`] when the host failed; the cell must be dropped then, too.
     pub fn run(&mut self, thread: &VcpuThread, budget: Option<Duration>) -> Result<Stop, CellError> {
         let _armed = self.machine.vcpu.kicker().arm();
-        let cpu_at_entry = kick::thread_cpu_time();
         let now = Instant::now();
+        let mark = thread.mark(now);
         let begun = *self.started.get_or_insert(now);
-        let left = self
-            .limits
-            .deadline
-            .map(|deadline| (begun + deadline).saturating_duration_since(now));
-        thread.set_alarm(AlarmClock::Wall, [budget, left].into_iter().flatten().min())?;
-        thread.set_alarm(
-            AlarmClock::ThreadCpu,
-            self.limits.cpu.map(|cpu| cpu.saturating_sub(self.cpu_used)),
-        )?;
-        let mut interrupted = false;
+        if let Some(fault) = self.limit_reached(begun, now, self.cpu_used) {
+            return Ok(Stop::Faulted(Box::new(self.report(fault))));
+        }
+        // CPU time runs no faster than the clock on the wall, so one alarm serves for both.
+        let deadline = self.limits.deadline.map(|deadline| begun + deadline);
+        let cpu = self.limits.cpu.map(|cpu| now + cpu.saturating_sub(self.cpu_used));
+        let budget = budget.map(|budget| now + budget);
+        if let Some(at) = [budget, deadline, cpu].into_iter().flatten().min() {
+            thread.ring_by(at, now)?;
+        }
         let stop = loop {
-            let used = self.cpu_used + kick::thread_cpu_time().saturating_sub(cpu_at_entry);
-            if let Some(fault) = self.limit_reached(begun, used) {
-                break Ok(Stop::Faulted(Box::new(self.report(fault))));
-            }
-            if interrupted {
-                break Ok(Stop::Preempted);
-            }
             match self.step() {
                 Ok(Some(stop)) => break Ok(stop),
                 Ok(None) => {}
-                Err(Halt::Interrupted) => interrupted = true,
+                Err(Halt::Interrupted) => {
+                    thread.rang();
+                    let now = Instant::now();
+                    let used = self.cpu_used + thread.cpu_since(mark, now);
+                    break Ok(match self.limit_reached(begun, now, used) {
+                        Some(fault) => Stop::Faulted(Box::new(self.report(fault))),
+                        None => Stop::Preempted,
+                    });
+                }
                 Err(Halt::Fault(fault)) => break Ok(Stop::Faulted(Box::new(self.report(fault)))),
                 Err(Halt::Host(error)) => break Err(error),
             }
         };
-        thread.set_alarm(AlarmClock::Wall, None)?;
-        thread.set_alarm(AlarmClock::ThreadCpu, None)?;
-        self.cpu_used += kick::thread_cpu_time().saturating_sub(cpu_at_entry);
+        self.cpu_used += thread.cpu_since(mark, Instant::now());
         stop
     }
 
@@ -194,7 +193,7 @@ impl LoadedCell {
 
     /// The fault of a muscle whose deadline passed while it was parked, if it has.
     pub fn deadline_passed(&self) -> Option<FaultReport> {
-        let fault = self.limit_reached(self.started?, self.cpu_used)?;
+        let fault = self.limit_reached(self.started?, Instant::now(), self.cpu_used)?;
         Some(self.report(fault))
     }
 
@@ -203,10 +202,10 @@ impl LoadedCell {
         Some(self.started? + self.limits.deadline?)
     }
 
-    fn limit_reached(&self, begun: Instant, cpu_used: Duration) -> Option<MuscleFault> {
+    fn limit_reached(&self, begun: Instant, now: Instant, cpu_used: Duration) -> Option<MuscleFault> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match (self.limits.deadline, self.limits.cpu) {
-            (Some(deadline), _) if begun.elapsed() >= deadline => {
+            (Some(deadline), _) if now.saturating_duration_since(begun) >= deadline => {
                 Some(MuscleFault::Deadline(millis(deadline)))
             }
             (_, Some(cpu)) if cpu_used >= cpu => Some(MuscleFault::CpuLimit(millis(cpu))),

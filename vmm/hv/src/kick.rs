@@ -1,4 +1,4 @@
-//! Stopping a vCPU from outside: `immediate_exit`, a signal, and timers that send it.
+//! Stopping a vCPU from outside: `immediate_exit`, and a signal.
 //!
 //! ```text
 //!   the thread that runs the vCPU            somebody else: a timer, a signal, another thread
@@ -9,19 +9,19 @@
 //! Interleavings: (a) before 1: KVM_RUN returns at once. (b) between 1 and 2, or in 2: the signal makes
 //! KVM_RUN return `EINTR`. (b) after the stop: the handler sets immediate_exit again, so the next
 //! KVM_RUN returns at once and the caller looks at its clocks; a spurious stop costs one exit and loses nothing.
-//! A timer repeats until it is set anew, so that no single lost signal can let a guest run on.
+//! Who sends the signal when time is over is in `alarm`.
 
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvm_bindings::kvm_run;
 use kvm_ioctls::VcpuFd;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
+use crate::alarm::{self, Alarm, CpuClock, CpuMark};
 use crate::error::HvError;
 
 /// Where a vCPU's shared page is.
@@ -157,20 +157,11 @@ impl Runner {
     }
 }
 
-/// Which clock an alarm watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlarmClock {
-    /// Wall-clock time since boot, not set back by anybody.
-    Wall,
-    /// CPU time of the thread that makes the alarm, guest time included.
-    ThreadCpu,
-}
-
-/// A thread that runs vCPUs, with the two timers that stop them. Made before the thread is confined.
+/// A thread that runs vCPUs, with the alarm that stops them. Made before the thread is confined.
 #[derive(Debug)]
 pub struct VcpuThread {
-    wall: Alarm,
-    cpu: Alarm,
+    alarm: Alarm,
+    cpu: CpuClock,
     kick: RemoteKick,
     _not_send: std::marker::PhantomData<*mut u8>,
 }
@@ -182,11 +173,9 @@ impl VcpuThread {
     /// [`HvError::System`] when the kernel has no timer left or takes no signal handler.
     pub fn enter() -> Result<VcpuThread, HvError> {
         let kick = RemoteKick::current_thread()?;
-        let wall = Alarm::create(libc::CLOCK_MONOTONIC)?;
-        let cpu = Alarm::create(libc::CLOCK_THREAD_CPUTIME_ID)?;
         Ok(VcpuThread {
-            wall,
-            cpu,
+            alarm: Alarm::create()?,
+            cpu: CpuClock::start(),
             kick,
             _not_send: std::marker::PhantomData,
         })
@@ -197,81 +186,32 @@ impl VcpuThread {
         self.kick
     }
 
-    /// Has the thread kicked after `after`, then every 10 ms; `None` for no more.
+    /// Has the thread kicked at `at` at the latest, and perhaps before. Must be called while a [`Kicker`] is armed: an
+    /// alarm that rings while no vCPU can be stopped is turned off.
     ///
     /// # Errors
     /// [`HvError::System`], which no argument can bring about.
-    pub fn set_alarm(&self, clock: AlarmClock, after: Option<Duration>) -> Result<(), HvError> {
-        match clock {
-            AlarmClock::Wall => self.wall.set(after),
-            AlarmClock::ThreadCpu => self.cpu.set(after),
-        }
+    pub fn ring_by(&self, at: Instant, now: Instant) -> Result<(), HvError> {
+        self.alarm.ring_by(at, now)
+    }
+
+    /// Says that the vCPU was interrupted, perhaps by the alarm.
+    pub fn rang(&self) {
+        self.alarm.rang();
+    }
+
+    /// Begins to count CPU time.
+    pub fn mark(&self, now: Instant) -> CpuMark {
+        self.cpu.mark(now)
+    }
+
+    /// CPU time of this thread since a mark; at most [`crate::alarm::FINE`] more than that, never less.
+    pub fn cpu_since(&self, mark: CpuMark, now: Instant) -> Duration {
+        self.cpu.since(mark, now)
     }
 }
 
-/// A timer that kicks the thread that made it.
-#[derive(Debug)]
-struct Alarm {
-    timer: libc::timer_t,
-}
-
-impl Alarm {
-    fn create(clock: libc::clockid_t) -> Result<Alarm, HvError> {
-        // SAFETY: all-zero bytes are a valid `sigevent`.
-        let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
-        event.sigev_notify = libc::SIGEV_THREAD_ID;
-        event.sigev_signo = kick_signal();
-        // SAFETY: gettid(2) has no preconditions.
-        event.sigev_notify_thread_id = unsafe { libc::gettid() };
-        let mut timer: libc::timer_t = ptr::null_mut();
-        // SAFETY: both pointers are to live locals of the right types.
-        if unsafe { libc::timer_create(clock, &raw mut event, &raw mut timer) } != 0 {
-            return Err(HvError::last_os("timer_create"));
-        }
-        Ok(Alarm { timer })
-    }
-
-    fn set(&self, after: Option<Duration>) -> Result<(), HvError> {
-        let spec = |duration: Duration| libc::timespec {
-            tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(duration.subsec_nanos()),
-        };
-        let (first, every) = match after {
-            Some(after) => (after.max(Duration::from_nanos(1)), Duration::from_millis(10)),
-            None => (Duration::ZERO, Duration::ZERO),
-        };
-        let times = libc::itimerspec {
-            it_value: spec(first),
-            it_interval: spec(every),
-        };
-        // SAFETY: the timer is ours and alive; the spec is a live local; a null old value is allowed.
-        if unsafe { libc::timer_settime(self.timer, 0, &raw const times, ptr::null_mut()) } != 0 {
-            return Err(HvError::last_os("timer_settime"));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        // SAFETY: the timer is ours and was not deleted before.
-        unsafe { libc::timer_delete(self.timer) };
-    }
-}
-
-/// CPU time that this thread has used, guest time included.
-pub fn thread_cpu_time() -> Duration {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the pointer is to a live local. The clock always exists, so failure cannot occur.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
-    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), nanos)
-}
-
-fn kick_signal() -> libc::c_int {
+pub(crate) fn kick_signal() -> libc::c_int {
     SIGRTMIN() + 1
 }
 
@@ -290,7 +230,9 @@ fn install_handler() -> Result<(), HvError> {
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // The thread-local is const-initialised and has no destructor, so reading it is async-signal-safe.
     let byte = CURRENT.with(Cell::get);
-    if !byte.is_null() {
+    if byte.is_null() {
+        alarm::silence();
+    } else {
         // SAFETY: `byte` was set by this very thread from a live run page and is cleared before the
         // guard's vCPU can be dropped by it; the kernel only reads it.
         unsafe { ptr::write_volatile(byte, 1) };

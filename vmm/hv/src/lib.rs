@@ -7,6 +7,7 @@
 //! here panic, and no reference into guest memory is ever handed out.
 #![allow(unsafe_code)]
 
+pub mod alarm;
 pub mod error;
 pub mod exit;
 pub mod flavour;
@@ -18,9 +19,10 @@ pub mod vcpu;
 pub mod vm;
 pub mod x86_64;
 
+pub use alarm::CpuMark;
 pub use error::HvError;
 pub use exit::Exit;
-pub use kick::{AlarmClock, Kicker, RemoteKick, Runner, VcpuThread};
+pub use kick::{Kicker, RemoteKick, Runner, VcpuThread};
 pub use kvm::Kvm;
 pub use vcpu::{Registers, Vcpu};
 pub use vm::Vm;

@@ -1,9 +1,9 @@
 //! A guest of a few bytes in ring 3: entered, stopped by a doorbell, by a trap, by a timer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use referee_hv::probe::{BELL, BELL_VA, CODE_VA, FirstStop, SYSTEM_VA, TinyGuest, observe};
-use referee_hv::{AlarmClock, Exit, Kvm, VcpuThread};
+use referee_hv::{Exit, Kvm, VcpuThread};
 
 fn guest(code: &[u8]) -> TinyGuest {
     let kvm = Kvm::open().expect("this test needs /dev/kvm");
@@ -50,19 +50,73 @@ fn page_fault_tells_its_address() {
 }
 
 #[test]
-fn spinning_guest_is_stopped_by_either_clock() {
-    for clock in [AlarmClock::Wall, AlarmClock::ThreadCpu] {
-        let mut guest = guest(&[0xeb, 0xfe]);
-        let thread = VcpuThread::enter().expect("enters");
+fn spinning_guest_is_stopped_by_the_alarm() {
+    let mut guest = guest(&[0xeb, 0xfe]);
+    let thread = VcpuThread::enter().expect("enters");
+    for _ in 0..3 {
         let _armed = guest.vcpu.kicker().arm();
+        let now = Instant::now();
         thread
-            .set_alarm(clock, Some(Duration::from_millis(20)))
+            .ring_by(now + Duration::from_millis(20), now)
             .expect("sets");
-        assert!(
-            matches!(guest.vcpu.run().expect("runs"), Exit::Interrupted),
-            "{clock:?}"
-        );
+        assert!(matches!(guest.vcpu.run().expect("runs"), Exit::Interrupted));
+        assert!(now.elapsed() >= Duration::from_millis(20));
+        thread.rang();
     }
+}
+
+#[test]
+fn an_alarm_that_rang_for_nobody_is_set_again() {
+    let mut guest = guest(&[0xeb, 0xfe]);
+    let thread = VcpuThread::enter().expect("enters");
+    let set = |after| {
+        let now = Instant::now();
+        thread
+            .ring_by(now + Duration::from_millis(after), now)
+            .expect("sets");
+    };
+    let armed = guest.vcpu.kicker().arm();
+    set(10);
+    drop(armed);
+    // It rings meanwhile, and is turned off: this sleep is interrupted once and then lasts.
+    std::thread::sleep(Duration::from_millis(60));
+    let _armed = guest.vcpu.kicker().arm();
+    set(20);
+    assert!(matches!(guest.vcpu.run().expect("runs"), Exit::Interrupted));
+}
+
+#[test]
+fn an_earlier_alarm_serves_for_a_later_one() {
+    let mut guest = guest(&[0xeb, 0xfe]);
+    let thread = VcpuThread::enter().expect("enters");
+    let _armed = guest.vcpu.kicker().arm();
+    let now = Instant::now();
+    thread
+        .ring_by(now + Duration::from_millis(30), now)
+        .expect("sets");
+    thread
+        .ring_by(now + Duration::from_secs(3600), now)
+        .expect("does nothing");
+    assert!(matches!(guest.vcpu.run().expect("runs"), Exit::Interrupted));
+    assert!(now.elapsed() < Duration::from_secs(3000));
+}
+
+#[test]
+fn cpu_time_is_charged_and_waiting_is_not() {
+    let thread = VcpuThread::enter().expect("enters");
+    let begun = Instant::now();
+    let mark = thread.mark(begun);
+    std::thread::sleep(Duration::from_millis(50));
+    let slept = thread.cpu_since(mark, Instant::now());
+    assert!(slept < Duration::from_millis(40), "{slept:?}");
+    let worked = loop {
+        let used = thread.cpu_since(mark, Instant::now());
+        if used >= Duration::from_millis(50) {
+            break used;
+        }
+        std::hint::spin_loop();
+    };
+    assert!(worked <= begun.elapsed());
 }
 
 #[test]
