@@ -102,6 +102,37 @@ fn cells_of_one_permit_share_nothing() {
 }
 
 #[test]
+fn a_pool_serves_more_cells_than_it_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("audit.jsonl");
+    let config = Config {
+        pool: 2,
+        ..Config::new(workshop().trust_store(), &log)
+    };
+    let referee = Referee::open(&config).expect("opens");
+    let muscle = referee
+        .admit_file(&bundle("reactor", "echoes"))
+        .expect("is admitted");
+    let permit = muscle.permit(&[]).expect("is permitted");
+    let thread = thread();
+    for _ in 0..4 {
+        let mut cells: Vec<Cell> = (0..5)
+            .map(|_| permit.start(Inputs::default()).expect("starts"))
+            .collect();
+        for cell in &mut cells {
+            let count: u32 = cell.call(&thread, "count", &()).expect("answers");
+            assert_eq!(count, 0);
+        }
+        drop(cells);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop((permit, muscle, referee));
+    let text = std::fs::read_to_string(&log).expect("is there");
+    assert_eq!(text.matches("\"kind\":\"end\"").count(), 20);
+    referee_audit::verify(&log).expect("verifies");
+}
+
+#[test]
 fn a_cell_moves_between_threads() {
     let host = Host::new();
     let mut cell = host.start("reactor", "echoes");

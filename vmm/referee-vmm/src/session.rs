@@ -205,7 +205,9 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
             let image = CheckedImage::check(Arc::clone(&bundle), jailed).map_err(Rejection::from)?;
             let mut cell = LoadedCell::load(shell, &image, &spec, services)?;
             let (outcome, answer) = drive(&mut cell, thread, &task)?;
-            record::end(&audit, &outcome, &cell.usage()).context("audit log")?;
+            record::end(&audit, &outcome, &cell.usage())
+                .and_then(|()| audit.sync())
+                .context("audit log")?;
             let code = conclude(outcome, answer, json);
             // The kernel takes a whole process apart faster than destructors would, and the filter has no entries
             // for what they do.

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use muscle_abi::frame::FrameKind;
 use referee_audit::AuditSink;
-use referee_cell::{CellError, FaultReport, LoadedCell, Stop, Usage};
+use referee_cell::{Answer, CellError, LoadedCell, Stop, Usage};
 use referee_hv::Runner;
 pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::engine::Referee;
 use crate::error::CallError;
 use crate::outcome::Outcome;
 use crate::record;
@@ -23,12 +24,15 @@ use crate::values;
 /// A cell. Dropping it ends it and records that.
 #[derive(Debug)]
 pub struct Cell {
-    cell: LoadedCell,
+    referee: Referee,
+    /// None once it is over.
+    cell: Option<Box<LoadedCell>>,
+    /// What it had used when it ended.
+    used: Usage,
     audit: AuditSink,
     frame_bytes: u32,
-    handle: Arc<Shared>,
+    shared: Arc<Shared>,
     payload: Vec<u8>,
-    over: bool,
 }
 
 /// What a cell shares with those who may cancel it.
@@ -58,14 +62,15 @@ impl Canceller {
 }
 
 impl Cell {
-    pub(crate) fn new(cell: LoadedCell, audit: AuditSink, frame_bytes: u32) -> Cell {
+    pub(crate) fn new(referee: Referee, cell: LoadedCell, audit: AuditSink, frame_bytes: u32) -> Cell {
         Cell {
-            cell,
+            referee,
+            used: cell.usage(),
+            cell: Some(Box::new(cell)),
             audit,
             frame_bytes,
-            handle: Arc::default(),
+            shared: Arc::default(),
             payload: Vec::new(),
-            over: false,
         }
     }
 
@@ -98,10 +103,8 @@ impl Cell {
         function: &str,
         payload: &[u8],
     ) -> Result<Vec<u8>, CallError> {
-        if self.over {
-            return Err(CallError::Over);
-        }
-        if !self.cell.start_call(function, payload) {
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        if !cell.start_call(function, payload) {
             return Err(CallError::TooLarge {
                 limit: self.frame_bytes,
             });
@@ -118,9 +121,6 @@ impl Cell {
     /// # Errors
     /// [`CallError`].
     pub fn run(&mut self, thread: &CellThread) -> Result<u8, CallError> {
-        if self.over {
-            return Err(CallError::Over);
-        }
         match self.drive(thread)? {
             Ended::Exited(code) => Ok(code),
             // Nothing was called, so nothing can be answered.
@@ -130,17 +130,17 @@ impl Cell {
 
     /// A handle that ends the cell's call from another thread.
     pub fn canceller(&self) -> Canceller {
-        Canceller(Arc::clone(&self.handle))
+        Canceller(Arc::clone(&self.shared))
     }
 
     /// What the cell has used so far.
     pub fn usage(&self) -> Usage {
-        self.cell.usage()
+        self.cell.as_ref().map_or(self.used, |cell| cell.usage())
     }
 
     /// Whether the cell has ended, so that every further call is [`CallError::Over`].
     pub fn is_over(&self) -> bool {
-        self.over
+        self.cell.is_none()
     }
 
     /// Ends the cell and records it.
@@ -149,100 +149,39 @@ impl Cell {
     /// When the log takes no record.
     pub fn end(mut self) -> Result<Usage, CallError> {
         self.finish(&Outcome::Stopped)?;
-        Ok(self.cell.usage())
+        Ok(self.used)
     }
 
     fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
-        self.cell.renew_time();
-        let outcome = loop {
-            if self.handle.cancelled.load(Ordering::SeqCst) {
-                break Err(Over::Cancelled);
-            }
-            self.handle.runner.set(thread);
-            // Looked at again, now that a canceller would find this thread.
-            let cancelled = self.handle.cancelled.load(Ordering::SeqCst);
-            let stop = if cancelled {
-                Ok(Stop::Preempted)
-            } else {
-                self.cell.run(thread, None)
-            };
-            self.handle.runner.clear();
-            if let Some(answer) = self.cell.take_answer() {
-                // What the muscle did after it had answered takes nothing from the answer, but may be its end.
-                match stop {
-                    Ok(Stop::Exited(code)) => self.finish(&Outcome::Exited(code))?,
-                    Ok(Stop::Faulted(report)) => self.finish(&Outcome::Faulted(report))?,
-                    Ok(Stop::Preempted | Stop::Parked { .. }) => {}
-                    Err(error) => return Err(self.failed(error)?),
-                }
-                return Ok(Ended::Answered(answer));
-            }
-            match stop {
-                Ok(Stop::Exited(code)) => break Ok(code),
-                Ok(Stop::Faulted(report)) => break Err(Over::Faulted(report)),
-                Ok(Stop::Preempted) => {}
-                Ok(Stop::Parked { until: None }) => {
-                    break Err(Over::Faulted(Box::new(self.cell.parked_for_ever())));
-                }
-                Ok(Stop::Parked { until: Some(until) }) => {
-                    self.wait(until);
-                    if let Some(report) = self.cell.deadline_passed() {
-                        break Err(Over::Faulted(Box::new(report)));
-                    }
-                }
-                Err(error) => return Err(self.failed(error)?),
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        cell.renew_time();
+        let (answer, outcome) = match run_until_it_answers(cell, &self.shared, thread) {
+            Ok(reached) => reached,
+            Err(error) => {
+                self.cell = None;
+                record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)?;
+                return Err(error.into());
             }
         };
-        match outcome {
-            Ok(code) => {
-                self.finish(&Outcome::Exited(code))?;
-                Ok(Ended::Exited(code))
-            }
-            Err(Over::Cancelled) => {
-                self.finish(&Outcome::Stopped)?;
-                Err(CallError::Cancelled)
-            }
-            Err(Over::Faulted(report)) => {
-                let outcome = Outcome::Faulted(report);
-                self.finish(&outcome)?;
-                match outcome {
-                    Outcome::Faulted(report) => Err(CallError::Fault(report)),
-                    _ => Err(CallError::Over),
-                }
-            }
+        if let Some(outcome) = &outcome {
+            self.finish(outcome)?;
         }
-    }
-
-    /// Waits until a time, the deadline, or a canceller.
-    fn wait(&self, until: Instant) {
-        let until = self.cell.deadline().map_or(until, |deadline| deadline.min(until));
-        let mut held = self.handle.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.handle.cancelled.load(Ordering::SeqCst) {
-                return;
-            }
-            held = self
-                .handle
-                .woken
-                .wait_timeout(held, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        match (answer, outcome) {
+            // What the muscle did after it had answered may be its end, but takes nothing from the answer.
+            (Some(answer), _) => Ok(Ended::Answered(answer)),
+            (None, Some(Outcome::Exited(code))) => Ok(Ended::Exited(code)),
+            (None, Some(Outcome::Faulted(report))) => Err(CallError::Fault(report)),
+            (None, _) => Err(CallError::Cancelled),
         }
-    }
-
-    /// Ends the cell because the host failed.
-    fn failed(&mut self, error: CellError) -> Result<CallError, CallError> {
-        self.over = true;
-        record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)?;
-        Ok(error.into())
     }
 
     fn finish(&mut self, outcome: &Outcome) -> Result<(), CallError> {
-        if std::mem::replace(&mut self.over, true) {
-            return Ok(());
+        if let Some(cell) = self.cell.take() {
+            self.used = cell.usage();
+            let recorded = record::end(&self.audit, outcome, &self.used);
+            self.referee.pool().bury(cell, &self.audit)?;
+            recorded?;
         }
-        record::end(&self.audit, outcome, &self.cell.usage())?;
         Ok(())
     }
 }
@@ -256,12 +195,62 @@ impl Drop for Cell {
 
 /// How driving a cell ended well.
 enum Ended {
-    Answered(referee_cell::Answer),
+    Answered(Answer),
     Exited(u8),
 }
 
-/// Why a cell is over without having exited.
-enum Over {
-    Cancelled,
-    Faulted(Box<FaultReport>),
+/// Runs a cell until it answers or is over: an answer, an outcome, or both.
+fn run_until_it_answers(
+    cell: &mut LoadedCell,
+    shared: &Shared,
+    thread: &CellThread,
+) -> Result<(Option<Answer>, Option<Outcome>), CellError> {
+    loop {
+        shared.runner.set(thread);
+        // Looked at only now that a canceller would find this thread.
+        let stop = if shared.cancelled.load(Ordering::SeqCst) {
+            None
+        } else {
+            Some(cell.run(thread, None))
+        };
+        shared.runner.clear();
+        let Some(stop) = stop else {
+            return Ok((None, Some(Outcome::Stopped)));
+        };
+        let answer = cell.take_answer();
+        match stop? {
+            Stop::Exited(code) => return Ok((answer, Some(Outcome::Exited(code)))),
+            Stop::Faulted(report) => return Ok((answer, Some(Outcome::Faulted(report)))),
+            Stop::Preempted | Stop::Parked { .. } if answer.is_some() => return Ok((answer, None)),
+            Stop::Preempted => {}
+            Stop::Parked { until: None } => {
+                let report = Box::new(cell.parked_for_ever());
+                return Ok((None, Some(Outcome::Faulted(report))));
+            }
+            Stop::Parked { until: Some(until) } => {
+                shared.wait(cell.deadline().map_or(until, |deadline| deadline.min(until)));
+                if let Some(report) = cell.deadline_passed() {
+                    return Ok((None, Some(Outcome::Faulted(Box::new(report)))));
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Waits until a time, or a canceller.
+    fn wait(&self, until: Instant) {
+        let mut held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.cancelled.load(Ordering::SeqCst) {
+                return;
+            }
+            held = self
+                .woken
+                .wait_timeout(held, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
 }

@@ -14,6 +14,7 @@ use referee_policy::PolicySet;
 
 use crate::error::StartError;
 use crate::muscle::Muscle;
+use crate::pool::Pool;
 use crate::record;
 
 /// Where everything is that a program's cells depend on.
@@ -29,6 +30,9 @@ pub struct Config {
     pub policies: Vec<PathBuf>,
     /// Bounds on what is read.
     pub limits: ReadLimits,
+    /// Virtual machines kept ready, so that a cell's start does not wait for one to be made. With any, a thread makes them
+    /// and destroys what is left of dropped cells.
+    pub pool: usize,
 }
 
 impl Config {
@@ -40,6 +44,7 @@ impl Config {
             audit_sync: false,
             policies: Vec::new(),
             limits: ReadLimits::default(),
+            pool: 0,
         }
     }
 }
@@ -50,7 +55,7 @@ pub struct Referee(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    kvm: Kvm,
+    pool: Pool,
     /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
     /// goes, which costs more than a VM; with one kept alive no cell pays for it.
     _keeper: Mutex<Shell>,
@@ -87,8 +92,9 @@ impl Referee {
         let log = AuditLog::from_file(file, options).map_err(StartError::host("reading the audit log"))?;
         let kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
         let keeper = Shell::create(&kvm).map_err(StartError::host("making a virtual machine"))?;
+        let pool = Pool::new(kvm, config.pool).map_err(StartError::host("starting the pool's thread"))?;
         Ok(Referee(Arc::new(Inner {
-            kvm,
+            pool,
             _keeper: Mutex::new(keeper),
             trust_store,
             policies,
@@ -135,8 +141,8 @@ impl Referee {
         Ok(refused)
     }
 
-    pub(crate) fn kvm(&self) -> &Kvm {
-        &self.0.kvm
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
     }
 
     pub(crate) fn policies(&self) -> &PolicySet {

@@ -34,6 +34,7 @@ mod engine;
 mod error;
 mod muscle;
 mod outcome;
+mod pool;
 pub mod record;
 mod spec;
 mod values;

@@ -5,7 +5,7 @@ use referee_bundle::{Manifest, VerifiedBundle};
 use referee_capabilities::{
     Broker, BrokerLimits, CellClock, ConsoleStreams, Input, Output, Resources, argument_block,
 };
-use referee_cell::{CheckedImage, LoadedCell, Services, Shell, Sockets};
+use referee_cell::{CheckedImage, LoadedCell, Services, Sockets};
 use referee_policy::{Applicant, Binding, Decision, Grants, Power, assess};
 
 use crate::broker_host::BrokerHost;
@@ -181,8 +181,7 @@ impl Permit {
             decision,
             grants,
         } = self;
-        let shell =
-            Shell::create(muscle.referee.kvm()).map_err(StartError::host("making a virtual machine"))?;
+        let shell = muscle.referee.pool().take()?;
         let audit = muscle.referee.audit(&cell_name()?, &muscle.title());
         let resources = Resources::acquire(grants, inputs.console)
             .map_err(StartError::host("opening what was granted"))?;
@@ -219,7 +218,12 @@ impl Permit {
                 .map_err(StartError::host("loading the muscle"))
         };
         match loaded() {
-            Ok(cell) => Ok(Cell::new(cell, audit, spec.limits.frame_bytes)),
+            Ok(cell) => Ok(Cell::new(
+                muscle.referee.clone(),
+                cell,
+                audit,
+                spec.limits.frame_bytes,
+            )),
             Err(error) => {
                 let message = error.to_string();
                 record::failed(&audit, None, &message, record::HOST_ERROR)

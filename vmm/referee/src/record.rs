@@ -73,10 +73,10 @@ pub fn start(
     Ok(())
 }
 
-/// Records how a cell ended, and has the log on the disk.
+/// Records how a cell ended. Whoever calls has the log put onto the disk, now or soon.
 ///
 /// # Errors
-/// When the log cannot be written or flushed.
+/// When the log cannot be written.
 pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> Result<(), AuditError> {
     if let Outcome::Faulted(report) = outcome {
         let message = report.fault.to_string();
@@ -102,8 +102,7 @@ pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> Result<(), Au
         ("exits", Value::Number(usage.exits)),
         ("heap_bytes", Value::Number(usage.heap_bytes)),
     ];
-    audit.record(&Event::of_cell(Kind::End, &detail))?;
-    audit.sync()
+    audit.record(&Event::of_cell(Kind::End, &detail))
 }
 
 /// Records that a cell which had begun ended without an outcome of its own: its image was refused by the rule of this
