@@ -22,7 +22,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 8] = [
+pub const ROWS: [Row; 9] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -71,6 +71,13 @@ pub const ROWS: [Row; 8] = [
         floor: Some("doorbell"),
         cost: 1,
         measure: call_1k,
+    },
+    Row {
+        name: "reset_call",
+        what: "reset, then the call that starts the muscle anew; floor: a bare doorbell",
+        floor: Some("doorbell"),
+        cost: 2,
+        measure: reset_call,
     },
     Row {
         name: "kill",
@@ -213,6 +220,18 @@ fn calls(bench: &mut Bench, count: usize, samples: &mut Vec<f64>, payload: &[u8]
             bench.echo.call_encoded(&bench.thread, "echo", payload)
         })?;
         ensure!(answer == payload, "the echo is another");
+    }
+    Ok(())
+}
+
+fn reset_call(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    let Bench { echo, thread, .. } = bench;
+    for _ in 0..count {
+        timed(samples, || -> anyhow::Result<()> {
+            echo.reset(Inputs::default())?;
+            echo.call_encoded(thread, "echo", &NOTHING)?;
+            Ok(())
+        })?;
     }
     Ok(())
 }

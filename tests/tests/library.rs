@@ -102,6 +102,103 @@ fn cells_of_one_permit_share_nothing() {
 }
 
 #[test]
+fn a_reset_cell_is_as_a_new_one() {
+    let host = Host::new();
+    let thread = thread();
+    // The guest exits with a code of its own if a register or a byte of memory is not as in a new cell.
+    let mut cell = host.start("reactor", "dirties");
+    for _ in 0..5 {
+        cell.call::<_, ()>(&thread, "f", &()).expect("answers");
+        cell.reset(Inputs::default()).expect("is reset");
+    }
+    // The host's view, byte for byte. What was never touched is read here for the first time and is then restored as all else.
+    let after_reset = cell.memory().expect("is readable");
+    cell.reset(Inputs::default()).expect("is reset");
+    assert!(after_reset == cell.memory().expect("is readable"));
+    let new = host.start("reactor", "dirties").memory().expect("is readable");
+    let starts: Vec<u64> = new.iter().map(|(start, _)| *start).collect();
+    for (index, ((start, reset), (_, new))) in after_reset.iter().zip(&new).enumerate() {
+        // The layout differs from cell to cell, and with it the system tables and the boot block.
+        let from = match index {
+            0 => continue,
+            2 => 4096,
+            _ => 0,
+        };
+        assert!(reset[from..] == new[from..], "the memory at {start:#x} differs");
+    }
+    assert_eq!(starts.len(), 5);
+    // Dirty it was: without a reset there is junk.
+    cell.call::<_, ()>(&thread, "f", &()).expect("answers");
+    assert!(after_reset != cell.memory().expect("is readable"));
+}
+
+#[test]
+fn a_reset_cell_forgets_and_can_be_called_again() {
+    let host = Host::new();
+    let thread = thread();
+    let mut cell = host.start("reactor", "echoes");
+    for _ in 0..3 {
+        for expected in 0..3u32 {
+            let count: u32 = cell.call(&thread, "count", &()).expect("answers");
+            assert_eq!(count, expected);
+        }
+        cell.reset(Inputs::default()).expect("is reset");
+        assert_eq!(cell.usage().exits, 0);
+    }
+    drop(cell);
+    let records = host.records();
+    let resets = records.iter().filter(|record| record["kind"] == "reset");
+    assert_eq!(resets.count(), 3);
+}
+
+#[test]
+fn a_reset_brings_a_cell_back_that_is_over_or_has_grown() {
+    let host = Host::new();
+    let thread = thread();
+    let mut permit = host.admit("reactor", "spins").permit(&[]).expect("is permitted");
+    permit.narrow_deadline(30);
+    let mut cell = permit.start(Inputs::default()).expect("starts");
+    for _ in 0..2 {
+        let spun = cell.call::<_, ()>(&thread, "f", &());
+        assert!(matches!(spun, Err(CallError::Fault(_))), "{spun:?}");
+        assert!(cell.is_over());
+        cell.reset(Inputs::default()).expect("is reset");
+        assert!(!cell.is_over());
+    }
+    let mut cell = host.start("reactor", "grows");
+    let first = cell.usage().heap_bytes;
+    for _ in 0..3 {
+        cell.call::<_, ()>(&thread, "f", &()).expect("answers");
+        assert!(cell.usage().heap_bytes > first);
+        cell.reset(Inputs::default()).expect("is reset");
+        assert_eq!(cell.usage().heap_bytes, first);
+    }
+}
+
+#[test]
+fn a_handle_of_the_life_before_is_stale() {
+    let host = Host::new();
+    let dir = host.folder.path().join("dir");
+    std::fs::create_dir(&dir).expect("is made");
+    std::fs::write(dir.join("inside"), "hello").expect("is written");
+    let bound = Binding::parse(&format!("dir=dir:{}:rw", dir.display())).expect("is one");
+    let permit = host
+        .admit("files", "every-act")
+        .permit(&[bound.resolve().expect("is there")])
+        .expect("is permitted");
+    let mut cell = permit.start_main(Inputs::default()).expect("starts");
+    let handle = |cell: &Cell| {
+        let memory = cell.memory().expect("is readable");
+        // The first entry of the table of grants follows the boot block.
+        memory[2].1[muscle_abi::boot::BOOT_SIZE..][..8].to_vec()
+    };
+    let first = handle(&cell);
+    cell.reset(Inputs::default()).expect("is reset");
+    assert_ne!(first, handle(&cell));
+    assert_eq!(cell.run(&thread()).expect("exits"), 7);
+}
+
+#[test]
 fn a_pool_serves_more_cells_than_it_holds() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("audit.jsonl");

@@ -27,6 +27,8 @@ pub enum Kind {
     Revoke,
     /// The muscle broke a rule.
     Fault,
+    /// The cell was given a new life, as if it had just been started.
+    Reset,
     /// The cell is over.
     End,
     /// The log was repaired after a crash.

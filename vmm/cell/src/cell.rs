@@ -18,6 +18,7 @@ use crate::host::Host;
 use crate::layout::{HEAP_GPA, WINDOW_GPA};
 use crate::load::{self, CheckedImage, Machine, Shell};
 use crate::report::FaultReport;
+use crate::reset::Pristine;
 use crate::rpc::{Answer, Rpc};
 use crate::sockets::Sockets;
 use crate::spec::{CellLimits, CellSpec, ClockAccess};
@@ -49,13 +50,15 @@ pub struct LoadedCell {
     pub(crate) rpc: Rpc,
     pub(crate) sockets: Sockets,
     pub(crate) symbols: Option<Vec<u8>>,
+    /// What a reset goes back to, if the cell was made for that.
+    pub(crate) pristine: Option<Pristine>,
     /// What the vsock device may touch: the window and the heap.
     view: GuestMemoryMmap,
-    started: Option<Instant>,
-    cpu_used: Duration,
+    pub(crate) started: Option<Instant>,
+    pub(crate) cpu_used: Duration,
     /// CPU time of earlier periods, see [`LoadedCell::renew_time`].
-    cpu_before: Duration,
-    exits: u64,
+    pub(crate) cpu_before: Duration,
+    pub(crate) exits: u64,
 }
 
 /// What a cell has used.
@@ -84,6 +87,10 @@ impl LoadedCell {
     ) -> Result<LoadedCell, CellError> {
         let machine = load::load(shell, image, spec)?;
         let view = device_view(&machine);
+        let pristine = spec
+            .resettable
+            .then(|| Pristine::keep(&machine.vm, &machine.layout))
+            .transpose()?;
         Ok(LoadedCell {
             machine,
             limits: spec.limits,
@@ -93,6 +100,7 @@ impl LoadedCell {
             rpc: Rpc::new(spec.limits.frame_bytes),
             sockets: services.sockets,
             symbols: services.symbols,
+            pristine,
             view,
             started: None,
             cpu_used: Duration::ZERO,
@@ -159,6 +167,11 @@ impl LoadedCell {
     /// The answer to the call that was begun last, when it has come.
     pub fn take_answer(&mut self) -> Option<Answer> {
         self.rpc.take_answer()
+    }
+
+    /// Bytes that name and payload of a call may have together.
+    pub fn frame_bytes(&self) -> u32 {
+        self.limits.frame_bytes
     }
 
     /// Whether the muscle owes an answer to a call.

@@ -49,6 +49,9 @@ pub enum CellError {
     /// The image could not be copied into the cell although it had been checked.
     #[error("loading the image failed: {0}")]
     Load(#[source] linux_loader::loader::Error),
+    /// A cell was to be reset that cannot be, see [`crate::LoadedCell::can_be_reset`].
+    #[error("this cell cannot be reset")]
+    NotResettable,
     /// A relocation points outside the image although it had been checked.
     #[error("relocation at image address {0:#x} is outside the image")]
     Relocation(u64),

@@ -270,6 +270,11 @@ impl Layout {
         self.sizes
     }
 
+    /// Every region, by virtual address.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.regions.iter()
+    }
+
     /// The first region of a kind.
     pub fn region(&self, kind: RegionKind) -> Option<&Region> {
         self.regions.iter().find(|region| region.kind == kind)

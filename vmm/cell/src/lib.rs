@@ -21,6 +21,7 @@ mod layout;
 mod load;
 mod pio;
 mod report;
+mod reset;
 mod rpc;
 mod sockets;
 mod spec;

@@ -92,26 +92,26 @@ pub(crate) struct Machine {
     pub vsock: Vsock,
     /// Bytes of heap that have memory.
     pub heap_bytes: u64,
+    /// Bytes of the system slot.
+    pub system_bytes: u64,
 }
 
 /// Heap that a cell has before it asks for more, in bytes.
-const FIRST_HEAP: u64 = 64 << 10;
+pub(crate) const FIRST_HEAP: u64 = 64 << 10;
 /// Pages at the top of the stack, and of the window, that are made ready before the first instruction.
 const WARM_PAGES: u64 = 2;
 
 pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Result<Machine, CellError> {
     let Shell { mut vm, mut vcpu } = shell;
     let plan = &image.plan;
-    let arguments = &spec.argument_block;
-    let grants_at = BOOT_SIZE as u64;
-    let arguments_at = grants_at + (spec.grants.len() * GRANT_ENTRY_SIZE) as u64;
-    let sizes = sizes(plan, spec, arguments_at + arguments.len() as u64)?;
+    let sizes = sizes(plan, spec)?;
     let mut random = [0u8; 32];
     getrandom::fill(&mut random).map_err(CellError::Random)?;
     let layout = Layout::random(sizes, &spans(plan), &random)?;
 
     let (system, root) = layout.system_bytes()?;
-    vm.add_memory(SYSTEM_GPA, pages(system.len() as u64))?;
+    let system_bytes = pages(system.len() as u64);
+    vm.add_memory(SYSTEM_GPA, system_bytes)?;
     vm.write(SYSTEM_GPA, &system)?;
 
     vm.add_memory(IMAGE_GPA, sizes.image)?;
@@ -124,8 +124,57 @@ pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Resul
         vm.add_memory(HEAP_GPA, heap_bytes)?;
     }
 
+    write_boot(&vm, &vcpu, &layout, heap_bytes, spec)?;
+    warm(&vm, &sizes);
+
+    let vsock = device(spec)?;
+    let entry = EntryState {
+        entry: layout.image_base() + plan.entry(),
+        stack_pointer: stack_top(&layout),
+        argument: layout.va(RegionKind::Boot),
+        page_table_root: root,
+        allow_tsc: spec.clock == ClockAccess::Fine,
+        system: layout.system().addresses(),
+    };
+    vcpu.enter_at(&entry);
+    Ok(Machine {
+        vm,
+        vcpu,
+        layout,
+        entry,
+        vsock,
+        heap_bytes,
+        system_bytes,
+    })
+}
+
+/// Bytes of the pages that boot block, grants and arguments take.
+pub(crate) fn boot_bytes(spec: &CellSpec) -> u64 {
+    pages(arguments_at(spec) + spec.argument_block.len() as u64)
+}
+
+/// Where the arguments begin, from the boot block on.
+fn arguments_at(spec: &CellSpec) -> u64 {
+    (BOOT_SIZE + spec.grants.len() * GRANT_ENTRY_SIZE) as u64
+}
+
+fn stack_top(layout: &Layout) -> u64 {
+    layout.va(RegionKind::Stack) + layout.sizes().stack
+}
+
+/// Writes everything that the muscle is told at its start.
+pub(crate) fn write_boot(
+    vm: &Vm,
+    vcpu: &Vcpu,
+    layout: &Layout,
+    heap_bytes: u64,
+    spec: &CellSpec,
+) -> Result<(), CellError> {
     let boot_va = layout.va(RegionKind::Boot);
-    let stack_top = layout.va(RegionKind::Stack) + sizes.stack;
+    let sizes = layout.sizes();
+    let grants_at = BOOT_SIZE as u64;
+    let arguments = &spec.argument_block;
+    let arguments_at = arguments_at(spec);
     let boot = BootInfo {
         abi_version: ABI_VERSION,
         style: spec.style as u32,
@@ -139,7 +188,7 @@ pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Resul
         heap_gpa: HEAP_GPA,
         heap_len: heap_bytes,
         heap_max: sizes.heap,
-        stack_top,
+        stack_top: stack_top(layout),
         stack_len: sizes.stack,
         image_base: layout.image_base(),
         image_len: sizes.image,
@@ -159,35 +208,22 @@ pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Resul
     block.extend(spec.grants.iter().flat_map(|entry| entry.to_bytes()));
     block.extend_from_slice(arguments);
     vm.write(PRIVATE_GPA, &block)?;
-    warm(&vm, &sizes);
+    Ok(())
+}
 
+/// The vsock device, ready for a muscle that has not run yet.
+pub(crate) fn device(spec: &CellSpec) -> Result<Vsock, CellError> {
     let mut vsock = Vsock::new(spec.cid, spec.vsock);
     vsock.prepare(GuestAddress(WINDOW_GPA))?;
-    let entry = EntryState {
-        entry: layout.image_base() + plan.entry(),
-        stack_pointer: stack_top,
-        argument: boot_va,
-        page_table_root: root,
-        allow_tsc: spec.clock == ClockAccess::Fine,
-        system: layout.system().addresses(),
-    };
-    vcpu.enter_at(&entry);
-    Ok(Machine {
-        vm,
-        vcpu,
-        layout,
-        entry,
-        vsock,
-        heap_bytes,
-    })
+    Ok(vsock)
 }
 
 /// What each part may take, so that all together are exactly the limit.
-fn sizes(plan: &ImagePlan, spec: &CellSpec, boot_bytes: u64) -> Result<Sizes, CellError> {
+fn sizes(plan: &ImagePlan, spec: &CellSpec) -> Result<Sizes, CellError> {
     let limit = spec.limits.memory_bytes / PAGE_SIZE * PAGE_SIZE;
     let (image, boot, stack) = (
         pages(plan.span()),
-        pages(boot_bytes),
+        boot_bytes(spec),
         pages(spec.limits.stack_bytes),
     );
     let needed = image

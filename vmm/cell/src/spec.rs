@@ -26,6 +26,8 @@ pub struct CellSpec {
     pub seed: Option<[u8; 32]>,
     /// What of the time the muscle may know.
     pub clock: ClockAccess,
+    /// Whether the cell will have further lives, see [`crate::LoadedCell::reset`].
+    pub resettable: bool,
 }
 
 /// What of the time a muscle may know without asking the host.

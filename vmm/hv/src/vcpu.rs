@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 pub use kvm_bindings::kvm_regs as Registers;
-use kvm_bindings::{kvm_sregs, kvm_xcr, kvm_xcrs};
+use kvm_bindings::{kvm_sregs, kvm_xcr, kvm_xcrs, kvm_xsave};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
 use crate::error::HvError;
@@ -86,6 +86,26 @@ impl Vcpu {
         shared.sregs = sregs;
         self.fd.set_sync_dirty_reg(SyncReg::Register);
         self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+    }
+
+    /// Puts x87, SSE and every later extension into the state that they have after power-on.
+    ///
+    /// # Errors
+    /// [`HvError::Ioctl`] when the kernel refuses.
+    pub fn reset_extended_state(&mut self) -> Result<(), HvError> {
+        // Offsets in 32-bit words of the standard form (Intel SDM volume 1, §13.4): control words of x87 and SSE, and
+        // the bitmap of components that are not in their initial state. With the latter zero but for x87 and SSE, every
+        // later component is initialised.
+        const FCW: usize = 0;
+        const MXCSR: usize = 6;
+        const XSTATE_BV: usize = 128;
+        let mut state = kvm_xsave::default();
+        state.region[FCW] = 0x37f;
+        state.region[MXCSR] = 0x1f80;
+        state.region[XSTATE_BV] = 0b11;
+        // SAFETY: the kernel reads more than this structure only for a guest that was permitted dynamically enabled
+        // features (arch_prctl ARCH_REQ_XCOMP_GUEST_PERM), which this process never asks for.
+        unsafe { self.fd.set_xsave(&state) }.map_err(HvError::ioctl("KVM_SET_XSAVE"))
     }
 
     /// The general registers as of the last stop.

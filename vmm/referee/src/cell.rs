@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
+use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
 use referee_audit::AuditSink;
 use referee_cell::{Answer, CellError, LoadedCell, Stop, Usage};
@@ -15,8 +16,8 @@ pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::Referee;
-use crate::error::CallError;
+use crate::error::{CallError, StartError};
+use crate::muscle::{Inputs, Permit};
 use crate::outcome::Outcome;
 use crate::record;
 use crate::values;
@@ -24,13 +25,13 @@ use crate::values;
 /// A cell. Dropping it ends it and records that.
 #[derive(Debug)]
 pub struct Cell {
-    referee: Referee,
+    permit: Permit,
+    style: Style,
     /// None once it is over.
     cell: Option<Box<LoadedCell>>,
     /// What it had used when it ended.
     used: Usage,
     audit: AuditSink,
-    frame_bytes: u32,
     shared: Arc<Shared>,
     payload: Vec<u8>,
 }
@@ -62,13 +63,13 @@ impl Canceller {
 }
 
 impl Cell {
-    pub(crate) fn new(referee: Referee, cell: LoadedCell, audit: AuditSink, frame_bytes: u32) -> Cell {
+    pub(crate) fn new(permit: Permit, style: Style, cell: LoadedCell, audit: AuditSink) -> Cell {
         Cell {
-            referee,
+            permit,
+            style,
             used: cell.usage(),
             cell: Some(Box::new(cell)),
             audit,
-            frame_bytes,
             shared: Arc::default(),
             payload: Vec::new(),
         }
@@ -106,7 +107,7 @@ impl Cell {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
         if !cell.start_call(function, payload) {
             return Err(CallError::TooLarge {
-                limit: self.frame_bytes,
+                limit: cell.frame_bytes(),
             });
         }
         match self.drive(thread)? {
@@ -126,6 +127,48 @@ impl Cell {
             // Nothing was called, so nothing can be answered.
             Ended::Answered(_) => Err(CallError::Over),
         }
+    }
+
+    /// Gives the cell a new life with new inputs: memory, registers, connections, grants and counters are as in a cell that was
+    /// just started, from the same permit; only where things lie in memory stays. A cell that is over, or whose heap has
+    /// grown, is replaced by a new one.
+    ///
+    /// # Errors
+    /// [`StartError`]; the cell is then over.
+    pub fn reset(&mut self, inputs: Inputs) -> Result<(), StartError> {
+        let Some(cell) = self.cell.as_mut() else {
+            *self = self.permit.build(self.style, inputs)?;
+            return Ok(());
+        };
+        record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
+        let reset = |cell: &mut Box<LoadedCell>| {
+            let life = self.permit.life(self.style, inputs, &self.audit)?;
+            let referee = self.permit.referee();
+            if cell.can_be_reset(&life.spec) {
+                return cell
+                    .reset(&life.spec, Box::new(life.host), life.epoch, referee.pagemap())
+                    .map_err(StartError::host("resetting a cell"));
+            }
+            let fresh = Box::new(self.permit.load(referee.pool().take()?, life)?);
+            let used = std::mem::replace(cell, fresh);
+            referee
+                .pool()
+                .bury(used, &self.audit)
+                .map_err(StartError::host("flushing the audit log"))
+        };
+        if let Err(error) = reset(cell) {
+            self.cell = None;
+            record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)
+                .map_err(StartError::host("recording an end"))?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The cell's memory, by guest-physical address: for tests.
+    #[doc(hidden)]
+    pub fn memory(&self) -> Result<Vec<(u64, Vec<u8>)>, CallError> {
+        Ok(self.cell.as_ref().ok_or(CallError::Over)?.memory()?)
     }
 
     /// A handle that ends the cell's call from another thread.
@@ -179,7 +222,7 @@ impl Cell {
         if let Some(cell) = self.cell.take() {
             self.used = cell.usage();
             let recorded = record::end(&self.audit, outcome, &self.used);
-            self.referee.pool().bury(cell, &self.audit)?;
+            self.permit.referee().pool().bury(cell, &self.audit)?;
             recorded?;
         }
         Ok(())

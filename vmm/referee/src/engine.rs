@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::{ReadLimits, TrustStore, UnixTime, read_bundle, read_trust_store, verify};
 use referee_cell::{CheckedImage, Shell};
-use referee_hv::Kvm;
+use referee_hv::{Kvm, Pagemap};
 use referee_policy::PolicySet;
 
 use crate::error::StartError;
@@ -56,6 +56,7 @@ pub struct Referee(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
+    pagemap: Pagemap,
     /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
     /// goes, which costs more than a VM; with one kept alive no cell pays for it.
     _keeper: Mutex<Shell>,
@@ -95,6 +96,7 @@ impl Referee {
         let pool = Pool::new(kvm, config.pool).map_err(StartError::host("starting the pool's thread"))?;
         Ok(Referee(Arc::new(Inner {
             pool,
+            pagemap: Pagemap::open().map_err(StartError::host("opening the page map"))?,
             _keeper: Mutex::new(keeper),
             trust_store,
             policies,
@@ -143,6 +145,10 @@ impl Referee {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
+    }
+
+    pub(crate) fn pagemap(&self) -> &Pagemap {
+        &self.0.pagemap
     }
 
     pub(crate) fn policies(&self) -> &PolicySet {

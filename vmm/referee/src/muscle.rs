@@ -1,11 +1,16 @@
 //! A verified muscle, and what it is permitted.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
 use muscle_abi::boot::Style;
-use referee_bundle::{Manifest, VerifiedBundle};
+use referee_audit::AuditSink;
+use referee_bundle::{Manifest, PartKind, VerifiedBundle};
 use referee_capabilities::{
     Broker, BrokerLimits, CellClock, ConsoleStreams, Input, Output, Resources, argument_block,
 };
-use referee_cell::{CheckedImage, LoadedCell, Services, Sockets};
+use referee_cell::{CellSpec, CheckedImage, LoadedCell, Services, Shell, Sockets};
 use referee_policy::{Applicant, Binding, Decision, Grants, Power, assess};
 
 use crate::broker_host::BrokerHost;
@@ -49,11 +54,11 @@ impl Muscle {
         );
         let granted = decision.grants().map_err(StartError::from);
         match granted.and_then(without_outside_sockets) {
-            Ok(grants) => Ok(Permit {
+            Ok(grants) => Ok(Permit(Arc::new(Parts {
                 muscle: self.clone(),
                 decision,
                 grants,
-            }),
+            }))),
             Err(refused) => Err(self.referee.refusal(refused, &self.title())?),
         }
     }
@@ -113,33 +118,44 @@ impl Default for Inputs {
     }
 }
 
-/// A muscle with its grants: what cells are made of. It can only become narrower.
+/// A muscle with its grants: what cells are made of. It can only become narrower. Clones are cheap.
 #[derive(Debug, Clone)]
-pub struct Permit {
+pub struct Permit(Arc<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     muscle: Muscle,
     decision: Decision,
     grants: Grants,
 }
 
+/// What a cell's life needs besides the machine.
+pub(crate) struct Life {
+    pub spec: CellSpec,
+    pub host: BrokerHost,
+    /// Zero of its clock.
+    pub epoch: Instant,
+}
+
 impl Permit {
     /// What is granted.
     pub fn grants(&self) -> &Grants {
-        &self.grants
+        &self.0.grants
     }
 
     /// What policy said about each slot, and why.
     pub fn decision(&self) -> &Decision {
-        &self.decision
+        &self.0.decision
     }
 
-    /// Lowers the wall-clock time of each call, in milliseconds; never raises it.
+    /// Lowers the wall-clock time of each call, in milliseconds; never raises it. Cells that were started before keep theirs.
     pub fn narrow_deadline(&mut self, deadline_ms: u64) {
-        self.grants.narrow_deadline(deadline_ms);
+        Arc::make_mut(&mut self.0).grants.narrow_deadline(deadline_ms);
     }
 
-    /// Lowers the CPU time of each call, in milliseconds; never raises it.
+    /// Lowers the CPU time of each call, in milliseconds; never raises it. Cells that were started before keep theirs.
     pub fn narrow_cpu(&mut self, cpu_ms: u64) {
-        self.grants.narrow_cpu(cpu_ms);
+        Arc::make_mut(&mut self.0).grants.narrow_cpu(cpu_ms);
     }
 
     /// Starts a cell whose exported functions are to be called. Its first instruction runs with the first call.
@@ -147,7 +163,7 @@ impl Permit {
     /// # Errors
     /// [`StartError`]; [`StartError::Rejected`] when the muscle exports nothing.
     pub fn start(&self, inputs: Inputs) -> Result<Cell, StartError> {
-        let manifest = self.muscle.manifest();
+        let manifest = self.0.muscle.manifest();
         if manifest.style != Style::Reactor && manifest.exports.is_empty() {
             let message = format!("`{}` exports no functions", manifest.name);
             return Err(self.wrong_style(message)?);
@@ -160,7 +176,7 @@ impl Permit {
     /// # Errors
     /// [`StartError`]; [`StartError::Rejected`] when the muscle has no `main`.
     pub fn start_main(&self, inputs: Inputs) -> Result<Cell, StartError> {
-        let manifest = self.muscle.manifest();
+        let manifest = self.0.muscle.manifest();
         if manifest.style != Style::Command {
             let message = format!("`{}` has no main to run; it exports functions", manifest.name);
             return Err(self.wrong_style(message)?);
@@ -170,19 +186,56 @@ impl Permit {
 
     fn wrong_style(&self, message: String) -> Result<StartError, StartError> {
         let name = "wrong-style";
-        self.muscle
+        let muscle = &self.0.muscle;
+        muscle
             .referee
-            .refusal(StartError::Rejected { name, message }, &self.muscle.title())
+            .refusal(StartError::Rejected { name, message }, &muscle.title())
     }
 
-    fn build(&self, style: Style, inputs: Inputs) -> Result<Cell, StartError> {
-        let Permit {
-            muscle,
-            decision,
-            grants,
-        } = self;
-        let shell = muscle.referee.pool().take()?;
-        let audit = muscle.referee.audit(&cell_name()?, &muscle.title());
+    pub(crate) fn referee(&self) -> &Referee {
+        &self.0.muscle.referee
+    }
+
+    pub(crate) fn build(&self, style: Style, inputs: Inputs) -> Result<Cell, StartError> {
+        let muscle = &self.0.muscle;
+        let shell = self.referee().pool().take()?;
+        let audit = self.referee().audit(&cell_name()?, &muscle.title());
+        record::start(
+            &audit,
+            muscle.bundle(),
+            &self.0.grants,
+            &self.0.decision,
+            "all: embedded in another program",
+        )
+        .map_err(StartError::host("recording a start"))?;
+        let life = self.life(style, inputs, &audit);
+        match life.and_then(|life| self.load(shell, life)) {
+            Ok(cell) => Ok(Cell::new(self.clone(), style, cell, audit)),
+            Err(error) => {
+                let message = error.to_string();
+                record::failed(&audit, None, &message, record::HOST_ERROR)
+                    .map_err(StartError::host("recording an end"))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Loads the muscle into a shell.
+    pub(crate) fn load(&self, shell: Shell, life: Life) -> Result<LoadedCell, StartError> {
+        let muscle = &self.0.muscle;
+        let services = Services {
+            host: Box::new(life.host),
+            sockets: Sockets::none(),
+            symbols: muscle.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
+            epoch: life.epoch,
+        };
+        LoadedCell::load(shell, &muscle.image, &life.spec, services)
+            .map_err(StartError::host("loading the muscle"))
+    }
+
+    /// Opens what was granted and hands it to a new life, with handles and a clock of its own.
+    pub(crate) fn life(&self, style: Style, inputs: Inputs, audit: &AuditSink) -> Result<Life, StartError> {
+        let grants = &self.0.grants;
         let resources = Resources::acquire(grants, inputs.console)
             .map_err(StartError::host("opening what was granted"))?;
         let variable = |name: &str| {
@@ -192,44 +245,16 @@ impl Permit {
         let arguments = argument_block(grants, &inputs.arguments, variable)
             .map_err(StartError::host("writing the arguments"))?;
         let mut spec = cell_spec(grants, style, arguments).map_err(StartError::host("making a cell"))?;
-        record::start(
-            &audit,
-            muscle.bundle(),
-            grants,
-            decision,
-            "all: embedded in another program",
-        )
-        .map_err(StartError::host("recording a start"))?;
         let clock = CellClock::start();
-        let loaded = || -> Result<LoadedCell, StartError> {
-            let broker = Broker::new(grants, resources, audit.clone(), clock, inputs.limits)
-                .map_err(StartError::host("handing over the grants"))?;
-            spec.grants = broker.entries();
-            let services = Services {
-                host: Box::new(BrokerHost::new(broker, grants, |_| std::path::PathBuf::new())),
-                sockets: Sockets::none(),
-                symbols: muscle
-                    .bundle()
-                    .part(referee_bundle::PartKind::Symbols)
-                    .map(<[u8]>::to_vec),
-                epoch: clock.instant_of(0).unwrap_or_else(std::time::Instant::now),
-            };
-            LoadedCell::load(shell, &muscle.image, &spec, services)
-                .map_err(StartError::host("loading the muscle"))
-        };
-        match loaded() {
-            Ok(cell) => Ok(Cell::new(
-                muscle.referee.clone(),
-                cell,
-                audit,
-                spec.limits.frame_bytes,
-            )),
-            Err(error) => {
-                let message = error.to_string();
-                record::failed(&audit, None, &message, record::HOST_ERROR)
-                    .map_err(StartError::host("recording an end"))?;
-                Err(error)
-            }
-        }
+        let broker = Broker::new(grants, resources, audit.clone(), clock, inputs.limits)
+            .map_err(StartError::host("handing over the grants"))?;
+        spec.grants = broker.entries();
+        spec.resettable = true;
+        Ok(Life {
+            spec,
+            // No grant leads to an outside socket, see `without_outside_sockets`.
+            host: BrokerHost::new(broker, grants, |_| PathBuf::new()),
+            epoch: clock.instant_of(0).unwrap_or_else(Instant::now),
+        })
     }
 }

@@ -93,16 +93,34 @@ pub fn end(audit: &AuditSink, outcome: &Outcome, usage: &Usage) -> Result<(), Au
         Outcome::Answered => ("answered", 0),
         Outcome::Stopped => ("stopped", 0),
     };
-    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let [wall, cpu, exits, heap] = usage_detail(usage);
     let detail = [
         ("how", Value::Text(how)),
         ("code", Value::Number(code)),
+        wall,
+        cpu,
+        exits,
+        heap,
+    ];
+    audit.record(&Event::of_cell(Kind::End, &detail))
+}
+
+/// Records that a cell goes back to how it was started, and what the life that ends had used.
+///
+/// # Errors
+/// When the log cannot be written; then the cell must not be reset.
+pub fn reset(audit: &AuditSink, usage: &Usage) -> Result<(), AuditError> {
+    audit.record(&Event::of_cell(Kind::Reset, &usage_detail(usage)))
+}
+
+fn usage_detail(usage: &Usage) -> [(&'static str, Value<'static>); 4] {
+    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    [
         ("wall_us", Value::Number(micros(usage.wall))),
         ("cpu_us", Value::Number(micros(usage.cpu))),
         ("exits", Value::Number(usage.exits)),
         ("heap_bytes", Value::Number(usage.heap_bytes)),
-    ];
-    audit.record(&Event::of_cell(Kind::End, &detail))
+    ]
 }
 
 /// Records that a cell which had begun ended without an outcome of its own: its image was refused by the rule of this

@@ -40,5 +40,6 @@ pub fn cell_spec(grants: &Grants, style: Style, argument_block: Vec<u8>) -> Resu
         grants: Vec::new(),
         seed: grants.allows_random().then(|| boot_seed(grants)).transpose()?,
         clock,
+        resettable: false,
     })
 }
