@@ -3,6 +3,7 @@
  *
  *   floor doorbell N   each store to a hole in memory, to the host and back
  *   floor start N      each VM from nothing to its first doorbell, while another VM is kept alive
+ *   floor warm N       each VM from the setting of its registers to its first doorbell; it was made before
  *   floor kill N       each stop of a spinning guest: immediate_exit and a signal, until KVM_RUN is back
  *
  * Prints one time in nanoseconds a line. */
@@ -142,6 +143,25 @@ static void starts(int count)
 	}
 }
 
+static void warm_starts(int count)
+{
+	struct guest keeper = make(RINGS, sizeof RINGS);
+	doorbell(&keeper);
+	for (int i = -10; i < count; i++) {
+		struct guest guest = make(RINGS, sizeof RINGS);
+		struct timespec pause = {.tv_nsec = 2000000};
+		nanosleep(&pause, NULL);
+		long begun = now();
+		guest.run->s.regs.regs.rip = CODE;
+		guest.run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+		doorbell(&guest);
+		long took = now() - begun;
+		destroy(&guest);
+		if (i >= 0)
+			printf("%ld\n", took);
+	}
+}
+
 static struct kvm_run *volatile spinning;
 static pthread_t spinner;
 static volatile long killed;
@@ -196,6 +216,8 @@ int main(int argc, char **argv)
 		doorbells(count);
 	else if (strcmp(argv[1], "start") == 0)
 		starts(count);
+	else if (strcmp(argv[1], "warm") == 0)
+		warm_starts(count);
 	else if (strcmp(argv[1], "kill") == 0)
 		kills(count);
 	else

@@ -212,7 +212,10 @@ fn a_pool_serves_more_cells_than_it_holds() {
         .expect("is admitted");
     let permit = muscle.permit(&[]).expect("is permitted");
     let thread = thread();
-    for _ in 0..4 {
+    for round in 0..4 {
+        // Half of the time some cells are loaded ahead, too.
+        let _loaded = (round % 2 == 1).then(|| permit.keep_loaded(3).expect("are loaded"));
+        std::thread::sleep(Duration::from_millis(5));
         let mut cells: Vec<Cell> = (0..5)
             .map(|_| permit.start(Inputs::default()).expect("starts"))
             .collect();

@@ -207,6 +207,8 @@ pub(crate) fn write_boot(
     let mut block = boot.to_bytes().to_vec();
     block.extend(spec.grants.iter().flat_map(|entry| entry.to_bytes()));
     block.extend_from_slice(arguments);
+    // To the end of its pages, so that nothing of an earlier life's longer arguments stays behind.
+    block.resize(usize::try_from(sizes.boot).unwrap_or(block.len()), 0);
     vm.write(PRIVATE_GPA, &block)?;
     Ok(())
 }

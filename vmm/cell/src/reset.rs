@@ -13,6 +13,7 @@
 //!   what it cannot write: code, constants, boot block, tables, stubs. The trap stack, which the processor writes, is
 //!   zeroed. Model-specific registers are out of ring 3's reach but FS and GS base, which are among the segments.
 //! ```
+//! A cell that has not run yet has nothing to put back and is only told its new arguments and grants: so cells are loaded ahead.
 //! Only pages that have contents are written ([`referee_hv::Pagemap`]), so what was never touched stays without memory.
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use crate::cell::LoadedCell;
 use crate::error::CellError;
 use crate::host::Host;
 use crate::layout::{HEAP_GPA, Layout, PRIVATE_GPA, RegionKind, SYSTEM_GPA, WINDOW_GPA, WINDOW_SIZE};
-use crate::load;
+use crate::load::{self, Machine};
 use crate::rpc::Rpc;
 use crate::spec::CellSpec;
 
@@ -81,34 +82,23 @@ impl LoadedCell {
         let (Some(pristine), true) = (&self.pristine, self.can_be_reset(spec)) else {
             return Err(CellError::NotResettable);
         };
+        if self.exits > 0 {
+            restore(&self.machine, pristine, pagemap)?;
+        }
         let machine = &mut self.machine;
-        let sizes = machine.layout.sizes();
-        let vm = &machine.vm;
-        let zeroed = [
-            (PRIVATE_GPA, sizes.boot + sizes.stack),
-            (WINDOW_GPA, WINDOW_SIZE),
-            (HEAP_GPA, machine.heap_bytes),
-            (SYSTEM_GPA + TRAP_STACK_OFFSET, PAGE_SIZE),
-        ];
-        for (start, bytes) in zeroed {
-            if bytes > 0 {
-                vm.touched_pages(pagemap, start, bytes, |page| vm.write(page, &ZERO))?;
-            }
-        }
-        for region in machine
-            .layout
-            .regions()
-            .filter(|region| region.kind == RegionKind::Data)
-        {
-            vm.touched_pages(pagemap, region.gpa, region.length, |page| {
-                let kept = pristine.0.get(&page).map_or(&ZERO, |kept| &**kept);
-                vm.write(page, kept)
-            })?;
-        }
-        load::write_boot(vm, &machine.vcpu, &machine.layout, machine.heap_bytes, spec)?;
+        load::write_boot(
+            &machine.vm,
+            &machine.vcpu,
+            &machine.layout,
+            machine.heap_bytes,
+            spec,
+        )?;
         machine.vsock = load::device(spec)?;
-        machine.vcpu.reset_extended_state()?;
+        if self.exits > 0 {
+            machine.vcpu.reset_extended_state()?;
+        }
         machine.vcpu.enter_at(&machine.entry);
+        self.limits = spec.limits;
         self.host = host;
         self.epoch = epoch;
         self.rpc = Rpc::new(spec.limits.frame_bytes);
@@ -141,4 +131,32 @@ impl LoadedCell {
         }
         Ok(memory)
     }
+}
+
+/// Puts memory back that the muscle or the processor may have written.
+fn restore(machine: &Machine, pristine: &Pristine, pagemap: &Pagemap) -> Result<(), CellError> {
+    let sizes = machine.layout.sizes();
+    let vm = &machine.vm;
+    let zeroed = [
+        (PRIVATE_GPA, sizes.boot + sizes.stack),
+        (WINDOW_GPA, WINDOW_SIZE),
+        (HEAP_GPA, machine.heap_bytes),
+        (SYSTEM_GPA + TRAP_STACK_OFFSET, PAGE_SIZE),
+    ];
+    for (start, bytes) in zeroed {
+        if bytes > 0 {
+            vm.touched_pages(pagemap, start, bytes, |page| vm.write(page, &ZERO))?;
+        }
+    }
+    for region in machine
+        .layout
+        .regions()
+        .filter(|region| region.kind == RegionKind::Data)
+    {
+        vm.touched_pages(pagemap, region.gpa, region.length, |page| {
+            let kept = pristine.0.get(&page).map_or(&ZERO, |kept| &**kept);
+            vm.write(page, kept)
+        })?;
+    }
+    Ok(())
 }

@@ -61,6 +61,32 @@ impl Host for BrokerHost {
     }
 }
 
+/// The host of a cell that was loaded ahead and belongs to nobody yet: it never runs, and nothing would be granted.
+#[derive(Debug)]
+pub(crate) struct NoHost;
+
+impl Host for NoHost {
+    fn call(&mut self, _: u64, _: &str, _: &[u8], _: &mut Vec<u8>) -> Result<FrameKind, CallStop> {
+        Err(CallStop::DenialLimit { limit: 0 })
+    }
+
+    fn port_read(&mut self, _: u16, _: u8) -> Result<Option<u32>, CallStop> {
+        Ok(None)
+    }
+
+    fn port_write(&mut self, _: u16, _: u8, _: u32) -> Result<bool, CallStop> {
+        Ok(false)
+    }
+
+    fn connect_out(&mut self, _: u32) -> Result<Option<PathBuf>, HostFailure> {
+        Ok(None)
+    }
+
+    fn connect_in(&mut self, _: u32) -> Result<bool, HostFailure> {
+        Ok(false)
+    }
+}
+
 fn stopped(stop: Stop) -> CallStop {
     match stop {
         Stop::Interrupted => CallStop::Interrupted,

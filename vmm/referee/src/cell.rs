@@ -63,12 +63,12 @@ impl Canceller {
 }
 
 impl Cell {
-    pub(crate) fn new(permit: Permit, style: Style, cell: LoadedCell, audit: AuditSink) -> Cell {
+    pub(crate) fn new(permit: Permit, style: Style, cell: Box<LoadedCell>, audit: AuditSink) -> Cell {
         Cell {
             permit,
             style,
             used: cell.usage(),
-            cell: Some(Box::new(cell)),
+            cell: Some(cell),
             audit,
             shared: Arc::default(),
             payload: Vec::new(),
@@ -149,7 +149,7 @@ impl Cell {
                     .reset(&life.spec, Box::new(life.host), life.epoch, referee.pagemap())
                     .map_err(StartError::host("resetting a cell"));
             }
-            let fresh = Box::new(self.permit.load(referee.pool().take()?, life)?);
+            let fresh = Box::new(self.permit.load(referee.pool().take_shell()?, life)?);
             let used = std::mem::replace(cell, fresh);
             referee
                 .pool()

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -30,8 +31,8 @@ pub struct Config {
     pub policies: Vec<PathBuf>,
     /// Bounds on what is read.
     pub limits: ReadLimits,
-    /// Virtual machines kept ready, so that a cell's start does not wait for one to be made. With any, a thread makes them
-    /// and destroys what is left of dropped cells.
+    /// Virtual machines kept ready for muscles of all kinds, so that a cell's start does not wait for one to be made. For a
+    /// muscle that is started often, [`crate::Permit::keep_loaded`] does more.
     pub pool: usize,
 }
 
@@ -64,6 +65,8 @@ struct Inner {
     policies: PolicySet,
     audit: AuditSink,
     limits: ReadLimits,
+    /// Numbers given to permits so far.
+    permits: AtomicU64,
 }
 
 impl Referee {
@@ -102,6 +105,7 @@ impl Referee {
             policies,
             audit: AuditSink::new(log, "", ""),
             limits: config.limits,
+            permits: AtomicU64::new(0),
         })))
     }
 
@@ -145,6 +149,11 @@ impl Referee {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
+    }
+
+    /// A number that no other permit has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.0.permits.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn pagemap(&self) -> &Pagemap {

@@ -43,7 +43,7 @@ pub use broker_host::BrokerHost;
 pub use cell::{Canceller, Cell, CellThread};
 pub use engine::{Config, Referee};
 pub use error::{CallError, StartError};
-pub use muscle::{Inputs, Muscle, Permit};
+pub use muscle::{Inputs, Loaded, Muscle, Permit};
 pub use outcome::Outcome;
 pub use referee_cell::{FaultReport, MuscleFault, Usage};
 pub use referee_policy::Binding;

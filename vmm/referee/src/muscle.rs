@@ -13,10 +13,11 @@ use referee_capabilities::{
 use referee_cell::{CellSpec, CheckedImage, LoadedCell, Services, Shell, Sockets};
 use referee_policy::{Applicant, Binding, Decision, Grants, Power, assess};
 
-use crate::broker_host::BrokerHost;
+use crate::broker_host::{BrokerHost, NoHost};
 use crate::cell::Cell;
 use crate::engine::{Referee, cell_name};
 use crate::error::StartError;
+use crate::pool::Recipe;
 use crate::record;
 use crate::spec::cell_spec;
 
@@ -55,6 +56,7 @@ impl Muscle {
         let granted = decision.grants().map_err(StartError::from);
         match granted.and_then(without_outside_sockets) {
             Ok(grants) => Ok(Permit(Arc::new(Parts {
+                number: self.referee.next_number(),
                 muscle: self.clone(),
                 decision,
                 grants,
@@ -124,9 +126,21 @@ pub struct Permit(Arc<Parts>);
 
 #[derive(Debug, Clone)]
 struct Parts {
+    /// Under which the pool keeps cells of it. Narrower ones may use the same: limits of time are a life's, not a cell's.
+    number: u64,
     muscle: Muscle,
     decision: Decision,
     grants: Grants,
+}
+
+/// Cells of a permit that are kept loaded; dropping it ends that.
+#[derive(Debug)]
+pub struct Loaded(Permit);
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.0.referee().pool().forget(self.0.0.number);
+    }
 }
 
 /// What a cell's life needs besides the machine.
@@ -198,7 +212,7 @@ impl Permit {
 
     pub(crate) fn build(&self, style: Style, inputs: Inputs) -> Result<Cell, StartError> {
         let muscle = &self.0.muscle;
-        let shell = self.referee().pool().take()?;
+        self.referee().pool().check_log()?;
         let audit = self.referee().audit(&cell_name()?, &muscle.title());
         record::start(
             &audit,
@@ -209,7 +223,7 @@ impl Permit {
         )
         .map_err(StartError::host("recording a start"))?;
         let life = self.life(style, inputs, &audit);
-        match life.and_then(|life| self.load(shell, life)) {
+        match life.and_then(|life| self.furnish(style, life)) {
             Ok(cell) => Ok(Cell::new(self.clone(), style, cell, audit)),
             Err(error) => {
                 let message = error.to_string();
@@ -218,6 +232,45 @@ impl Permit {
                 Err(error)
             }
         }
+    }
+
+    /// Keeps `count` cells loaded ahead by the pool's thread, for [`Permit::start`], for as long as the result lives. A start
+    /// from them costs little more than the muscle's own first instructions. Each takes the memory of an idle cell.
+    ///
+    /// # Errors
+    /// [`StartError`] when a cell could not be started either.
+    pub fn keep_loaded(&self, count: usize) -> Result<Loaded, StartError> {
+        let Life { mut spec, .. } =
+            self.life(Style::Reactor, Inputs::default(), &self.referee().audit("", ""))?;
+        spec.seed = None;
+        // The handles are another life's; there are as many as there will be, so the boot block has its size.
+        let image = self.0.muscle.image.clone();
+        let recipe: Recipe = Box::new(move |shell| {
+            let services = Services {
+                host: Box::new(NoHost),
+                sockets: Sockets::none(),
+                symbols: image.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
+                epoch: Instant::now(),
+            };
+            LoadedCell::load(shell, &image, &spec, services)
+        });
+        self.referee().pool().keep_loaded(self.0.number, count, recipe);
+        Ok(Loaded(self.clone()))
+    }
+
+    /// A cell of this life: one that was loaded ahead, if there is one and it fits, or one that is loaded now.
+    fn furnish(&self, style: Style, life: Life) -> Result<Box<LoadedCell>, StartError> {
+        let pool = self.referee().pool();
+        if style == Style::Reactor
+            && let Some(mut cell) = pool.take_loaded(self.0.number)
+            && cell.can_be_reset(&life.spec)
+        {
+            let pagemap = self.referee().pagemap();
+            cell.reset(&life.spec, Box::new(life.host), life.epoch, pagemap)
+                .map_err(StartError::host("furnishing a cell"))?;
+            return Ok(cell);
+        }
+        self.load(pool.take_shell()?, life).map(Box::new)
     }
 
     /// Loads the muscle into a shell.

@@ -1,26 +1,37 @@
-//! Virtual machines made ahead, and dead ones taken apart, both off the caller's path.
+//! Machines made ahead, cells loaded ahead, and dead ones taken apart: all off the caller's path.
 //!
 //! ```text
-//!   start ── take ──► [ shell shell shell ] ◄── make ── pool thread
-//!   drop  ── bury ──► [ dead cell, … ] ────── destroy ──┘
+//!   start ── take ────► [ loaded cells of this permit ] ◄── load ─┐
+//!         └─ take ────► [ shells ] ◄──────────────────── make ────┤ pool thread
+//!   drop  ── bury ────► [ dead cells, records not flushed ] ──────┘ destroy, fdatasync
 //! ```
-//! A shell is a VM and a vCPU that have never had memory or run an instruction. It is used once: no shell ever serves two cells, let
-//! alone two publishers. What a cell was is destroyed with all its memory.
+//! A shell is a VM and a vCPU that have never had memory or run an instruction; a loaded cell has never run one. Each is
+//! used once: no machine ever serves two cells, let alone two publishers. What a cell was is destroyed with all its memory.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use referee_audit::{AuditError, AuditSink};
-use referee_cell::{LoadedCell, Shell};
+use referee_cell::{CellError, LoadedCell, Shell};
 use referee_hv::Kvm;
 
 use crate::error::StartError;
 
 /// Most dead cells that wait for their burial; a further one is destroyed by whoever drops it.
 const DEAD_MAX: usize = 64;
+/// How long nobody must have taken or dropped anything before the pool works: making and destroying machines takes locks of the
+/// kernel that a starting cell waits for. It works at once when there is nothing left to take.
+const QUIET: Duration = Duration::from_millis(1);
+/// How long at most the dead wait for quiet, and records for the disk.
+const OVERDUE: Duration = Duration::from_millis(20);
 
-/// The shells of one [`crate::Referee`].
+/// Loads a cell into a shell, on the pool's thread. Holds nothing that could own the pool.
+pub(crate) type Recipe = Box<dyn Fn(Shell) -> Result<LoadedCell, CellError> + Send>;
+
+/// The pool of one [`crate::Referee`].
 #[derive(Debug)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
@@ -37,32 +48,50 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: Vec<Shell>,
+    shells: Vec<Shell>,
+    /// What is loaded ahead, by the number of its permit.
+    kits: BTreeMap<u64, Kit>,
     dead: Vec<LoadedCell>,
     /// The log, when records of ended cells may not be on the disk yet.
     unflushed: Option<AuditSink>,
     /// Flushing failed, and nobody was told yet.
     flush_failure: Option<AuditError>,
-    /// Making a shell failed; the next caller makes its own and hears why.
+    /// Making something failed; the next caller makes its own and hears why.
     failed: bool,
     stop: bool,
     /// When something was taken or dropped last.
     disturbed: Option<Instant>,
+    /// When the first of the dead, or of the records not flushed, came.
+    due_since: Option<Instant>,
 }
 
-/// How long nobody must have taken or dropped anything before the pool works: making and destroying machines takes locks of the
-/// kernel that a starting cell waits for. It works at once when there is nothing left to take.
-const QUIET: Duration = Duration::from_millis(1);
+/// Cells of one permit.
+struct Kit {
+    size: usize,
+    /// Taken out while the thread loads by it.
+    recipe: Option<Recipe>,
+    ready: Vec<LoadedCell>,
+}
+
+impl fmt::Debug for Kit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kit")
+            .field("size", &self.size)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
 
 /// What the pool's thread does next.
 enum Work {
     Make,
+    Load(u64, Recipe),
     Destroy(Box<LoadedCell>),
     Flush(AuditSink),
 }
 
 impl Pool {
-    /// A pool that keeps `size` shells ready; with none there is no thread, and every cell makes its own.
+    /// A pool that keeps `size` shells ready.
     ///
     /// # Errors
     /// When no thread is to be had.
@@ -73,54 +102,87 @@ impl Pool {
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let thread = if size > 0 {
-            let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name("referee-pool".into());
-            Some(builder.spawn(move || shared.work())?)
-        } else {
-            None
-        };
-        Ok(Pool { shared, thread })
+        let worker = Arc::clone(&shared);
+        let builder = std::thread::Builder::new().name("referee-pool".into());
+        Ok(Pool {
+            shared,
+            thread: Some(builder.spawn(move || worker.work())?),
+        })
     }
 
     /// A shell made ahead, or one made now.
     ///
     /// # Errors
-    /// When one must be made and the kernel refuses, or when records of an earlier cell did not reach the disk.
-    pub(crate) fn take(&self) -> Result<Shell, StartError> {
-        if self.thread.is_some() {
-            let mut state = self.shared.lock();
-            if let Some(failure) = state.flush_failure.take() {
-                return Err(StartError::host("flushing the audit log")(failure));
-            }
-            let shell = state.ready.pop();
-            state.failed = false;
-            state.disturbed = Some(Instant::now());
-            drop(state);
-            self.shared.changed.notify_one();
-            if let Some(shell) = shell {
-                return Ok(shell);
-            }
+    /// When one must be made and the kernel refuses.
+    pub(crate) fn take_shell(&self) -> Result<Shell, StartError> {
+        let shell = self.take(|state| state.shells.pop());
+        let made = |shared: &Shared| Shell::create(&shared.kvm);
+        shell
+            .map_or_else(|| made(&self.shared), Ok)
+            .map_err(StartError::host("making a virtual machine"))
+    }
+
+    /// A cell of this permit that was loaded ahead, if there is one.
+    pub(crate) fn take_loaded(&self, permit: u64) -> Option<Box<LoadedCell>> {
+        self.take(|state| Some(Box::new(state.kits.get_mut(&permit)?.ready.pop()?)))
+    }
+
+    fn take<T>(&self, from: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
+        let mut state = self.shared.lock();
+        let taken = from(&mut state);
+        state.failed = false;
+        state.disturbed = Some(Instant::now());
+        drop(state);
+        self.shared.changed.notify_one();
+        taken
+    }
+
+    /// Says why records of an earlier cell did not reach the disk, once.
+    ///
+    /// # Errors
+    /// That failure.
+    pub(crate) fn check_log(&self) -> Result<(), StartError> {
+        match self.shared.lock().flush_failure.take() {
+            None => Ok(()),
+            Some(failure) => Err(StartError::host("flushing the audit log")(failure)),
         }
-        Shell::create(&self.shared.kvm).map_err(StartError::host("making a virtual machine"))
+    }
+
+    /// Keeps `size` cells of a permit loaded, by `recipe`.
+    pub(crate) fn keep_loaded(&self, permit: u64, size: usize, recipe: Recipe) {
+        let kit = Kit {
+            size,
+            recipe: Some(recipe),
+            ready: Vec::new(),
+        };
+        let replaced = self.shared.lock().kits.insert(permit, kit);
+        self.shared.changed.notify_one();
+        drop(replaced);
+    }
+
+    /// Keeps no more cells of a permit.
+    pub(crate) fn forget(&self, permit: u64) {
+        let forgotten = self.shared.lock().kits.remove(&permit);
+        drop(forgotten);
     }
 
     /// Destroys a cell and puts its records onto the disk, elsewhere if there is room.
     ///
     /// # Errors
-    /// When the log cannot be flushed here. What fails elsewhere is the next [`Pool::take`]'s error.
+    /// When the log cannot be flushed here. What fails elsewhere is told by [`Pool::check_log`].
     pub(crate) fn bury(&self, cell: Box<LoadedCell>, audit: &AuditSink) -> Result<(), AuditError> {
-        if self.thread.is_some() {
-            let mut state = self.shared.lock();
-            if state.dead.len() < DEAD_MAX && !state.stop {
-                state.dead.push(*cell);
-                state.unflushed.get_or_insert_with(|| audit.clone());
-                state.disturbed = Some(Instant::now());
-                drop(state);
-                self.shared.changed.notify_one();
-                return Ok(());
-            }
+        let mut state = self.shared.lock();
+        if state.dead.len() < DEAD_MAX && !state.stop {
+            let now = Instant::now();
+            state.dead.push(*cell);
+            state.unflushed.get_or_insert_with(|| audit.clone());
+            state.disturbed = Some(now);
+            state.due_since.get_or_insert(now);
+            drop(state);
+            self.shared.changed.notify_one();
+            return Ok(());
         }
+        drop(state);
         drop(cell);
         audit.sync()
     }
@@ -143,25 +205,38 @@ impl Drop for Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is one statement, so a panic elsewhere leaves it whole.
+        // No change of the state can panic half-way, so it is whole after a panic elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work(&self) {
         while let Some(work) = self.next() {
             match work {
-                Work::Make => {
-                    let made = Shell::create(&self.kvm);
-                    let mut state = self.lock();
-                    match made {
-                        Ok(shell) => state.ready.push(shell),
-                        Err(_) => state.failed = true,
-                    }
-                }
+                Work::Make => match Shell::create(&self.kvm) {
+                    Ok(shell) => self.lock().shells.push(shell),
+                    Err(_) => self.lock().failed = true,
+                },
+                Work::Load(permit, recipe) => self.load(permit, recipe),
                 Work::Destroy(cell) => drop(cell),
                 Work::Flush(audit) => self.flush(&audit),
             }
         }
+    }
+
+    fn load(&self, permit: u64, recipe: Recipe) {
+        let loaded = Shell::create(&self.kvm).and_then(&recipe);
+        let mut state = self.lock();
+        state.failed |= loaded.is_err();
+        // Forgotten, or replaced, meanwhile: then the cell is of no use.
+        if let Some(kit) = state.kits.get_mut(&permit)
+            && kit.recipe.is_none()
+        {
+            kit.recipe = Some(recipe);
+            kit.ready.extend(loaded.ok());
+            return;
+        }
+        drop(state);
+        drop(loaded);
     }
 
     fn flush(&self, audit: &AuditSink) {
@@ -170,40 +245,67 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do; nothing more once the pool is dropped. Shells come first: somebody may wait for one.
+    /// Waits for something to do; nothing more once the pool is dropped.
     fn next(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.stop {
                 return None;
             }
-            let wanted = state.ready.len() < self.size && !state.failed;
-            let quiet_in = state
-                .disturbed
-                .map_or(Duration::ZERO, |at| QUIET.saturating_sub(at.elapsed()));
-            if wanted && (state.ready.is_empty() || quiet_in.is_zero()) {
-                return Some(Work::Make);
+            let elapsed = |since: Option<Instant>| since.map_or(Duration::MAX, |at| at.elapsed());
+            let quiet_in = QUIET.saturating_sub(elapsed(state.disturbed));
+            let overdue = state.due_since.is_some_and(|since| since.elapsed() >= OVERDUE);
+            if let Some(work) = state.make(self.size, quiet_in.is_zero()) {
+                return Some(work);
             }
-            // One flush serves for all that ended meanwhile.
-            if quiet_in.is_zero()
-                && let Some(audit) = state.unflushed.take()
+            if (quiet_in.is_zero() || overdue)
+                && let Some(work) = state.clean()
             {
-                return Some(Work::Flush(audit));
+                return Some(work);
             }
-            if quiet_in.is_zero()
-                && let Some(cell) = state.dead.pop()
-            {
-                return Some(Work::Destroy(Box::new(cell)));
-            }
-            if wanted || state.unflushed.is_some() || !state.dead.is_empty() {
-                state = self
-                    .changed
+            state = if state.wants(self.size) || state.due_since.is_some() {
+                self.changed
                     .wait_timeout(state, quiet_in)
                     .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                continue;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    .0
+            } else {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            };
         }
+    }
+}
+
+impl State {
+    /// What is to be made: what there is none of at once, everything else when it is quiet.
+    fn make(&mut self, size: usize, quiet: bool) -> Option<Work> {
+        if self.failed {
+            return None;
+        }
+        let may = |ready: usize, size: usize| ready < size && (ready == 0 || quiet);
+        for (permit, kit) in &mut self.kits {
+            if may(kit.ready.len(), kit.size)
+                && let Some(recipe) = kit.recipe.take()
+            {
+                return Some(Work::Load(*permit, recipe));
+            }
+        }
+        may(self.shells.len(), size).then_some(Work::Make)
+    }
+
+    /// What is to be cleaned up. One flush serves for all that ended meanwhile.
+    fn clean(&mut self) -> Option<Work> {
+        if let Some(audit) = self.unflushed.take() {
+            return Some(Work::Flush(audit));
+        }
+        let dead = self.dead.pop();
+        if self.dead.is_empty() {
+            self.due_since = None;
+        }
+        dead.map(|cell| Work::Destroy(Box::new(cell)))
+    }
+
+    fn wants(&self, size: usize) -> bool {
+        let kits = || self.kits.values().any(|kit| kit.ready.len() < kit.size);
+        !self.failed && (self.shells.len() < size || kits())
     }
 }
