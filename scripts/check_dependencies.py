@@ -21,8 +21,13 @@ OURS = {
         "muscle-abi", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-policy", "referee-vsock",
     },
+    "referee-attest": set(),
+    "referee-evidence": {"referee-bundle"},
+    "referee-tpm": {"referee-attest", "referee-evidence"},
+    # No TPM library, no virtual machine.
+    "referee-verify": {"referee-evidence"},
     "referee-vmm": {
-        "muscle-abi", "referee", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
+        "muscle-abi", "referee", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-jail", "referee-policy", "referee-vsock",
     },
     "cargo-muscle": {"muscle-abi", "referee-bundle"},
@@ -40,8 +45,8 @@ ONLY = {
     "seccompiler": {"referee-jail"},
     "linux-loader": {"referee-cell"},
     "event-manager": {"referee-cell"},
-    "ed25519-dalek": {"referee-bundle", "cargo-muscle"},
-    "tss-esapi": set(),
+    "ed25519-dalek": {"referee-bundle", "referee-tpm", "cargo-muscle"},
+    "tss-esapi": {"referee-tpm"},
 }
 
 # Packages that only test, and so may use everything.

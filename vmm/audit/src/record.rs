@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// A bundle was measured into the host's TPM.
+    Measure,
     /// A cell begins.
     Start,
     /// A capability was granted.

@@ -19,6 +19,9 @@ const VCPU_FILES_JSON: &str = include_str!("../../../policies/seccomp/vcpu-files
 const IO_JSON: &str = include_str!("../../../policies/seccomp/io.json");
 const DEBUG_JSON: &str = include_str!("../../../policies/seccomp/debug.json");
 
+/// The filters as they were compiled in, for whoever measures them.
+pub const FILTER_SOURCES: [&str; 4] = [VCPU_JSON, VCPU_FILES_JSON, IO_JSON, DEBUG_JSON];
+
 /// Which thread a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {

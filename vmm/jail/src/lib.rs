@@ -38,7 +38,7 @@ mod root;
 pub use confine::{JailConfig, Jailed, Require, confine};
 pub use directories::DirectoryGrant;
 pub use error::JailError;
-pub use filter::{Filter, Installed, NotARemoval, OnViolation, Program, Removal};
+pub use filter::{FILTER_SOURCES, Filter, Installed, NotARemoval, OnViolation, Program, Removal};
 pub use filter_set::{Entry, FilterSet, PolicyError};
 pub use limits::LimitConfig;
 pub use origin::Origin;

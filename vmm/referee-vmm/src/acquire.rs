@@ -42,6 +42,16 @@ pub struct Acquired {
 }
 
 impl Acquired {
+    /// Records that the TPM has measured the bundle, for the first time in this boot or not.
+    ///
+    /// # Errors
+    /// When the log cannot be written; then nothing may run.
+    pub fn record_measured(&self, bundle: &VerifiedBundle, first: bool) -> anyhow::Result<()> {
+        let file = self.audit.try_clone().context("audit log")?;
+        let sink = sink(file, self.audit_options, &self.cell, bundle)?;
+        record::measured(&sink, bundle, first).context("audit log")
+    }
+
     /// Descriptors that must stay open when everything else is closed.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let mut descriptors = self.resources.descriptors();

@@ -33,6 +33,12 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check an audit log: every record's hash and the chain.
     Audit(AuditArgs),
+    /// Have the TPM say what this host is and what ran on it, for somebody who does not trust it.
+    #[command(after_help = ATTEST_EXAMPLES)]
+    Attest(AttestArgs),
+    /// Set up and look after what this host keeps in its TPM.
+    #[command(after_help = TPM_EXAMPLES)]
+    Tpm(TpmCommandArgs),
     /// Print the version and what this build speaks.
     Version,
     /// Print a completion script for a shell.
@@ -44,11 +50,9 @@ pub enum Command {
     Man,
 }
 
-/// What every command that opens a bundle takes.
+/// Whose word counts on this host; part of its identity.
 #[derive(Debug, Args)]
-pub struct BundleArgs {
-    /// The bundle, NAME.muscle.
-    pub bundle: PathBuf,
+pub struct AuthorityArgs {
     /// The trust store: who may sign what.
     #[arg(
         long,
@@ -60,6 +64,100 @@ pub struct BundleArgs {
     /// Policies: Cedar files, or folders of them. Without it those compiled in decide.
     #[arg(long, env = "REFEREE_POLICY", value_name = "PATH", value_delimiter = ':')]
     pub policy: Vec<PathBuf>,
+}
+
+/// Which TPM, and how it is used.
+#[derive(Debug, Args)]
+pub struct TpmArgs {
+    /// The TPM: device:/dev/tpmrm0; swtpm:DIR, a program that is made and started as needed; or tcti:CONF, as its library
+    /// writes it. With it, nothing runs that was not measured first.
+    #[arg(long, env = "REFEREE_TPM", value_name = "TPM")]
+    pub tpm: Option<String>,
+    /// Where the event log and sealed keys are [default: /var/lib/referee/tpm, or within the software TPM's DIR].
+    #[arg(long, env = "REFEREE_TPM_STATE", value_name = "DIR")]
+    pub tpm_state: Option<PathBuf>,
+    /// Register of this host's identity.
+    #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(0..24))]
+    pub identity_pcr: u32,
+    /// Register of the bundles that run.
+    #[arg(long, value_name = "N", default_value_t = 13, value_parser = clap::value_parser!(u32).range(0..24))]
+    pub muscle_pcr: u32,
+    /// Use registers although any program of this host can set them back (16 and 23).
+    #[arg(long)]
+    pub allow_resettable_registers: bool,
+    /// NV index of the anti-rollback counter, in hexadecimal digits.
+    #[arg(long, value_name = "HEX", default_value = "01800100", value_parser = parse_index)]
+    pub tpm_counter: u32,
+    /// Give the TPM up when it has not answered for so long.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub tpm_patience: u64,
+}
+
+/// `attest`.
+#[derive(Debug, Args)]
+pub struct AttestArgs {
+    /// Which TPM.
+    #[command(flatten)]
+    pub tpm: TpmArgs,
+    /// Who decides here.
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+    /// The verifier's nonce: 16 to 64 bytes in hexadecimal digits.
+    #[arg(long, value_name = "HEX", value_parser = parse_nonce)]
+    pub nonce: String,
+    /// Also state where this audit log ends.
+    #[arg(long, env = "REFEREE_AUDIT", value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Write the evidence here.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// `tpm`.
+#[derive(Debug, Args)]
+pub struct TpmCommandArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: TpmAction,
+    /// Which TPM.
+    #[command(flatten)]
+    pub tpm: TpmArgs,
+    /// Who decides here.
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+}
+
+/// What `tpm` can do.
+#[derive(Debug, Subcommand)]
+pub enum TpmAction {
+    /// Make the anti-rollback counter and the first key, sealed to this identity.
+    Init {
+        /// Although there is a key that cannot be opened; what it protected is lost.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Say what there is: TPM, epoch, keys, events of this boot.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new key and count the epoch up; the old key never opens again.
+    Rotate,
+    /// Write down this host as it is, as the reference that referee-verify compares later evidence with.
+    Reference,
+    /// Let a software TPM start as after a reset; a hardware TPM does that with its host.
+    Restart,
+}
+
+/// What every command that opens a bundle takes.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// The bundle, NAME.muscle.
+    pub bundle: PathBuf,
+    /// Who decides.
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
     /// Bind a slot to a thing of this host: NAME=dir:/path:ro, NAME=dir:/path:rw, NAME=unix:/path.sock,
     /// NAME=serial:stdout, NAME=serial:file:/path.
     #[arg(long = "bind", short = 'b', value_name = "NAME=THING", value_parser = Binding::parse)]
@@ -72,6 +170,9 @@ pub struct BundleArgs {
 /// What every command that runs a cell takes.
 #[derive(Debug, Args)]
 pub struct CellArgs {
+    /// Measuring.
+    #[command(flatten)]
+    pub tpm: TpmArgs,
     /// Set an environment variable that the muscle was granted.
     #[arg(long = "env", short = 'e', value_name = "KEY=VALUE", value_parser = parse_variable)]
     pub env: Vec<(String, String)>,
@@ -179,6 +280,22 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn parse_nonce(text: &str) -> Result<String, String> {
+    let digits = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match digits && text.len().is_multiple_of(2) && (32..=128).contains(&text.len()) {
+        true => Ok(text.to_owned()),
+        false => Err("a nonce has 16 to 64 bytes, as 32 to 128 hexadecimal digits".into()),
+    }
+}
+
+fn parse_index(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 16) {
+        // Part 2, 7.2: the first byte of an NV index's handle is 01.
+        Ok(index) if index >> 24 == 1 => Ok(index),
+        _ => Err("an NV index has eight hexadecimal digits and begins with 01".into()),
+    }
+}
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0–99  the muscle's own
@@ -204,3 +321,15 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   referee-vmm explain --trust trust.store thumbnail.muscle
   referee-vmm explain --trust trust.store --bind input=dir:photos:ro --json thumbnail.muscle";
+
+const ATTEST_EXAMPLES: &str = "\
+Examples:
+  referee-vmm attest --tpm device:/dev/tpmrm0 --nonce 00112233445566778899aabbccddeeff -o host.evidence
+  referee-verify evidence host.evidence --nonce 00112233445566778899aabbccddeeff --reference reference.toml";
+
+const TPM_EXAMPLES: &str = "\
+Examples:
+  export REFEREE_TPM=device:/dev/tpmrm0        # or swtpm:/var/lib/referee/swtpm, where there is none
+  referee-vmm tpm init
+  referee-vmm run hello.muscle                 # measured first
+  referee-vmm tpm reference > reference.toml   # for whoever verifies";

@@ -5,7 +5,7 @@ use std::io::Write;
 use referee::record;
 use referee_cell::FaultReport;
 
-use crate::terminal;
+use crate::{measured, terminal};
 
 /// The command line was wrong.
 pub const USAGE: u8 = 100;
@@ -59,6 +59,9 @@ impl From<referee_policy::Rejected> for Rejection {
 /// Prints an error and gives its exit code.
 pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
     let rejection = error.downcast_ref::<Rejection>();
+    let name = rejection
+        .map(|rejection| rejection.name)
+        .or_else(|| measured::refusal_name(error));
     let (kind, code) = if rejection.is_some() {
         ("rejected", REJECTED)
     } else {
@@ -73,14 +76,9 @@ pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
         }
     }
     if json {
-        print(
-            &serde_json::json!({ "outcome": kind, "name": rejection.map(|r| r.name), "message": message })
-                .to_string(),
-        );
+        print(&serde_json::json!({ "outcome": kind, "name": name, "message": message }).to_string());
     } else {
-        let name = rejection
-            .map(|rejection| format!(" [{}]", rejection.name))
-            .unwrap_or_default();
+        let name = name.map(|name| format!(" [{name}]")).unwrap_or_default();
         print(&format!(
             "{}: {message}{name}",
             terminal::on_errors(

@@ -1,16 +1,18 @@
 //! `referee-vmm`: wires the stages together and holds no logic of its own.
 //!
 //! ```text
-//!   cli ─► prepare::verified ─► prepare::decision ─► acquire ─► session::run ─► exit code
-//!          bytes → VerifiedBundle   → Grants          → Acquired   fork, confine, load, run, record
+//!   cli ─► prepare::verified ─► prepare::decision ─► acquire ─► measured ─► session::run ─► exit code
+//!          bytes → VerifiedBundle   → Grants          → Acquired   (TPM)    fork, confine, load, run, record
 //! ```
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod attest;
 mod cli;
 mod doctor;
 mod ending;
 mod inspect;
+mod measured;
 mod prepare;
 mod session;
 mod terminal;
@@ -56,6 +58,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => inspect::explain(&args),
         Command::Doctor(args) => doctor::examine(args.json),
         Command::Audit(args) => inspect::audit(&args),
+        Command::Attest(args) => attest::attest(&args),
+        Command::Tpm(args) => attest::tpm(&args),
         Command::Version => inspect::version(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -78,14 +82,19 @@ fn start(
     let recorded = |error| acquire::record_refusal(error, cell_args);
     let bundle = prepare::verified(bundle_args).map_err(recorded)?;
     let decision = prepare::decision(bundle_args, &bundle).map_err(recorded)?;
+    let bundle = Arc::new(bundle);
     let session = acquire::session(
-        Arc::new(bundle),
+        Arc::clone(&bundle),
         &decision,
         bundle_args,
         cell_args,
         arguments,
         task,
     )?;
+    let first = measured::before_running(&cell_args.tpm, &bundle_args.authority, &bundle)?;
+    if let Some(first) = first {
+        session.acquired.record_measured(&bundle, first)?;
+    }
     session::run(session)
 }
 

@@ -8,7 +8,7 @@ use referee_bundle::{
 };
 use referee_policy::{Applicant, Binding, Decision, PolicySet, assess};
 
-use crate::cli::BundleArgs;
+use crate::cli::{AuthorityArgs, BundleArgs};
 use crate::ending::Rejection;
 
 /// Reads and verifies the bundle against the trust store.
@@ -21,14 +21,41 @@ pub fn verified(args: &BundleArgs) -> anyhow::Result<VerifiedBundle> {
         ..ReadLimits::default()
     };
     let now = UnixTime::from(SystemTime::now());
-    let store = read_trust_store(&args.trust, &limits)
-        .and_then(|bytes| TrustStore::parse(&bytes, now))
-        .map_err(Rejection::from)
-        .with_context(|| format!("trust store {}", args.trust.display()))?;
+    let store = trust_store(&args.authority, &limits, now)?;
     read_bundle(&args.bundle, &limits)
         .and_then(|bytes| verify(bytes, &store, &limits, now))
         .map_err(Rejection::from)
         .with_context(|| format!("bundle {}", args.bundle.display()))
+}
+
+fn trust_store(args: &AuthorityArgs, limits: &ReadLimits, now: UnixTime) -> anyhow::Result<TrustStore> {
+    read_trust_store(&args.trust, limits)
+        .and_then(|bytes| TrustStore::parse(&bytes, now))
+        .map_err(Rejection::from)
+        .with_context(|| format!("trust store {}", args.trust.display()))
+}
+
+/// Digests of the policies and of the trust store that decide on this host.
+///
+/// # Errors
+/// As [`verified`] and [`decision`].
+pub fn authority(args: &AuthorityArgs) -> anyhow::Result<([u8; 32], [u8; 32])> {
+    let now = UnixTime::from(SystemTime::now());
+    let store = trust_store(args, &ReadLimits::default(), now)?;
+    let policies = if args.policy.is_empty() {
+        PolicySet::shipped().context("the policies compiled into this program")?
+    } else {
+        loaded(args)?
+    };
+    Ok((policies.digest(), store.digest().0))
+}
+
+fn loaded(args: &AuthorityArgs) -> anyhow::Result<PolicySet> {
+    let loaded = PolicySet::load(&args.policy).map_err(|error| Rejection {
+        name: "policy-invalid",
+        message: format!("policies: {error}"),
+    });
+    Ok(loaded?)
 }
 
 /// Asks policy about everything that the bundle's manifest asks for.
@@ -36,13 +63,10 @@ pub fn verified(args: &BundleArgs) -> anyhow::Result<VerifiedBundle> {
 /// # Errors
 /// When a policy file cannot be read or is no valid policy.
 pub fn decision(args: &BundleArgs, bundle: &VerifiedBundle) -> anyhow::Result<Decision> {
-    let policies = if args.policy.is_empty() {
+    let policies = if args.authority.policy.is_empty() {
         PolicySet::shipped_for(bundle.manifest()).context("the policies compiled into this program")?
     } else {
-        PolicySet::load(&args.policy).map_err(|error| Rejection {
-            name: "policy-invalid",
-            message: format!("policies: {error}"),
-        })?
+        loaded(&args.authority)?
     };
     // A path that does not resolve is left as it was given: the decision names it.
     let bindings: Vec<Binding> = args

@@ -20,6 +20,16 @@ pub fn rejected(audit: &AuditSink, name: &str, message: &str) -> Result<(), Audi
     audit.record(&Event::of_cell(Kind::Reject, &detail))
 }
 
+/// Records that a bundle was measured into the host's TPM before it runs.
+///
+/// # Errors
+/// When the log cannot be written; then nothing may run.
+pub fn measured(audit: &AuditSink, bundle: &VerifiedBundle, first: bool) -> Result<(), AuditError> {
+    let digest = bundle.digest().to_string();
+    let detail = [("bundle", Value::Text(&digest)), ("first", Value::Flag(first))];
+    audit.record(&Event::of_cell(Kind::Measure, &detail))
+}
+
 /// Records that a cell begins: what runs, who signed it, which layers of confinement its process lacks (their names,
 /// separated by spaces); then each grant.
 ///

@@ -1,0 +1,14 @@
+//! How the VMM asks the process that has the TPM, `referee-tpm`: the words, and the asking.
+//!
+//! ```text
+//!   referee-vmm ── Attester ──► referee-tpm ──► TPM
+//!                  a line of JSON each way
+//! ```
+//! Nothing here knows what a TPM is; nothing there knows what a cell is.
+#![forbid(unsafe_code)]
+
+mod attester;
+mod protocol;
+
+pub use attester::{Answer, AttestError, Attester};
+pub use protocol::{Bundle, Component, Open, Registers, Reply, Request, Spoke};

@@ -1,0 +1,173 @@
+//! Requests and replies. Byte strings travel as hexadecimal digits, hashes as arrays.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Registers that are measured into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registers {
+    /// VMM, policy, trust store.
+    pub identity: u32,
+    /// Bundles.
+    pub muscles: u32,
+    /// Whether registers will do that any program of the host can set back.
+    pub allow_resettable: bool,
+}
+
+impl Registers {
+    /// Both, the lower first.
+    pub fn both(&self) -> [u32; 2] {
+        [self.identity.min(self.muscles), self.identity.max(self.muscles)]
+    }
+}
+
+/// A part of what enforces the rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// `vmm`, `policy`, ….
+    pub name: String,
+    /// SHA-256 of it.
+    pub digest: [u8; 32],
+}
+
+/// A bundle that is about to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Name and version.
+    pub muscle: String,
+    /// SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// Key id of its signer.
+    pub signer: [u8; 32],
+    /// Its security epoch.
+    pub epoch: u64,
+}
+
+/// What a muscle had put into the evidence, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoke {
+    /// Its bundle; by the VMM.
+    pub bundle: Bundle,
+    /// SHA-256 of the granted powers; by the VMM.
+    pub grants: [u8; 32],
+    /// Whatever the muscle says.
+    pub user_data: String,
+    /// Nonce that the muscle was given.
+    pub nonce: String,
+    /// A public key that the muscle made.
+    pub public_key: String,
+}
+
+/// The first request of a session: which TPM, and what this host is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// `swtpm:DIR`, `device:/dev/tpmrm0`, `tcti:CONF`.
+    pub tpm: String,
+    /// Directory of log and sealed keys; without it, one beside the software TPM or below /var/lib.
+    pub state: Option<PathBuf>,
+    /// Registers.
+    pub registers: Registers,
+    /// NV index of the counter.
+    pub counter: u32,
+    /// The identity, in the order in which it is measured.
+    pub components: Vec<Component>,
+}
+
+/// What can be asked. Every request but `open` and `restart` first sees to it that the identity is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Begin.
+    Open(Box<Open>),
+    /// Make counter and first key.
+    Init {
+        /// Although there is a key that cannot be opened.
+        replace: bool,
+    },
+    /// Measure a bundle; it may run when this is answered.
+    Measure {
+        /// Which.
+        bundle: Bundle,
+    },
+    /// Sign with the instance key.
+    Sign {
+        /// What kind of document it is.
+        aad: String,
+        /// The document.
+        payload: String,
+    },
+    /// Give evidence.
+    Evidence {
+        /// The verifier's.
+        nonce: String,
+        /// What muscles had put in, by cell.
+        spoke: BTreeMap<String, Spoke>,
+        /// How many records the audit log has, and the hash of the last.
+        audit_head: Option<(u64, String)>,
+    },
+    /// Make the next epoch's key.
+    Rotate,
+    /// Say what there is.
+    Status,
+    /// Write down this host as it is, for a verifier to hold later evidence against.
+    Reference,
+    /// Let a software TPM start as after a reset.
+    Restart {
+        /// Which.
+        tpm: String,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The bundle is measured.
+    Measured {
+        /// Whether this boot had not run it before.
+        first: bool,
+    },
+    /// Keys of an epoch.
+    Keys {
+        /// Which.
+        epoch: u64,
+        /// Public part of the instance key.
+        instance_key: String,
+    },
+    /// A document.
+    Bytes {
+        /// It.
+        bytes: String,
+    },
+    /// A text.
+    Text {
+        /// It.
+        text: String,
+    },
+    /// What there is.
+    Status {
+        /// Value of the counter.
+        epoch: u64,
+        /// Public part of the instance key.
+        instance_key: String,
+        /// Name of the attestation key.
+        attestation_key: String,
+        /// Whether the TPM is a program of this host.
+        software: bool,
+        /// Manufacturer and model.
+        model: String,
+        /// The event log.
+        events: serde_json::Value,
+    },
+    /// It did not work.
+    Failed {
+        /// A stable name for machines.
+        name: String,
+        /// What, where and what to do.
+        message: String,
+    },
+}

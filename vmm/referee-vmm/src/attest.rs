@@ -1,0 +1,120 @@
+//! `attest` and `tpm`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use referee_attest::{Reply, Request};
+use referee_audit::{AuditLog, Options, Sharing};
+
+use crate::cli::{AttestArgs, TpmAction, TpmCommandArgs};
+use crate::inspect::write_out;
+use crate::measured::{ask, restart, unexpected};
+
+/// Writes evidence.
+///
+/// # Errors
+/// When the TPM, the audit log or the file does not serve.
+pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
+    let audit_head = args.audit.as_deref().map(audit_head).transpose()?;
+    let request = Request::Evidence {
+        nonce: args.nonce.clone(),
+        spoke: BTreeMap::new(),
+        audit_head,
+    };
+    match ask(&args.tpm, &args.authority, &request)? {
+        Reply::Bytes { bytes } => {
+            let bytes = from_hex(&bytes).context("referee-tpm's answer is not in hexadecimal digits")?;
+            std::fs::write(&args.output, &bytes)
+                .with_context(|| format!("evidence {}", args.output.display()))?;
+            write_out(format!("{}: {} bytes of evidence\n", args.output.display(), bytes.len()).as_bytes())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Sets up and looks after the TPM.
+///
+/// # Errors
+/// When the TPM, or what is kept beside it, does not serve.
+pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
+    let asked = |request: &Request| ask(&args.tpm, &args.authority, request);
+    let text = match &args.action {
+        TpmAction::Init { replace } => keys(asked(&Request::Init { replace: *replace })?)?,
+        TpmAction::Rotate => keys(asked(&Request::Rotate)?)?,
+        TpmAction::Reference => match asked(&Request::Reference)? {
+            Reply::Text { text } => text,
+            other => return Err(unexpected(&other)),
+        },
+        TpmAction::Status { json } => status(&asked(&Request::Status)?, *json)?,
+        TpmAction::Restart => {
+            restart(&args.tpm)?;
+            "the software TPM starts as after a reset when it is next used\n".into()
+        }
+    };
+    write_out(text.as_bytes())
+}
+
+fn keys(reply: Reply) -> anyhow::Result<String> {
+    match reply {
+        Reply::Keys { epoch, instance_key } => Ok(format!("epoch {epoch}, instance key {instance_key}\n")),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn status(reply: &Reply, json: bool) -> anyhow::Result<String> {
+    let Reply::Status {
+        epoch,
+        instance_key,
+        attestation_key,
+        software,
+        model,
+        events,
+    } = reply
+    else {
+        return Err(unexpected(reply));
+    };
+    if json {
+        return Ok(format!("{:#}\n", serde_json::to_value(reply)?));
+    }
+    let kind = if *software { "software" } else { "hardware" };
+    let mut text = format!(
+        "TPM              {model} ({kind})\nepoch            {epoch}\ninstance key     {instance_key}\n\
+         attestation key  {attestation_key}\nevents of this boot:\n"
+    );
+    for event in events.as_array().into_iter().flatten() {
+        let content = &event["content"];
+        let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let _ = writeln!(
+            text,
+            "  {:>3}  PCR {:<2}  {:<9}  {:<24} {}",
+            event["recnum"],
+            event["pcr"],
+            word(&content["kind"]),
+            word(&content["name"]),
+            word(&content["digest"])
+        );
+    }
+    Ok(text)
+}
+
+/// How many records a log has, and the hash of the last.
+fn audit_head(path: &Path) -> anyhow::Result<(u64, String)> {
+    let file = std::fs::File::options().read(true).append(true).open(path);
+    let options = Options {
+        sharing: Sharing::Shared,
+        ..Options::default()
+    };
+    let log = file
+        .context("opening")
+        .and_then(|file| Ok(AuditLog::from_file(file, options)?))
+        .with_context(|| format!("audit log {}", path.display()))?;
+    let head = log.head();
+    Ok((head.records, head.hash.to_string()))
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.as_bytes().chunks(2).map(pair).collect()
+}

@@ -1,0 +1,147 @@
+//! What this host is, and the TPM asked about it: identity, the measuring of a bundle before it runs, evidence.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use referee_attest::{AttestError, Attester, Bundle, Component, Open, Registers, Reply, Request};
+use referee_bundle::{Digest, VerifiedBundle};
+use referee_hv::x86_64::system::SystemPages;
+use referee_jail::FILTER_SOURCES;
+
+use crate::cli::{AuthorityArgs, TpmArgs};
+use crate::prepare;
+
+/// Measures a bundle, if there is a TPM to measure it into; it may run when this returns.
+///
+/// # Errors
+/// Whatever keeps it from being measured; it must then not run.
+pub fn before_running(
+    args: &TpmArgs,
+    authority: &AuthorityArgs,
+    bundle: &VerifiedBundle,
+) -> anyhow::Result<Option<bool>> {
+    if args.tpm.is_none() {
+        return Ok(None);
+    }
+    let reply = ask(
+        args,
+        authority,
+        &Request::Measure {
+            bundle: measured(bundle),
+        },
+    )?;
+    match reply {
+        Reply::Measured { first } => Ok(Some(first)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A bundle as it is measured.
+pub fn measured(bundle: &VerifiedBundle) -> Bundle {
+    let manifest = bundle.manifest();
+    Bundle {
+        muscle: format!("{} {}", manifest.name, manifest.version),
+        digest: bundle.digest().0,
+        signer: bundle.signer().key_id.0,
+        epoch: manifest.security_epoch,
+    }
+}
+
+/// Asks the TPM one thing.
+///
+/// # Errors
+/// [`AttestError`], and those of reading what this host is.
+pub fn ask(args: &TpmArgs, authority: &AuthorityArgs, request: &Request) -> anyhow::Result<Reply> {
+    let tpm = named(args)?;
+    let program = program()?;
+    let open = Open {
+        tpm: tpm.to_owned(),
+        state: args.tpm_state.clone(),
+        registers: Registers {
+            identity: args.identity_pcr,
+            muscles: args.muscle_pcr,
+            allow_resettable: args.allow_resettable_registers,
+        },
+        counter: args.tpm_counter,
+        components: components(authority, &program)?,
+    };
+    let mut attester = Attester::start(&program, open, patience(args)).context("TPM")?;
+    attester.ask(request).context("TPM")
+}
+
+/// Lets a software TPM start as after a reset.
+///
+/// # Errors
+/// [`AttestError`]; a hardware TPM is refused.
+pub fn restart(args: &TpmArgs) -> anyhow::Result<()> {
+    let request = Request::Restart {
+        tpm: named(args)?.to_owned(),
+    };
+    let mut attester = Attester::spawn(&program()?, patience(args)).context("TPM")?;
+    attester.ask(&request).context("TPM")?;
+    Ok(())
+}
+
+/// The stable name of a refusal by the TPM's process, if an error is one.
+pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
+    match error.downcast_ref::<AttestError>()? {
+        AttestError::Failed { name, .. } => Some(name),
+        AttestError::Stalled(_) => Some("tpm-stalled"),
+        AttestError::Missing { .. } | AttestError::Broken(_) => Some("tpm-process"),
+    }
+}
+
+/// What was answered makes no sense here.
+pub fn unexpected(reply: &Reply) -> anyhow::Error {
+    anyhow!("referee-tpm is of another version than this program: it answered {reply:?}")
+}
+
+fn named(args: &TpmArgs) -> anyhow::Result<&str> {
+    args.tpm.as_deref().ok_or_else(|| {
+        anyhow!(
+            "no TPM is named: --tpm device:/dev/tpmrm0, or swtpm:DIR for one that is a program of this host"
+        )
+    })
+}
+
+fn patience(args: &TpmArgs) -> Duration {
+    Duration::from_secs(args.tpm_patience)
+}
+
+/// The program that has the TPM, which lies beside this one.
+fn program() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("where this program lies")?;
+    Ok(this.with_file_name("referee-tpm"))
+}
+
+/// Everything that enforces the rules here, in the order in which it is measured.
+fn components(authority: &AuthorityArgs, tpm_program: &PathBuf) -> anyhow::Result<Vec<Component>> {
+    let file = |path: &PathBuf| -> anyhow::Result<Digest> {
+        let bytes = std::fs::read(path).with_context(|| format!("measuring {}", path.display()))?;
+        Ok(Digest::of(&bytes))
+    };
+    // The very file that runs, whatever lies at its path by now.
+    let vmm = file(&PathBuf::from("/proc/self/exe"))?;
+    // Descriptor tables and stubs as they are before addresses are drawn for a cell.
+    let system = SystemPages {
+        tables_va: 0,
+        stubs_va: 0,
+        trap_stack_va: 0,
+    };
+    let stubs = Digest::of(&system.to_bytes()?);
+    let filters = Digest::of(FILTER_SOURCES.concat().as_bytes());
+    let (policy, trust) = prepare::authority(authority)?;
+    let component = |name: &str, digest: [u8; 32]| Component {
+        name: name.into(),
+        digest,
+    };
+    Ok(vec![
+        component("vmm", vmm.0),
+        component("tpm", file(tpm_program)?.0),
+        component("trap-stubs", stubs.0),
+        component("seccomp", filters.0),
+        component("policy", policy),
+        component("trust", trust),
+    ])
+}

@@ -1,0 +1,41 @@
+//! `referee-tpm`: the one process that speaks to the host's TPM, on behalf of `referee-vmm`, which starts it, asks, and ends it.
+//!
+//! It is a process of its own because a TPM may stall, because its library is large and in C, and because no run without a TPM should
+//! pay for linking it (docs/adr/0015-tpm-process.md). It reads requests from standard input and writes replies to standard output;
+//! their form is `vmm/attest/src/protocol.rs`.
+//!
+//! ```text
+//!   service ─► measure   log, flush, extend        ─► state   files, locked
+//!          ├─► vault     keys of the epoch         ─► esys    the library  ─► TPM
+//!          └─► evidence  token, quote, NV_Certify     software: swtpm, started and put to sleep
+//! ```
+// Unsafe code is allowed in `esys.rs` and `commands.rs`, which call the C library; nowhere else.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod commands;
+mod error;
+#[allow(unsafe_code)]
+mod esys;
+mod measure;
+mod service;
+mod software;
+mod state;
+mod templates;
+mod vault;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::env::args_os().len() > 1 {
+        eprintln!("referee-tpm takes no arguments: referee-vmm starts it. See referee-vmm tpm --help");
+        return ExitCode::from(2);
+    }
+    match service::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("referee-tpm: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The master key of the epoch: sealed in the TPM to this identity and to the counter. **The increment is the commit.**
+//!
+//! ```text
+//!   rotate:  seal e+1 → file on disk → TPM2_NV_Increment → delete e
+//!   open:    read the counter → that file → PolicyPCR(identity) ∧ PolicyNV(counter = e) → unseal
+//! ```
+//! Killed anywhere, the counter says which file counts; a file of an earlier epoch never opens again, whoever kept a copy.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use hkdf::Hkdf;
+use sha2::{Digest as _, Sha256};
+use tss_esapi::structures::{Private, Public};
+use tss_esapi::traits::{Marshall as _, UnMarshall as _};
+use tss_esapi::tss2_esys::{ESYS_TR, ESYS_TR_RH_OWNER};
+use zeroize::Zeroizing;
+
+use referee_evidence::{Bank, counter_name};
+
+use crate::commands::malformed;
+use crate::error::TpmError;
+use crate::esys::Esys;
+use crate::state::State;
+use crate::templates;
+
+/// Where TCG's provisioning guidance puts the storage root key (version 1.0, 7.8).
+const STORAGE_ROOT: u32 = 0x8100_0001;
+const PREFIX: &str = "epoch-";
+
+/// Keys of one epoch, in memory only.
+pub struct Keys {
+    /// The epoch.
+    pub epoch: u64,
+    master: Zeroizing<[u8; 32]>,
+}
+
+impl Keys {
+    /// The instance key.
+    pub fn instance(&self) -> InstanceKey {
+        let mut seed = Zeroizing::new([0; 32]);
+        // HKDF-SHA256 gives up to 8160 bytes, so 32 are always given.
+        let _ = Hkdf::<Sha256>::new(None, &*self.master).expand(b"referee instance key 1", &mut *seed);
+        InstanceKey(SigningKey::from_bytes(&seed))
+    }
+}
+
+/// The Ed25519 key that signs tokens and receipts.
+pub struct InstanceKey(SigningKey);
+
+impl InstanceKey {
+    /// Its public part.
+    pub fn public(&self) -> [u8; 32] {
+        self.0.verifying_key().to_bytes()
+    }
+
+    /// Signs.
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes).to_bytes()
+    }
+}
+
+/// Sealed keys beside a TPM.
+pub struct Vault<'a> {
+    state: &'a State,
+    index: u32,
+    identity_pcr: u32,
+    identity_value: Vec<u8>,
+}
+
+impl<'a> Vault<'a> {
+    /// For the identity that is measured now.
+    pub fn new(state: &'a State, index: u32, identity_pcr: u32, identity_value: Vec<u8>) -> Vault<'a> {
+        Vault {
+            state,
+            index,
+            identity_pcr,
+            identity_value,
+        }
+    }
+
+    /// Makes counter and first key.
+    ///
+    /// # Errors
+    /// [`TpmError::AlreadyInitialised`]; [`TpmError::RolledBack`] when the counter has run but its key is not here, unless `replace`.
+    pub fn initialise(&self, esys: &mut Esys, replace: bool) -> Result<Keys, TpmError> {
+        let counter = match esys.find(self.index)? {
+            Some(counter) => counter,
+            None => {
+                let counter = esys.define_counter(self.index)?;
+                esys.increment(counter)?;
+                counter
+            }
+        };
+        // A crash may have come between definition and first increment; such a counter cannot be read.
+        let epoch = match esys.counter(counter) {
+            Ok(epoch) => epoch,
+            Err(_) => {
+                esys.increment(counter)?;
+                esys.counter(counter)?
+            }
+        };
+        if self.state.read(&file(epoch))?.is_some() && !replace {
+            return Err(TpmError::AlreadyInitialised { epoch });
+        }
+        if !self.epochs()?.is_empty() && !replace {
+            return Err(self.rolled_back(epoch)?);
+        }
+        // What is replaced may still be somewhere, and must not open again.
+        if replace {
+            esys.increment(counter)?;
+        }
+        let keys = fresh(esys.counter(counter)?)?;
+        self.seal(esys, &keys)?;
+        self.clean(keys.epoch)?;
+        Ok(keys)
+    }
+
+    /// The counter's object and value.
+    ///
+    /// # Errors
+    /// [`TpmError::NotInitialised`].
+    pub fn counter(&self, esys: &Esys) -> Result<(ESYS_TR, u64), TpmError> {
+        let counter = esys.find(self.index)?.ok_or(TpmError::NotInitialised)?;
+        Ok((counter, esys.counter(counter)?))
+    }
+
+    /// Opens the keys of the epoch that the counter says.
+    ///
+    /// # Errors
+    /// [`TpmError::NotInitialised`], [`TpmError::RolledBack`], [`TpmError::KeyClosed`].
+    pub fn open(&self, esys: &mut Esys) -> Result<Keys, TpmError> {
+        let (counter, epoch) = self.counter(esys)?;
+        let Some(blob) = self.state.read(&file(epoch))? else {
+            return Err(match self.epochs()?.is_empty() {
+                true => TpmError::NotInitialised,
+                false => self.rolled_back(epoch)?,
+            });
+        };
+        let closed = |error: TpmError| match error {
+            TpmError::Refused { why, .. } => TpmError::KeyClosed { epoch, why },
+            other => other,
+        };
+        let (private, public) = split(&blob)?;
+        let parent = storage_root(esys)?;
+        let object = esys.load(parent, &private, &public).map_err(closed)?;
+        let session = esys.policy_session(parent)?;
+        let policies = esys
+            .policy_pcr(session, self.identity_pcr)
+            .and_then(|()| esys.policy_counter(session, counter, epoch));
+        let opened = policies
+            .and_then(|()| esys.unseal(object, session))
+            .map_err(closed);
+        esys.flush(session);
+        esys.flush(object);
+        let opened = opened?;
+        let master = <[u8; 32]>::try_from(&opened[..])
+            .map_err(|_| TpmError::Malformed(format!("a key of {} bytes", opened.len())))?;
+        self.clean(epoch)?;
+        Ok(Keys {
+            epoch,
+            master: Zeroizing::new(master),
+        })
+    }
+
+    /// Makes the next epoch's key and commits it.
+    ///
+    /// # Errors
+    /// As [`Vault::open`]; the old key stays good until the increment.
+    pub fn rotate(&self, esys: &mut Esys) -> Result<Keys, TpmError> {
+        let (counter, _) = self.counter(esys)?;
+        let current = self.open(esys)?;
+        let next = fresh(current.epoch.saturating_add(1))?;
+        self.seal(esys, &next)?;
+        esys.increment(counter)?;
+        self.clean(next.epoch)?;
+        Ok(next)
+    }
+
+    fn seal(&self, esys: &mut Esys, keys: &Keys) -> Result<(), TpmError> {
+        let policy = self.policy(keys.epoch);
+        let parent = storage_root(esys)?;
+        let (private, public) = esys.seal(parent, &templates::sealed(&policy)?, &*keys.master)?;
+        let private = private.value().to_vec();
+        let size = u16::try_from(private.len()).unwrap_or(0);
+        let public = public.marshall().map_err(malformed)?;
+        self.state.write(
+            &file(keys.epoch),
+            &[&size.to_be_bytes()[..], &private, &public].concat(),
+        )
+    }
+
+    /// The policy's digest, as the TPM computes it (Part 3, 23.7 and 23.9).
+    fn policy(&self, epoch: u64) -> [u8; 32] {
+        const POLICY_PCR: u32 = 0x0000_017F;
+        const POLICY_NV: u32 = 0x0000_0149;
+        const EQ: u16 = 0;
+        let mut mask = [0u8; 3];
+        if let Some(byte) = mask.get_mut((self.identity_pcr / 8) as usize) {
+            *byte = 1 << (self.identity_pcr % 8);
+        }
+        let hash = |parts: &[&[u8]]| -> [u8; 32] { Sha256::digest(parts.concat()).into() };
+        let selection = [
+            &1u32.to_be_bytes()[..],
+            &Bank::Sha256.number().to_be_bytes(),
+            &[3],
+            &mask,
+        ]
+        .concat();
+        let pcr = hash(&[
+            &[0; 32],
+            &POLICY_PCR.to_be_bytes(),
+            &selection,
+            &hash(&[&self.identity_value]),
+        ]);
+        let arguments = hash(&[&epoch.to_be_bytes(), &0u16.to_be_bytes(), &EQ.to_be_bytes()]);
+        hash(&[
+            &pcr,
+            &POLICY_NV.to_be_bytes(),
+            &arguments,
+            &counter_name(self.index),
+        ])
+    }
+
+    fn epochs(&self) -> Result<Vec<u64>, TpmError> {
+        let names = self.state.names(PREFIX)?;
+        Ok(names
+            .iter()
+            .filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok())
+            .collect())
+    }
+
+    /// Deletes what is of another epoch, and unfinished files.
+    fn clean(&self, epoch: u64) -> Result<(), TpmError> {
+        for name in self.state.names(PREFIX)? {
+            if name != file(epoch) {
+                self.state.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rolled_back(&self, counter: u64) -> Result<TpmError, TpmError> {
+        let found: Vec<String> = self.epochs()?.iter().map(u64::to_string).collect();
+        Ok(TpmError::RolledBack {
+            counter,
+            found: found.join(", "),
+            directory: self.state.directory().to_owned(),
+        })
+    }
+}
+
+fn file(epoch: u64) -> String {
+    format!("{PREFIX}{epoch}")
+}
+
+fn fresh(epoch: u64) -> Result<Keys, TpmError> {
+    let mut master = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *master)
+        .map_err(|error| TpmError::Malformed(format!("no random bytes from the host: {error}")))?;
+    Ok(Keys { epoch, master })
+}
+
+fn split(blob: &[u8]) -> Result<(Private, Public), TpmError> {
+    let cut = || TpmError::Malformed("a sealed key's file is cut".into());
+    let (size, rest) = blob.split_first_chunk::<2>().ok_or_else(cut)?;
+    let (private, public) = rest
+        .split_at_checked(usize::from(u16::from_be_bytes(*size)))
+        .ok_or_else(cut)?;
+    Ok((
+        Private::try_from(private.to_vec()).map_err(malformed)?,
+        Public::unmarshall(public).map_err(malformed)?,
+    ))
+}
+
+fn storage_root(esys: &mut Esys) -> Result<ESYS_TR, TpmError> {
+    if let Some(found) = esys.find(STORAGE_ROOT)? {
+        return Ok(found);
+    }
+    let (made, _) = esys.primary(ESYS_TR_RH_OWNER, &templates::storage_root()?)?;
+    let kept = esys.persist(made, STORAGE_ROOT)?;
+    esys.flush(made);
+    Ok(kept)
+}

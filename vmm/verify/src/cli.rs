@@ -1,0 +1,66 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use referee_evidence::from_hex;
+
+/// Checks what a Referee host says about itself.
+#[derive(Debug, Parser)]
+#[command(name = "referee-verify", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to check.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the evidence that `referee-vmm attest` wrote.
+    #[command(after_help = EVIDENCE_EXAMPLES)]
+    Evidence(EvidenceArgs),
+}
+
+/// `evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    /// The evidence.
+    pub file: PathBuf,
+    /// The nonce that you gave out, in hexadecimal digits. Give each out once.
+    #[arg(long, value_name = "HEX", value_parser = nonce)]
+    pub nonce: Nonce,
+    /// What you hold to be good, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub reference: PathBuf,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the parts as files that tpm2_checkquote and openssl read into this directory, which must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub extract: Option<PathBuf>,
+}
+
+/// A nonce of at least 16 bytes.
+#[derive(Debug, Clone)]
+pub struct Nonce(pub Vec<u8>);
+
+fn nonce(text: &str) -> Result<Nonce, String> {
+    match from_hex(text) {
+        Some(bytes) if (16..=64).contains(&bytes.len()) => Ok(Nonce(bytes)),
+        Some(bytes) => Err(format!("{} bytes; a nonce has 16 to 64", bytes.len())),
+        None => Err("not hexadecimal digits".into()),
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything holds
+  1  something does not hold; each line says what
+  2  nothing was checked: wrong command line, or a file that cannot be read";
+
+const EVIDENCE_EXAMPLES: &str = "\
+Examples:
+  nonce=$(openssl rand -hex 32)          # here; send it to the host
+  referee-vmm attest --nonce $nonce …    # there
+  referee-verify evidence host.evidence --nonce $nonce --reference reference.toml";
