@@ -11,13 +11,15 @@ if [ "$(uname -m)" != x86_64 ]; then
 fi
 
 # command:package; scripts/npt/vm.sh installs the emulator by itself.
-wanted="cc:gcc ld:binutils shellcheck:shellcheck bwrap:bubblewrap jq:jq openssl:openssl"
+wanted="cc:gcc ld:binutils shellcheck:shellcheck bwrap:bubblewrap jq:jq openssl:openssl
+pkg-config:pkg-config swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools"
 [ "${1:-}" = --demo ] && wanted="cc:gcc ld:binutils"
 missing=()
 for pair in $wanted; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
 done
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+[ "${1:-}" = --demo ] || [ -e /usr/include/tss2/tss2_esys.h ] || missing+=(libtss2-dev)
 if [ "${#missing[@]}" -gt 0 ]; then
   say "installing: ${missing[*]}"
   sudo=()

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 /// it allows for emulated machines.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The `referee-vmm` executable.
+/// An executable of this workspace, mostly `referee-vmm`.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
@@ -39,34 +39,33 @@ impl Program {
     /// # Errors
     /// When it cannot be built.
     pub fn locate() -> anyhow::Result<Program> {
-        if let Some(path) = std::env::var_os("REFEREE_BIN") {
-            return Ok(Program { path: path.into() });
+        match std::env::var_os("REFEREE_BIN") {
+            Some(path) => Ok(Program { path: path.into() }),
+            None => Program::built("referee-vmm"),
         }
+    }
+
+    /// The executable of this name, of the package of the same name.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn built(name: &str) -> anyhow::Result<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "referee-vmm",
-                "--bin",
-                "referee-vmm",
-            ])
+            .args(["build", "--quiet", "--package", name, "--bin", name])
             .args(["--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())
             .output()
             .context("cannot start cargo")?;
         if !output.status.success() {
-            bail!("referee-vmm does not build");
+            bail!("{name} does not build");
         }
         let messages = String::from_utf8_lossy(&output.stdout).into_owned();
         let built = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|message| {
-                message.pointer("/target/name").and_then(|name| name.as_str()) == Some("referee-vmm")
-            })
+            .filter(|message| message.pointer("/target/name").and_then(|found| found.as_str()) == Some(name))
             .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from));
         Ok(Program {
             path: built.context("cargo named no executable")?,
@@ -86,7 +85,13 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in ["REFEREE_TRUST", "REFEREE_POLICY", "REFEREE_AUDIT"] {
+        for name in [
+            "REFEREE_TRUST",
+            "REFEREE_POLICY",
+            "REFEREE_AUDIT",
+            "REFEREE_TPM",
+            "REFEREE_TPM_STATE",
+        ] {
             command.env_remove(name);
         }
         command

@@ -92,6 +92,14 @@ impl AttestationKey {
             .map_err(|_| Malformed::new("signature", "not made by this key over these bytes"))
     }
 
+    /// A TPMT_SIGNATURE as `openssl` reads it.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is none of ECDSA with SHA-256.
+    pub fn signature_to_der(signature: &[u8]) -> Result<Vec<u8>, Malformed> {
+        Ok(ecdsa(signature)?.to_der().as_bytes().to_vec())
+    }
+
     /// The key as `openssl` and `tpm2_checkquote` read it.
     pub fn to_pem(&self) -> String {
         self.key.to_public_key_pem(LineEnding::LF).unwrap_or_default()

@@ -56,13 +56,20 @@ pub struct AuthorityArgs {
     /// The trust store: who may sign what.
     #[arg(
         long,
+        global = true,
         env = "REFEREE_TRUST",
         value_name = "FILE",
         default_value = "/etc/referee/trust.store"
     )]
     pub trust: PathBuf,
     /// Policies: Cedar files, or folders of them. Without it those compiled in decide.
-    #[arg(long, env = "REFEREE_POLICY", value_name = "PATH", value_delimiter = ':')]
+    #[arg(
+        long,
+        global = true,
+        env = "REFEREE_POLICY",
+        value_name = "PATH",
+        value_delimiter = ':'
+    )]
     pub policy: Vec<PathBuf>,
 }
 
@@ -71,25 +78,25 @@ pub struct AuthorityArgs {
 pub struct TpmArgs {
     /// The TPM: device:/dev/tpmrm0; swtpm:DIR, a program that is made and started as needed; or tcti:CONF, as its library
     /// writes it. With it, nothing runs that was not measured first.
-    #[arg(long, env = "REFEREE_TPM", value_name = "TPM")]
+    #[arg(long, global = true, env = "REFEREE_TPM", value_name = "TPM")]
     pub tpm: Option<String>,
     /// Where the event log and sealed keys are [default: /var/lib/referee/tpm, or within the software TPM's DIR].
-    #[arg(long, env = "REFEREE_TPM_STATE", value_name = "DIR")]
+    #[arg(long, global = true, env = "REFEREE_TPM_STATE", value_name = "DIR")]
     pub tpm_state: Option<PathBuf>,
     /// Register of this host's identity.
-    #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(0..24))]
+    #[arg(long, global = true, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(0..24))]
     pub identity_pcr: u32,
     /// Register of the bundles that run.
-    #[arg(long, value_name = "N", default_value_t = 13, value_parser = clap::value_parser!(u32).range(0..24))]
+    #[arg(long, global = true, value_name = "N", default_value_t = 13, value_parser = clap::value_parser!(u32).range(0..24))]
     pub muscle_pcr: u32,
     /// Use registers although any program of this host can set them back (16 and 23).
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub allow_resettable_registers: bool,
     /// NV index of the anti-rollback counter, in hexadecimal digits.
-    #[arg(long, value_name = "HEX", default_value = "01800100", value_parser = parse_index)]
+    #[arg(long, global = true, value_name = "HEX", default_value = "01800100", value_parser = parse_index)]
     pub tpm_counter: u32,
     /// Give the TPM up when it has not answered for so long.
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    #[arg(long, global = true, value_name = "S", default_value_t = 60)]
     pub tpm_patience: u64,
 }
 

@@ -15,7 +15,7 @@ use referee_evidence::{Bank, Certified, PcrValues};
 const NONE: ESYS_TR = ESYS_TR_NONE;
 const PASSWORD: ESYS_TR = ESYS_TR_PASSWORD;
 /// TPMA_NV_WRITTEN: set by the TPM with the first write (Part 2, 13.4).
-const NV_WRITTEN: u32 = 1 << 29;
+pub(crate) const NV_WRITTEN: u32 = 1 << 29;
 
 /// What a TPM says about itself.
 #[derive(Debug, Clone)]
@@ -524,13 +524,15 @@ impl Esys {
         Ok(u64::from_be_bytes(value))
     }
 
-    /// Everything in an NV index that the owner may read, such as a certificate.
+    /// Attributes of an NV index, TPMA_NV.
     ///
     /// # Errors
     /// [`TpmError::Refused`].
-    pub fn nv_contents(&self, index: ESYS_TR) -> Result<Vec<u8>, TpmError> {
-        /// TPMs give at least this much at once.
-        const CHUNK: u16 = 512;
+    pub fn nv_attributes(&self, index: ESYS_TR) -> Result<u32, TpmError> {
+        Ok(self.nv_public(index)?.attributes)
+    }
+
+    fn nv_public(&self, index: ESYS_TR) -> Result<TPMS_NV_PUBLIC, TpmError> {
         let (mut public, mut name) = (null_mut(), null_mut());
         // SAFETY: the context is open and the index is one of it; the library writes two pointers.
         let code = unsafe {
@@ -546,7 +548,17 @@ impl Esys {
         };
         check("TPM2_NV_ReadPublic", code)?;
         taken(name);
-        let size = taken(public).nvPublic.dataSize;
+        Ok(taken(public).nvPublic)
+    }
+
+    /// Everything in an NV index that the owner may read, such as a certificate.
+    ///
+    /// # Errors
+    /// [`TpmError::Refused`].
+    pub fn nv_contents(&self, index: ESYS_TR) -> Result<Vec<u8>, TpmError> {
+        /// TPMs give at least this much at once.
+        const CHUNK: u16 = 512;
+        let size = self.nv_public(index)?.dataSize;
         let mut contents = Vec::new();
         let mut offset = 0;
         while offset < size {

@@ -105,6 +105,15 @@ pub enum TpmError {
         /// What the TPM said.
         why: String,
     },
+    /// The NV index is used for something else.
+    #[error(
+        "NV index {index:#010x} is defined as something else than a counter that only counts up, so it proves nothing; \
+         undefine it (tpm2_nvundefine) or choose another with --tpm-counter"
+    )]
+    CounterUnsound {
+        /// Which.
+        index: u32,
+    },
     /// A register that software can set back.
     #[error(
         "register {0} can be set back by any program of the host; choose another, or insist with --allow-resettable-registers"
@@ -131,6 +140,7 @@ impl TpmError {
             TpmError::AlreadyInitialised { .. } => "tpm-already-initialised",
             TpmError::RolledBack { .. } => "state-rolled-back",
             TpmError::KeyClosed { .. } => "key-closed",
+            TpmError::CounterUnsound { .. } => "counter-unsound",
             TpmError::Resettable(_) => "register-resettable",
             TpmError::Request(_) => "tpm-request",
         }

@@ -116,6 +116,11 @@ pub(crate) fn check(operation: &'static str, code: TSS2_RC) -> Result<(), TpmErr
 }
 
 fn describe(code: TSS2_RC) -> String {
+    /// TSS2_TCTI_RC_IO_ERROR, which the library has no words for.
+    const TCTI_IO_ERROR: TSS2_RC = 0x000A_000A;
+    if code == TCTI_IO_ERROR {
+        return "the connection failed".into();
+    }
     format!("{} ({code:#x})", Tss2ResponseCode::from(code))
 }
 

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::TpmError;
 use crate::esys::Esys;
@@ -18,7 +19,7 @@ use crate::esys::Esys;
 /// Time that it may take to answer.
 const START_MAX: Duration = Duration::from_secs(10);
 /// Names within its directory.
-const SOCKET: &str = "tpm.sock";
+const SOCKETS: &str = "tpm-";
 const BOOT: &str = "host-boot-id";
 const STATE: &str = "tpm2-00.permall";
 
@@ -53,26 +54,26 @@ impl SoftwareTpm {
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(io)?;
         let same_boot = fs::read_to_string(directory.join(BOOT)).is_ok_and(|known| known == boot);
-        let startups: &[&str] = if same_boot {
-            &["state", "clear"]
-        } else {
-            &["clear"]
-        };
-        for startup in startups {
+        let begun = Instant::now();
+        let mut startup = if same_boot { "state" } else { "clear" };
+        while begun.elapsed() < START_MAX {
             let mut tpm = SoftwareTpm {
                 process: spawn(&directory, startup).map_err(no)?,
                 directory: directory.clone(),
                 _lock: lock.try_clone().map_err(io)?,
             };
-            tpm.wait_for_socket().map_err(no)?;
-            // After a crash it cannot start with state, and refuses everything until it is started anew.
-            if Esys::open(&tpm.tcti()).and_then(|esys| esys.boot()).is_ok() {
+            if tpm.connect_first().is_ok() {
                 fs::write(directory.join(BOOT), &boot).map_err(io)?;
                 return Ok(tpm);
             }
             tpm.kill();
+            // After a crash it cannot start with state, and refuses everything until it is started as after a reset.
+            startup = "clear";
+            end_orphans(&directory);
+            std::thread::sleep(Duration::from_millis(5));
         }
-        Err(no("it started and does not answer".into()))
+        let log = directory.join("log").display().to_string();
+        Err(no(format!("it does not start, or does not answer; see {log}")))
     }
 
     /// Has the next start be one after a reset: registers become zero.
@@ -91,27 +92,23 @@ impl SoftwareTpm {
 
     /// How the library reaches it.
     pub fn tcti(&self) -> String {
-        format!("swtpm:path={}", self.directory.join(SOCKET).display())
+        format!("swtpm:path={}", socket(&self.directory).display())
     }
 
-    fn wait_for_socket(&mut self) -> Result<(), String> {
+    /// Connects as soon as it listens, and has it answer.
+    fn connect_first(&mut self) -> Result<(), TpmError> {
         let begun = Instant::now();
-        let socket = self.directory.join(SOCKET);
-        let control = self.directory.join(format!("{SOCKET}.ctrl"));
-        while !(socket.exists() && control.exists()) {
-            if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(format!(
-                    "swtpm ended: {status}; see {}",
-                    self.directory.join("log").display()
-                ));
-            }
-            if begun.elapsed() > START_MAX {
-                self.kill();
-                return Err("swtpm does not start".into());
+        loop {
+            let failed = match Esys::open(&self.tcti()) {
+                Ok(esys) => return esys.boot().map(|_| ()),
+                Err(failed) => failed,
+            };
+            let ended = !matches!(self.process.try_wait(), Ok(None));
+            if ended || begun.elapsed() > START_MAX {
+                return Err(failed);
             }
             std::thread::sleep(Duration::from_micros(500));
         }
-        Ok(())
     }
 
     fn kill(&mut self) {
@@ -125,6 +122,31 @@ impl Drop for SoftwareTpm {
         // If it does not answer any more, the next start is one after a reset, which is what a crash means.
         let _ = Esys::open(&self.tcti()).and_then(|esys| esys.shutdown(true));
         self.kill();
+    }
+}
+
+fn socket(directory: &Path) -> PathBuf {
+    directory.join(format!("{SOCKETS}{}.sock", std::process::id()))
+}
+
+/// Ends software TPMs of this directory whose starter was killed in the moment before they were bound to it. Whoever calls has the
+/// directory's lock, so nobody uses them.
+fn end_orphans(directory: &Path) {
+    let state = format!("dir={}", directory.display());
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(process) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+            .and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        if words.next() == Some(b"swtpm") && words.any(|word| word == state.as_bytes()) {
+            let _ = kill_process(process, Signal::KILL);
+        }
     }
 }
 
@@ -157,11 +179,14 @@ fn manufacture(directory: &Path) -> Result<(), String> {
 }
 
 fn spawn(directory: &Path, startup: &str) -> Result<Child, String> {
-    let socket = directory.join(SOCKET);
-    let control = directory.join(format!("{SOCKET}.ctrl"));
-    for stale in [&socket, &control] {
-        let _ = fs::remove_file(stale);
+    // One of an earlier process may still be about to make its own, so each has its own name.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(SOCKETS) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
+    let socket = socket(directory);
+    let control = socket.with_extension("sock.ctrl");
     let log = File::create(directory.join("log")).map_err(|error| format!("log: {error}"))?;
     let errors = log.try_clone().map_err(|error| format!("log: {error}"))?;
     // `setpriv` of util-linux has the kernel end it when this program ends in whatever way.

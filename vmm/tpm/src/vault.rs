@@ -14,9 +14,9 @@ use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 use tss_esapi::tss2_esys::{ESYS_TR, ESYS_TR_RH_OWNER};
 use zeroize::Zeroizing;
 
-use referee_evidence::{Bank, counter_name};
+use referee_evidence::{Bank, COUNTER_ATTRIBUTES, counter_name};
 
-use crate::commands::malformed;
+use crate::commands::{NV_WRITTEN, malformed};
 use crate::error::TpmError;
 use crate::esys::Esys;
 use crate::state::State;
@@ -83,7 +83,7 @@ impl<'a> Vault<'a> {
     /// [`TpmError::AlreadyInitialised`]; [`TpmError::RolledBack`] when the counter has run but its key is not here, unless `replace`.
     pub fn initialise(&self, esys: &mut Esys, replace: bool) -> Result<Keys, TpmError> {
         let counter = match esys.find(self.index)? {
-            Some(counter) => counter,
+            Some(counter) => self.sound(esys, counter)?,
             None => {
                 let counter = esys.define_counter(self.index)?;
                 esys.increment(counter)?;
@@ -120,7 +120,16 @@ impl<'a> Vault<'a> {
     /// [`TpmError::NotInitialised`].
     pub fn counter(&self, esys: &Esys) -> Result<(ESYS_TR, u64), TpmError> {
         let counter = esys.find(self.index)?.ok_or(TpmError::NotInitialised)?;
+        let counter = self.sound(esys, counter)?;
         Ok((counter, esys.counter(counter)?))
+    }
+
+    /// The index, if it is a counter of ours; whether it was written yet is another matter.
+    fn sound(&self, esys: &Esys, counter: ESYS_TR) -> Result<ESYS_TR, TpmError> {
+        match (esys.nv_attributes(counter)? ^ COUNTER_ATTRIBUTES) & !NV_WRITTEN {
+            0 => Ok(counter),
+            _ => Err(TpmError::CounterUnsound { index: self.index }),
+        }
     }
 
     /// Opens the keys of the epoch that the counter says.

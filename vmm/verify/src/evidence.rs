@@ -46,6 +46,7 @@ pub fn run(args: &EvidenceArgs) -> anyhow::Result<bool> {
 }
 
 /// Writes what other people's tools check:
+/// `openssl dgst -sha256 -verify key.pem -signature quote.der quote.msg`, and
 /// `tpm2_checkquote -u key.pem -m quote.msg -s quote.sig -f quote.pcrs -q $(cat qualifying.hex) -g sha256`.
 fn extract(bytes: &[u8], directory: &Path, reference: &Reference) -> anyhow::Result<()> {
     let evidence = Evidence::parse(bytes)?;
@@ -65,6 +66,14 @@ fn extract(bytes: &[u8], directory: &Path, reference: &Reference) -> anyhow::Res
     write("quote.sig", &evidence.quote.signature)?;
     write("counter.msg", &evidence.counter.statement)?;
     write("counter.sig", &evidence.counter.signature)?;
+    write(
+        "quote.der",
+        &AttestationKey::signature_to_der(&evidence.quote.signature)?,
+    )?;
+    write(
+        "counter.der",
+        &AttestationKey::signature_to_der(&evidence.counter.signature)?,
+    )?;
     write("log.cbor", &evidence.log)?;
     write("log.json", format!("{:#}\n", log.to_json()).as_bytes())?;
     if let Body::Quote { selection, .. } = Attested::parse(&evidence.quote.statement)?.body

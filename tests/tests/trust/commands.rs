@@ -1,0 +1,133 @@
+//! The whole way through the real programs: measured, run, attested, verified; and refused.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use referee_tests::{Ended, Workshop};
+
+use crate::host::programs;
+
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+fn workshop() -> &'static Workshop {
+    static WORKSHOP: OnceLock<Workshop> = OnceLock::new();
+    WORKSHOP.get_or_init(|| Workshop::open(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a workshop"))
+}
+
+impl Desk {
+    fn new() -> Desk {
+        Desk {
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn vmm(&self, words: &[&str], more: &[&str]) -> Ended {
+        let tpm = format!("swtpm:{}", self.file("tpm"));
+        let trust = workshop().trust_store().display().to_string();
+        let options = ["--tpm", &tpm, "--trust", &trust];
+        programs()
+            .vmm
+            .run(words.iter().chain(&options).chain(more))
+            .expect("ends")
+    }
+
+    fn run(&self, more: &[&str]) -> Ended {
+        let guest = workshop().guest("baseline", "exit-zero").expect("is there");
+        let bundle = workshop().bundle(&guest).expect("is built").display().to_string();
+        let audit = self.file("audit.jsonl");
+        self.vmm(&["run"], &[&["--audit", &audit][..], more, &[&bundle]].concat())
+    }
+}
+
+#[track_caller]
+fn assert_ends(ended: &Ended, code: i32) -> String {
+    assert_eq!(ended.code, Some(code), "{}", ended.errors());
+    String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.errors()
+}
+
+#[test]
+fn measured_run_attested_verified() {
+    let desk = Desk::new();
+    assert_ends(&desk.vmm(&["tpm", "init"], &[]), 0);
+    assert_ends(&desk.run(&[]), 0);
+    let log = std::fs::read_to_string(desk.file("audit.jsonl")).expect("is there");
+    let kinds: Vec<&str> = ["\"measure\"", "\"start\"", "\"end\""]
+        .into_iter()
+        .filter(|kind| log.contains(kind))
+        .collect();
+    assert_eq!(kinds.len(), 3, "{log}");
+    assert!(log.find("\"measure\"") < log.find("\"start\""), "measured first");
+    let nonce = "00112233445566778899aabbccddeeff";
+    let reference = assert_ends(&desk.vmm(&["tpm", "reference"], &[]), 0);
+    std::fs::write(desk.file("reference.toml"), &reference).expect("is written");
+    let (evidence, audit) = (desk.file("evidence"), desk.file("audit.jsonl"));
+    assert_ends(
+        &desk.vmm(
+            &["attest"],
+            &["--nonce", nonce, "--audit", &audit, "-o", &evidence],
+        ),
+        0,
+    );
+    let verify = |nonce: &str| {
+        let reference = desk.file("reference.toml");
+        let words = ["evidence", &evidence, "--nonce", nonce, "--reference", &reference];
+        programs().verify.run(words).expect("ends")
+    };
+    assert!(assert_ends(&verify(nonce), 0).contains("everything holds"));
+    assert!(assert_ends(&verify("ff112233445566778899aabbccddeeff"), 1).contains("FAILS  nonce"));
+    assert!(assert_ends(&verify("0011"), 2).contains("a nonce has 16 to 64"));
+}
+
+#[test]
+fn what_cannot_be_measured_does_not_run() {
+    let desk = Desk::new();
+    assert_ends(&desk.run(&[]), 0);
+    // Another policy in the same boot.
+    let policy = desk.file("other.cedar");
+    std::fs::write(&policy, "@id(\"all\")\npermit(principal, action, resource);\n").expect("is written");
+    let records = || {
+        std::fs::read_to_string(desk.file("audit.jsonl"))
+            .expect("is there")
+            .matches("\"start\"")
+            .count()
+    };
+    let before = records();
+    let text = assert_ends(&desk.run(&["--policy", &policy]), 104);
+    assert!(
+        text.contains("another policy") && text.contains("[identity-differs]"),
+        "{text}"
+    );
+    let text = assert_ends(&desk.run(&["--tpm-state", "/dev/null/x"]), 104);
+    assert!(text.contains("[tpm-state]"), "{text}");
+    let text = assert_ends(&desk.run(&["--identity-pcr", "16"]), 104);
+    assert!(text.contains("[register-resettable]"), "{text}");
+    assert_eq!(records(), before, "something ran");
+    // As after a restart of the host, the other policy is measured, and runs.
+    assert_ends(&desk.vmm(&["tpm", "restart"], &[]), 0);
+    assert_ends(&desk.run(&["--policy", &policy]), 0);
+}
+
+#[test]
+fn each_command_says_what_is_missing() {
+    let desk = Desk::new();
+    let no_tpm = programs().vmm.run(["tpm", "status"]).expect("ends");
+    assert!(assert_ends(&no_tpm, 104).contains("--tpm device:/dev/tpmrm0"));
+    let text = assert_ends(&desk.vmm(&["tpm", "status"], &[]), 104);
+    assert!(
+        text.contains("referee-vmm tpm init") && text.contains("[tpm-not-initialised]"),
+        "{text}"
+    );
+    let text = assert_ends(&desk.vmm(&["attest"], &["--nonce", "00", "-o", "/dev/null"]), 100);
+    assert!(text.contains("16 to 64 bytes"), "{text}");
+    let hardware = programs()
+        .vmm
+        .run(["tpm", "restart", "--tpm", "device:/dev/tpmrm0"])
+        .expect("ends");
+    assert!(assert_ends(&hardware, 104).contains("restart the host"));
+}
