@@ -131,3 +131,24 @@ fn each_command_says_what_is_missing() {
         .expect("ends");
     assert!(assert_ends(&hardware, 104).contains("restart the host"));
 }
+
+#[test]
+fn an_update_of_the_policy_is_prepared_and_keeps_the_key() {
+    let desk = Desk::new();
+    let first = assert_ends(&desk.vmm(&["tpm", "init"], &[]), 0);
+    let policy = desk.file("other.cedar");
+    std::fs::write(&policy, "@id(\"all\")\npermit(principal, action, resource);\n").expect("is written");
+    let program = programs().vmm.path().display().to_string();
+    let words = ["--next-program", &program, "--next-policy", &policy];
+    assert_eq!(
+        assert_ends(&desk.vmm(&["tpm", "prepare-update"], &words), 0),
+        first
+    );
+    assert_ends(&desk.vmm(&["tpm", "restart"], &[]), 0);
+    let text = assert_ends(&desk.vmm(&["tpm", "status"], &["--policy", &policy]), 0);
+    let key = first.trim().rsplit(' ').next().expect("has a key");
+    assert!(text.contains(key), "{first}{text}");
+    assert_ends(&desk.vmm(&["tpm", "restart"], &[]), 0);
+    let text = assert_ends(&desk.vmm(&["tpm", "status"], &[]), 104);
+    assert!(text.contains("[key-closed]"), "{text}");
+}

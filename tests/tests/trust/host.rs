@@ -56,6 +56,7 @@ impl Host {
             },
             counter: COUNTER,
             components: [("vmm", 1), ("policy", 2), ("trust", 3)].map(component).into(),
+            trust_version: 1,
         };
         Host { folder, open }
     }
@@ -92,6 +93,7 @@ impl Host {
     pub fn refused(&self, request: &Request) -> String {
         match self.ask(request) {
             Err(AttestError::Failed { name, .. }) => name,
+            Err(AttestError::Rejected { rule, .. }) => rule.name().to_owned(),
             other => panic!("should be refused: {other:?}"),
         }
     }

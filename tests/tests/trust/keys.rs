@@ -1,8 +1,8 @@
 //! Keys of the epoch, and copies of them from before.
 
-use referee_attest::Request;
+use referee_attest::{Bundle, Request};
 
-use crate::host::{COUNTER, Host};
+use crate::host::{COUNTER, Host, bundle};
 
 #[test]
 fn rotation_makes_a_new_key_and_the_old_file_never_opens_again() {
@@ -127,4 +127,110 @@ fn no_file_is_for_others_to_read() {
             assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
         }
     }
+}
+
+fn measure(epoch: u64, signer: u8) -> Request {
+    Request::Measure {
+        bundle: Bundle {
+            epoch,
+            signer: [signer; 32],
+            // Another version, another file.
+            digest: [u8::try_from(epoch % 251).unwrap_or(0); 32],
+            ..bundle("grown", 0)
+        },
+    }
+}
+
+#[test]
+fn an_older_bundle_does_not_run_again_whatever_is_put_back() {
+    let host = Host::ready();
+    host.ask(&measure(3, 1)).expect("runs");
+    let state = host.path("state");
+    let (before, _) = host.keys();
+    let old = std::fs::read(state.join(format!("epoch-{before}"))).expect("is there");
+    host.ask(&measure(3, 1)).expect("runs again");
+    assert_eq!(host.keys().0, before, "nothing new, so nothing is counted");
+    host.ask(&measure(5, 1)).expect("a newer one runs");
+    let (after, _) = host.keys();
+    assert_eq!(after, before + 1);
+    assert_eq!(host.refused(&measure(4, 1)), "epoch-rolled-back");
+    assert_eq!(host.refused(&measure(3, 1)), "epoch-rolled-back");
+    // The floors of before, with their key.
+    let current = state.join(format!("epoch-{after}"));
+    let new = std::fs::read(&current).expect("is there");
+    std::fs::rename(&current, host.path("kept")).expect("is moved");
+    std::fs::write(state.join(format!("epoch-{before}")), &old).expect("is written");
+    assert_eq!(host.refused(&measure(3, 1)), "state-rolled-back");
+    std::fs::write(&current, &old).expect("is written");
+    assert_eq!(host.refused(&measure(3, 1)), "key-closed");
+    // And one changed by hand: every byte of the file matters.
+    for at in 0..new.len() {
+        if at % 16 != 0 && at + 60 < new.len() {
+            continue;
+        }
+        let mut changed = new.clone();
+        changed[at] ^= 1;
+        std::fs::write(&current, &changed).expect("is written");
+        let refused = host.ask(&measure(3, 1)).expect_err("is refused");
+        assert!(!refused.to_string().is_empty(), "byte {at}");
+    }
+    std::fs::write(&current, &new).expect("is written");
+    assert_eq!(host.refused(&measure(4, 1)), "epoch-rolled-back");
+    host.ask(&measure(5, 1)).expect("goes on");
+}
+
+#[test]
+fn a_stolen_key_cannot_lock_the_owners_next_key_out() {
+    let host = Host::ready();
+    host.ask(&measure(3, 1)).expect("runs");
+    assert_eq!(host.refused(&measure(u64::MAX, 1)), "epoch-jump");
+    assert_eq!(host.refused(&measure(3 + 257, 1)), "epoch-jump");
+    host.ask(&measure(3 + 256, 1)).expect("a step is allowed");
+    // The owner's next key has a floor of its own.
+    host.ask(&measure(4, 2)).expect("runs");
+    assert_eq!(host.refused(&measure(3, 2)), "epoch-rolled-back");
+}
+
+#[test]
+fn an_older_trust_store_is_refused_even_when_it_was_prepared_for() {
+    let mut host = Host::ready();
+    host.open.trust_version = 7;
+    host.ask(&measure(1, 1)).expect("runs");
+    host.open.trust_version = 6;
+    assert_eq!(host.refused(&measure(1, 1)), "trust-store-rolled-back");
+    host.open.trust_version = 7;
+    host.ask(&measure(1, 1)).expect("runs");
+}
+
+#[test]
+fn an_update_that_was_prepared_keeps_the_key() {
+    let mut host = Host::ready();
+    let (_, key) = host.keys();
+    let (before, mut after) = (host.open.components.clone(), host.open.components.clone());
+    after[0].digest = [77; 32];
+    host.ask(&Request::PrepareUpdate {
+        components: after.clone(),
+    })
+    .expect("is prepared");
+    assert_eq!(host.keys().1, key, "nothing changes before the restart");
+    let restart = |host: &Host| {
+        host.ask(&Request::Restart {
+            tpm: host.open.tpm.clone(),
+        })
+        .expect("restarts")
+    };
+    // A rotation in between does not lose it.
+    host.ask(&Request::Rotate).expect("rotates");
+    let (epoch, key) = host.keys();
+    restart(&host);
+    host.open.components = after;
+    assert_eq!(host.keys(), (epoch, key.clone()), "the update has the key");
+    // From now on the old program has it no more.
+    restart(&host);
+    host.open.components = before;
+    assert_eq!(host.refused(&Request::Status), "key-closed");
+    // An update that nobody prepared for has none.
+    host.open.components[0].digest = [78; 32];
+    restart(&host);
+    assert_eq!(host.refused(&Request::Status), "key-closed");
 }

@@ -57,7 +57,7 @@ fn a_tpm_that_answers_nonsense_is_an_error_and_nothing_worse() {
             let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ sent.len() as u64;
             let mut next = move || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (state >> 33) as u8
+                state.to_le_bytes()[5]
             };
             let length = usize::from(next()) % 64 + 10;
             let mut bytes: Vec<u8> = (0..length).map(|_| next()).collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::protocol::{Open, Reply, Request};
+use crate::protocol::{Open, Reply, Request, Rule};
 
 /// Longest reply: evidence with a long log.
 const REPLY_MAX: usize = 512 << 20;
@@ -24,7 +24,15 @@ pub enum AttestError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It says no.
+    /// A bundle or trust store must not be used.
+    #[error("{message}")]
+    Rejected {
+        /// By which rule.
+        rule: Rule,
+        /// What, where and what to do.
+        message: String,
+    },
+    /// It does not serve.
     #[error("{message}")]
     Failed {
         /// A stable name for machines.
@@ -100,6 +108,7 @@ impl Attester {
         input.write_all(&line).map_err(|error| broken(&error))?;
         let reply = self.line()?;
         match serde_json::from_slice(&reply).map_err(|error| broken(&error))? {
+            Reply::Rejected { rule, message } => Err(AttestError::Rejected { rule, message }),
             Reply::Failed { name, message } => Err(AttestError::Failed { name, message }),
             reply => Ok(reply),
         }

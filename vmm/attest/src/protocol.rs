@@ -73,6 +73,8 @@ pub struct Open {
     pub counter: u32,
     /// The identity, in the order in which it is measured.
     pub components: Vec<Component>,
+    /// Version of the trust store.
+    pub trust_version: u64,
 }
 
 /// What can be asked. Every request but `open` and `restart` first sees to it that the identity is measured.
@@ -109,6 +111,11 @@ pub enum Request {
     },
     /// Make the next epoch's key.
     Rotate,
+    /// Seal the key also to the identity that an update will have.
+    PrepareUpdate {
+        /// Its components, in the order in which they will be measured.
+        components: Vec<Component>,
+    },
     /// Say what there is.
     Status,
     /// Write down this host as it is, for a verifier to hold later evidence against.
@@ -118,6 +125,29 @@ pub enum Request {
         /// Which.
         tpm: String,
     },
+}
+
+/// A rule by which a bundle or trust store is refused here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// A newer bundle by the same key ran before.
+    EpochRolledBack,
+    /// A security epoch far beyond what was seen.
+    EpochJump,
+    /// A newer trust store was used before.
+    TrustStoreRolledBack,
+}
+
+impl Rule {
+    /// Its stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::EpochRolledBack => "epoch-rolled-back",
+            Rule::EpochJump => "epoch-jump",
+            Rule::TrustStoreRolledBack => "trust-store-rolled-back",
+        }
+    }
 }
 
 /// What is answered.
@@ -162,6 +192,13 @@ pub enum Reply {
         model: String,
         /// The event log.
         events: serde_json::Value,
+    },
+    /// A bundle or trust store must not be used.
+    Rejected {
+        /// By which rule.
+        rule: Rule,
+        /// What, where and what to do.
+        message: String,
     },
     /// It did not work.
     Failed {

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
-use referee_attest::{Reply, Request};
+use referee_attest::{Component, Reply, Request};
 use referee_audit::{AuditLog, Options, Sharing};
 
 use crate::cli::{AttestArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
-use crate::measured::{ask, restart, unexpected};
+use crate::measured::{ask, identity, identity_of, restart, unexpected};
 
 /// Writes evidence.
 ///
@@ -43,6 +43,40 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
     let text = match &args.action {
         TpmAction::Init { replace } => keys(asked(&Request::Init { replace: *replace })?)?,
         TpmAction::Rotate => keys(asked(&Request::Rotate)?)?,
+        TpmAction::PrepareUpdate {
+            next_program,
+            next_trust,
+            next_policy,
+        } => {
+            let mut authority = args.authority.clone();
+            if let Some(trust) = next_trust {
+                authority.trust.clone_from(trust);
+            }
+            if !next_policy.is_empty() {
+                authority.policy.clone_from(next_policy);
+            }
+            let components = match next_program {
+                Some(program) => identity_of(program, &authority)?,
+                None => identity(&authority)?,
+            };
+            keys(asked(&Request::PrepareUpdate { components })?)?
+        }
+        TpmAction::Identity { json } => {
+            let components = identity(&args.authority)?;
+            if *json {
+                format!("{}\n", serde_json::to_string(&components)?)
+            } else {
+                let line = |component: &Component| {
+                    let digest: String = component
+                        .digest
+                        .iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect();
+                    format!("{:<12} {digest}\n", component.name)
+                };
+                components.iter().map(line).collect()
+            }
+        }
         TpmAction::Reference => match asked(&Request::Reference)? {
             Reply::Text { text } => text,
             other => return Err(unexpected(&other)),

@@ -51,7 +51,7 @@ pub enum Command {
 }
 
 /// Whose word counts on this host; part of its identity.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct AuthorityArgs {
     /// The trust store: who may sign what.
     #[arg(
@@ -151,6 +151,25 @@ pub enum TpmAction {
     },
     /// Make a new key and count the epoch up; the old key never opens again.
     Rotate,
+    /// Before an update of the program, the trust store or the policies: seal the key also to what comes after it, so that it opens
+    /// when the host has been restarted. The new trust store and policies are named by --next-trust and --next-policy.
+    PrepareUpdate {
+        /// The program that will run; this one when left out.
+        #[arg(long, value_name = "FILE")]
+        next_program: Option<PathBuf>,
+        /// The trust store that will decide.
+        #[arg(long, value_name = "FILE")]
+        next_trust: Option<PathBuf>,
+        /// The policies that will decide.
+        #[arg(long, value_name = "PATH", value_delimiter = ':')]
+        next_policy: Vec<PathBuf>,
+    },
+    /// Say what this program would be measured as.
+    Identity {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write down this host as it is, as the reference that referee-verify compares later evidence with.
     Reference,
     /// Let a software TPM start as after a reset; a hardware TPM does that with its host.

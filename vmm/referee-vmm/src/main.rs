@@ -91,7 +91,8 @@ fn start(
         arguments,
         task,
     )?;
-    let first = measured::before_running(&cell_args.tpm, &bundle_args.authority, &bundle)?;
+    let first =
+        measured::before_running(&cell_args.tpm, &bundle_args.authority, &bundle).map_err(recorded)?;
     if let Some(first) = first {
         session.acquired.record_measured(&bundle, first)?;
     }

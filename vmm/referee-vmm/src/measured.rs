@@ -1,16 +1,18 @@
 //! What this host is, and the TPM asked about it: identity, the measuring of a bundle before it runs, evidence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use referee_attest::{AttestError, Attester, Bundle, Component, Open, Registers, Reply, Request};
 use referee_bundle::{Digest, VerifiedBundle};
 use referee_hv::x86_64::system::SystemPages;
 use referee_jail::FILTER_SOURCES;
 
 use crate::cli::{AuthorityArgs, TpmArgs};
-use crate::prepare;
+use crate::ending::Rejection;
+use crate::prepare::{self, Authority};
 
 /// Measures a bundle, if there is a TPM to measure it into; it may run when this returns.
 ///
@@ -55,6 +57,7 @@ pub fn measured(bundle: &VerifiedBundle) -> Bundle {
 pub fn ask(args: &TpmArgs, authority: &AuthorityArgs, request: &Request) -> anyhow::Result<Reply> {
     let tpm = named(args)?;
     let program = program()?;
+    let decides = prepare::authority(authority)?;
     let open = Open {
         tpm: tpm.to_owned(),
         state: args.tpm_state.clone(),
@@ -64,10 +67,53 @@ pub fn ask(args: &TpmArgs, authority: &AuthorityArgs, request: &Request) -> anyh
             allow_resettable: args.allow_resettable_registers,
         },
         counter: args.tpm_counter,
-        components: components(authority, &program)?,
+        components: components(&decides, &program)?,
+        trust_version: decides.trust_version,
     };
     let mut attester = Attester::start(&program, open, patience(args)).context("TPM")?;
-    attester.ask(request).context("TPM")
+    match attester.ask(request) {
+        Err(AttestError::Rejected { rule, message }) => Err(Rejection {
+            name: rule.name(),
+            message,
+        }
+        .into()),
+        answer => answer.context("TPM"),
+    }
+}
+
+/// What this program would be measured as, with this authority.
+///
+/// # Errors
+/// Those of reading what this host is.
+pub fn identity(authority: &AuthorityArgs) -> anyhow::Result<Vec<Component>> {
+    components(&prepare::authority(authority)?, &program()?)
+}
+
+/// What another program would be measured as, asked of it.
+///
+/// # Errors
+/// When it does not run, or is none of ours.
+pub fn identity_of(program: &Path, authority: &AuthorityArgs) -> anyhow::Result<Vec<Component>> {
+    let shown = program.display();
+    let mut command = Command::new(program);
+    command
+        .args(["tpm", "identity", "--json", "--trust"])
+        .arg(&authority.trust);
+    for policy in &authority.policy {
+        command.arg("--policy").arg(policy);
+    }
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| shown.to_string())?;
+    if !output.status.success() {
+        bail!(
+            "{shown} does not say what it would be measured as: {}",
+            output.status
+        );
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("what {shown} says it would be measured as"))
 }
 
 /// Lets a software TPM start as after a reset.
@@ -88,6 +134,7 @@ pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
     match error.downcast_ref::<AttestError>()? {
         AttestError::Failed { name, .. } => Some(name),
         AttestError::Stalled(_) => Some("tpm-stalled"),
+        AttestError::Rejected { rule, .. } => Some(rule.name()),
         AttestError::Missing { .. } | AttestError::Broken(_) => Some("tpm-process"),
     }
 }
@@ -116,13 +163,13 @@ fn program() -> anyhow::Result<PathBuf> {
 }
 
 /// Everything that enforces the rules here, in the order in which it is measured.
-fn components(authority: &AuthorityArgs, tpm_program: &PathBuf) -> anyhow::Result<Vec<Component>> {
-    let file = |path: &PathBuf| -> anyhow::Result<Digest> {
+fn components(decides: &Authority, tpm_program: &Path) -> anyhow::Result<Vec<Component>> {
+    let file = |path: &Path| -> anyhow::Result<Digest> {
         let bytes = std::fs::read(path).with_context(|| format!("measuring {}", path.display()))?;
         Ok(Digest::of(&bytes))
     };
     // The very file that runs, whatever lies at its path by now.
-    let vmm = file(&PathBuf::from("/proc/self/exe"))?;
+    let vmm = file(Path::new("/proc/self/exe"))?;
     // Descriptor tables and stubs as they are before addresses are drawn for a cell.
     let system = SystemPages {
         tables_va: 0,
@@ -131,7 +178,6 @@ fn components(authority: &AuthorityArgs, tpm_program: &PathBuf) -> anyhow::Resul
     };
     let stubs = Digest::of(&system.to_bytes()?);
     let filters = Digest::of(FILTER_SOURCES.concat().as_bytes());
-    let (policy, trust) = prepare::authority(authority)?;
     let component = |name: &str, digest: [u8; 32]| Component {
         name: name.into(),
         digest,
@@ -141,7 +187,7 @@ fn components(authority: &AuthorityArgs, tpm_program: &PathBuf) -> anyhow::Resul
         component("tpm", file(tpm_program)?.0),
         component("trap-stubs", stubs.0),
         component("seccomp", filters.0),
-        component("policy", policy),
-        component("trust", trust),
+        component("policy", decides.policy),
+        component("trust", decides.trust),
     ])
 }

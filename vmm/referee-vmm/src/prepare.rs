@@ -35,11 +35,22 @@ fn trust_store(args: &AuthorityArgs, limits: &ReadLimits, now: UnixTime) -> anyh
         .with_context(|| format!("trust store {}", args.trust.display()))
 }
 
-/// Digests of the policies and of the trust store that decide on this host.
+/// What decides on this host, as it is measured.
+#[derive(Debug)]
+pub struct Authority {
+    /// Digest of the policies.
+    pub policy: [u8; 32],
+    /// Digest of the trust store.
+    pub trust: [u8; 32],
+    /// Version of the trust store.
+    pub trust_version: u64,
+}
+
+/// Reads what decides on this host.
 ///
 /// # Errors
 /// As [`verified`] and [`decision`].
-pub fn authority(args: &AuthorityArgs) -> anyhow::Result<([u8; 32], [u8; 32])> {
+pub fn authority(args: &AuthorityArgs) -> anyhow::Result<Authority> {
     let now = UnixTime::from(SystemTime::now());
     let store = trust_store(args, &ReadLimits::default(), now)?;
     let policies = if args.policy.is_empty() {
@@ -47,7 +58,11 @@ pub fn authority(args: &AuthorityArgs) -> anyhow::Result<([u8; 32], [u8; 32])> {
     } else {
         loaded(args)?
     };
-    Ok((policies.digest(), store.digest().0))
+    Ok(Authority {
+        policy: policies.digest(),
+        trust: store.digest().0,
+        trust_version: store.document().version,
+    })
 }
 
 fn loaded(args: &AuthorityArgs) -> anyhow::Result<PolicySet> {

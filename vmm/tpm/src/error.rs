@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::floors::BelowFloor;
+
 /// An error of this program. Its [`TpmError::name`] goes to the VMM with the text.
 #[derive(Debug, Error)]
 pub enum TpmError {
@@ -105,6 +107,17 @@ pub enum TpmError {
         /// What the TPM said.
         why: String,
     },
+    /// The table of floors was changed.
+    #[error(
+        "the floors beside the key of epoch {epoch} are not those that were written with it: the file was changed"
+    )]
+    FloorsForged {
+        /// Which.
+        epoch: u64,
+    },
+    /// Something older, or too new.
+    #[error("{}", .0.message)]
+    Rejected(BelowFloor),
     /// The NV index is used for something else.
     #[error(
         "NV index {index:#010x} is defined as something else than a counter that only counts up, so it proves nothing; \
@@ -140,6 +153,8 @@ impl TpmError {
             TpmError::AlreadyInitialised { .. } => "tpm-already-initialised",
             TpmError::RolledBack { .. } => "state-rolled-back",
             TpmError::KeyClosed { .. } => "key-closed",
+            TpmError::FloorsForged { .. } => "floors-forged",
+            TpmError::Rejected(below) => below.rule.name(),
             TpmError::CounterUnsound { .. } => "counter-unsound",
             TpmError::Resettable(_) => "register-resettable",
             TpmError::Request(_) => "tpm-request",

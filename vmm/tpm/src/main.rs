@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   service ─► measure   log, flush, extend        ─► state   files, locked
-//!          ├─► vault     keys of the epoch         ─► esys    the library  ─► TPM
+//!          ├─► vault     keys of the epoch, floors ─► esys    the library  ─► TPM
 //!          └─► evidence  token, quote, NV_Certify     software: swtpm, started and put to sleep
 //! ```
 // Unsafe code is allowed in `esys.rs` and `commands.rs`, which call the C library; nowhere else.
@@ -17,7 +17,9 @@ mod commands;
 mod error;
 #[allow(unsafe_code)]
 mod esys;
+mod floors;
 mod measure;
+mod sealed_file;
 mod service;
 mod software;
 mod state;

@@ -134,6 +134,19 @@ impl<'a> Measured<'a> {
             .unwrap_or_else(|| Self::BANK.zero())
     }
 
+    /// Value that the identity's register will have when these components are measured into it first after the host's next start.
+    pub fn identity_value_of(&self, components: &[Component]) -> Vec<u8> {
+        let mut log = EventLog::default();
+        for content in components.iter().map(component) {
+            log.push(log.next(self.registers.identity, &content, &[Self::BANK]));
+        }
+        let values = log.replay(Self::BANK, &self.base(Self::BANK), components.len());
+        values
+            .get(&self.registers.identity)
+            .cloned()
+            .unwrap_or_else(|| Self::BANK.zero())
+    }
+
     /// Bundles of this boot.
     ///
     /// # Errors

@@ -41,9 +41,15 @@ pub fn serve(mut input: impl BufRead, mut output: impl Write) -> std::io::Result
         let reply = serde_json::from_str(&line)
             .map_err(|error| TpmError::Request(error.to_string()))
             .and_then(|request| answer(&mut session, request))
-            .unwrap_or_else(|error| Reply::Failed {
-                name: error.name().into(),
-                message: error.to_string(),
+            .unwrap_or_else(|error| match error {
+                TpmError::Rejected(below) => Reply::Rejected {
+                    rule: below.rule,
+                    message: below.message,
+                },
+                error => Reply::Failed {
+                    name: error.name().into(),
+                    message: error.to_string(),
+                },
             });
         let mut text = serde_json::to_vec(&reply)?;
         text.push(b'\n');
@@ -128,6 +134,7 @@ impl Session {
                 Ok(described(&keys))
             }
             Request::Measure { bundle } => {
+                self.above_floors(&mut esys, &measured, &bundle)?;
                 let first = measured.bundle(&esys, &content(&bundle))?;
                 Ok(Reply::Measured { first })
             }
@@ -138,7 +145,18 @@ impl Session {
                     bytes: to_hex(&token.to_bytes()),
                 })
             }
-            Request::Rotate => Ok(described(&self.vault(&measured).rotate(&mut esys)?)),
+            Request::Rotate => {
+                let vault = self.vault(&measured);
+                let keys = vault.open(&mut esys)?;
+                let floors = keys.floors.clone();
+                Ok(described(&vault.rotate(&mut esys, &keys, floors)?))
+            }
+            Request::PrepareUpdate { components } => {
+                let vault = self.vault(&measured);
+                let keys = vault.open(&mut esys)?;
+                vault.prepare(&mut esys, &keys, &measured.identity_value_of(&components))?;
+                Ok(described(&keys))
+            }
             Request::Status => {
                 let keys = self.vault(&measured).open(&mut esys)?;
                 let (_, public) = esys.primary(ESYS_TR_RH_ENDORSEMENT, &templates::attestation_key()?)?;
@@ -211,6 +229,35 @@ impl Session {
             true => TpmKind::Software,
             false => TpmKind::Hardware,
         }
+    }
+
+    /// Refuses what is older than what ran here before, and raises the floors to what runs now. A TPM without a key of Referee's
+    /// measures only.
+    fn above_floors(
+        &self,
+        esys: &mut Esys,
+        measured: &Measured<'_>,
+        bundle: &Bundle,
+    ) -> Result<(), TpmError> {
+        let vault = self.vault(measured);
+        let keys = match vault.open(esys) {
+            Err(TpmError::NotInitialised) => return Ok(()),
+            opened => opened?,
+        };
+        let mut floors = keys.floors.clone();
+        if let Some(raised) = floors
+            .with_trust(self.open.trust_version)
+            .map_err(TpmError::Rejected)?
+        {
+            floors = raised;
+        }
+        if let Some(raised) = floors.with_bundle(bundle).map_err(TpmError::Rejected)? {
+            floors = raised;
+        }
+        if floors != keys.floors {
+            vault.rotate(esys, &keys, floors)?;
+        }
+        Ok(())
     }
 
     fn evidence(

@@ -152,6 +152,17 @@ impl State {
         })
     }
 
+    /// Gives a file another name, under which nothing else is then.
+    ///
+    /// # Errors
+    /// [`TpmError::State`].
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), TpmError> {
+        let path = self.directory.join(to);
+        fs::rename(self.directory.join(from), &path)
+            .and_then(|()| self.sync())
+            .map_err(|source| TpmError::State { path, source })
+    }
+
     /// Names of files that begin so.
     ///
     /// # Errors

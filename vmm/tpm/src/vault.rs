@@ -3,42 +3,47 @@
 //! ```text
 //!   rotate:  seal e+1 → file on disk → TPM2_NV_Increment → delete e
 //!   open:    read the counter → that file → PolicyPCR(identity) ∧ PolicyNV(counter = e) → unseal
+//!
+//!   epoch-E       what is sealed, and the floors, in one file (sealed_file.rs)
+//!   epoch-E.next  the same key sealed to the identity that is expected after an update
 //! ```
 //! Killed anywhere, the counter says which file counts; a file of an earlier epoch never opens again, whoever kept a copy.
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};
-use tss_esapi::structures::{Private, Public};
-use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 use tss_esapi::tss2_esys::{ESYS_TR, ESYS_TR_RH_OWNER};
 use zeroize::Zeroizing;
 
 use referee_evidence::{Bank, COUNTER_ATTRIBUTES, counter_name};
 
-use crate::commands::{NV_WRITTEN, malformed};
+use crate::commands::NV_WRITTEN;
 use crate::error::TpmError;
 use crate::esys::Esys;
+use crate::floors::Floors;
+use crate::sealed_file::SealedFile;
 use crate::state::State;
 use crate::templates;
 
 /// Where TCG's provisioning guidance puts the storage root key (version 1.0, 7.8).
 const STORAGE_ROOT: u32 = 0x8100_0001;
 const PREFIX: &str = "epoch-";
+/// Purpose of the key that authenticates the floors.
+const FLOORS: &[u8] = b"referee floors 1";
 
-/// Keys of one epoch, in memory only.
+/// Keys of one epoch, in memory only, and what is kept under them.
 pub struct Keys {
     /// The epoch.
     pub epoch: u64,
+    /// Least versions of what may run.
+    pub floors: Floors,
     master: Zeroizing<[u8; 32]>,
 }
 
 impl Keys {
     /// The instance key.
     pub fn instance(&self) -> InstanceKey {
-        let mut seed = Zeroizing::new([0; 32]);
-        // HKDF-SHA256 gives up to 8160 bytes, so 32 are always given.
-        let _ = Hkdf::<Sha256>::new(None, &*self.master).expand(b"referee instance key 1", &mut *seed);
+        let seed = derived(&self.master, b"referee instance key 1");
         InstanceKey(SigningKey::from_bytes(&seed))
     }
 }
@@ -108,8 +113,9 @@ impl<'a> Vault<'a> {
         if replace {
             esys.increment(counter)?;
         }
-        let keys = fresh(esys.counter(counter)?)?;
-        self.seal(esys, &keys)?;
+        let keys = fresh(esys.counter(counter)?, Floors::default())?;
+        self.seal(esys, &keys, &self.identity_value, &file(keys.epoch))?;
+        self.state.remove(&prepared(epoch))?;
         self.clean(keys.epoch)?;
         Ok(keys)
     }
@@ -138,19 +144,38 @@ impl<'a> Vault<'a> {
     /// [`TpmError::NotInitialised`], [`TpmError::RolledBack`], [`TpmError::KeyClosed`].
     pub fn open(&self, esys: &mut Esys) -> Result<Keys, TpmError> {
         let (counter, epoch) = self.counter(esys)?;
-        let Some(blob) = self.state.read(&file(epoch))? else {
+        let Some(current) = self.state.read(&file(epoch))? else {
             return Err(match self.epochs()?.is_empty() {
                 true => TpmError::NotInitialised,
                 false => self.rolled_back(epoch)?,
             });
         };
+        let keys = match (
+            self.unseal(esys, counter, epoch, &current),
+            self.state.read(&prepared(epoch))?,
+        ) {
+            (Err(TpmError::KeyClosed { .. }), Some(next)) => {
+                let keys = self.unseal(esys, counter, epoch, &next)?;
+                // The update has happened: what was prepared for is what is now.
+                self.state.rename(&prepared(epoch), &file(epoch))?;
+                keys
+            }
+            (opened, _) => opened?,
+        };
+        self.clean(epoch)?;
+        Ok(keys)
+    }
+
+    fn unseal(&self, esys: &mut Esys, counter: ESYS_TR, epoch: u64, bytes: &[u8]) -> Result<Keys, TpmError> {
         let closed = |error: TpmError| match error {
             TpmError::Refused { why, .. } => TpmError::KeyClosed { epoch, why },
             other => other,
         };
-        let (private, public) = split(&blob)?;
+        let sealed = SealedFile::parse(bytes)?;
         let parent = storage_root(esys)?;
-        let object = esys.load(parent, &private, &public).map_err(closed)?;
+        let object = esys
+            .load(parent, &sealed.private, &sealed.public)
+            .map_err(closed)?;
         let session = esys.policy_session(parent)?;
         let policies = esys
             .policy_pcr(session, self.identity_pcr)
@@ -162,43 +187,53 @@ impl<'a> Vault<'a> {
         esys.flush(object);
         let opened = opened?;
         let master = <[u8; 32]>::try_from(&opened[..])
+            .map(Zeroizing::new)
             .map_err(|_| TpmError::Malformed(format!("a key of {} bytes", opened.len())))?;
-        self.clean(epoch)?;
+        let floors = sealed.floors(&derived(&master, FLOORS), epoch)?;
         Ok(Keys {
             epoch,
-            master: Zeroizing::new(master),
+            floors,
+            master,
         })
     }
 
-    /// Makes the next epoch's key and commits it.
+    /// Makes the next epoch's key, with these floors, and commits both.
     ///
     /// # Errors
     /// As [`Vault::open`]; the old key stays good until the increment.
-    pub fn rotate(&self, esys: &mut Esys) -> Result<Keys, TpmError> {
+    pub fn rotate(&self, esys: &mut Esys, current: &Keys, floors: Floors) -> Result<Keys, TpmError> {
         let (counter, _) = self.counter(esys)?;
-        let current = self.open(esys)?;
-        let next = fresh(current.epoch.saturating_add(1))?;
-        self.seal(esys, &next)?;
+        let next = fresh(current.epoch.saturating_add(1), floors)?;
+        // An update that was prepared must not be lost to a rotation before it.
+        if let Some(bytes) = self.state.read(&prepared(current.epoch))? {
+            let identity = SealedFile::parse(&bytes)?.identity;
+            self.seal(esys, &next, &identity, &prepared(next.epoch))?;
+        }
+        self.seal(esys, &next, &self.identity_value, &file(next.epoch))?;
         esys.increment(counter)?;
         self.clean(next.epoch)?;
         Ok(next)
     }
 
-    fn seal(&self, esys: &mut Esys, keys: &Keys) -> Result<(), TpmError> {
-        let policy = self.policy(keys.epoch);
+    /// Seals the key also to the identity that is expected after an update.
+    ///
+    /// # Errors
+    /// Those of the TPM and the files.
+    pub fn prepare(&self, esys: &mut Esys, keys: &Keys, expected: &[u8]) -> Result<(), TpmError> {
+        self.seal(esys, keys, expected, &prepared(keys.epoch))
+    }
+
+    fn seal(&self, esys: &mut Esys, keys: &Keys, identity: &[u8], name: &str) -> Result<(), TpmError> {
+        let policy = self.policy(identity, keys.epoch);
         let parent = storage_root(esys)?;
         let (private, public) = esys.seal(parent, &templates::sealed(&policy)?, &*keys.master)?;
-        let private = private.value().to_vec();
-        let size = u16::try_from(private.len()).unwrap_or(0);
-        let public = public.marshall().map_err(malformed)?;
-        self.state.write(
-            &file(keys.epoch),
-            &[&size.to_be_bytes()[..], &private, &public].concat(),
-        )
+        let sealed = SealedFile::new(private, public, identity.to_vec());
+        let bytes = sealed.to_bytes(&derived(&keys.master, FLOORS), keys.epoch, &keys.floors)?;
+        self.state.write(name, &bytes)
     }
 
     /// The policy's digest, as the TPM computes it (Part 3, 23.7 and 23.9).
-    fn policy(&self, epoch: u64) -> [u8; 32] {
+    fn policy(&self, identity: &[u8], epoch: u64) -> [u8; 32] {
         const POLICY_PCR: u32 = 0x0000_017F;
         const POLICY_NV: u32 = 0x0000_0149;
         const EQ: u16 = 0;
@@ -218,7 +253,7 @@ impl<'a> Vault<'a> {
             &[0; 32],
             &POLICY_PCR.to_be_bytes(),
             &selection,
-            &hash(&[&self.identity_value]),
+            &hash(&[identity]),
         ]);
         let arguments = hash(&[&epoch.to_be_bytes(), &0u16.to_be_bytes(), &EQ.to_be_bytes()]);
         hash(&[
@@ -240,7 +275,7 @@ impl<'a> Vault<'a> {
     /// Deletes what is of another epoch, and unfinished files.
     fn clean(&self, epoch: u64) -> Result<(), TpmError> {
         for name in self.state.names(PREFIX)? {
-            if name != file(epoch) {
+            if name != file(epoch) && name != prepared(epoch) {
                 self.state.remove(&name)?;
             }
         }
@@ -261,23 +296,27 @@ fn file(epoch: u64) -> String {
     format!("{PREFIX}{epoch}")
 }
 
-fn fresh(epoch: u64) -> Result<Keys, TpmError> {
+fn prepared(epoch: u64) -> String {
+    format!("{PREFIX}{epoch}.next")
+}
+
+/// A key for one purpose (RFC 5869).
+fn derived(master: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    // HKDF-SHA256 gives up to 8160 bytes, so 32 are always given.
+    let _ = Hkdf::<Sha256>::new(None, master).expand(purpose, &mut *key);
+    key
+}
+
+fn fresh(epoch: u64, floors: Floors) -> Result<Keys, TpmError> {
     let mut master = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *master)
         .map_err(|error| TpmError::Malformed(format!("no random bytes from the host: {error}")))?;
-    Ok(Keys { epoch, master })
-}
-
-fn split(blob: &[u8]) -> Result<(Private, Public), TpmError> {
-    let cut = || TpmError::Malformed("a sealed key's file is cut".into());
-    let (size, rest) = blob.split_first_chunk::<2>().ok_or_else(cut)?;
-    let (private, public) = rest
-        .split_at_checked(usize::from(u16::from_be_bytes(*size)))
-        .ok_or_else(cut)?;
-    Ok((
-        Private::try_from(private.to_vec()).map_err(malformed)?,
-        Public::unmarshall(public).map_err(malformed)?,
-    ))
+    Ok(Keys {
+        epoch,
+        floors,
+        master,
+    })
 }
 
 fn storage_root(esys: &mut Esys) -> Result<ESYS_TR, TpmError> {
