@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 use referee_attest::{Component, Registers};
 use referee_evidence::{Bank, Content, Event, EventLog, NULL_PCRS_RESETTABLE, PcrValues, from_hex, to_hex};
 
-use crate::commands::Boot;
 use crate::error::TpmError;
 use crate::esys::Esys;
+use crate::registers::Boot;
 use crate::state::State;
 
 /// The log and the registers, found to agree.

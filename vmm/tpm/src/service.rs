@@ -13,10 +13,11 @@ use tss_esapi::structures::Public;
 use tss_esapi::traits::Marshall as _;
 use tss_esapi::tss2_esys::ESYS_TR_RH_ENDORSEMENT;
 
-use crate::commands::{Model, malformed};
+use crate::commands::malformed;
 use crate::error::TpmError;
 use crate::esys::Esys;
 use crate::measure::Measured;
+use crate::registers::Model;
 use crate::software::SoftwareTpm;
 use crate::state::State;
 use crate::templates;
