@@ -152,3 +152,50 @@ fn an_update_of_the_policy_is_prepared_and_keeps_the_key() {
     let text = assert_ends(&desk.vmm(&["tpm", "status"], &[]), 104);
     assert!(text.contains("[key-closed]"), "{text}");
 }
+
+/// What stands between three backticks and `sh`, and the next three backticks.
+fn shell_blocks(page: &str) -> Vec<&str> {
+    page.split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect()
+}
+
+#[test]
+fn the_commands_of_the_page_on_attestation_work() {
+    let desk = Desk::new();
+    let guest = workshop().guest("baseline", "exit-zero").expect("is there");
+    std::fs::copy(
+        workshop().bundle(&guest).expect("is built"),
+        desk.file("hello.muscle"),
+    )
+    .expect("is copied");
+    std::fs::copy(workshop().trust_store(), desk.file("trust.store")).expect("is copied");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/attestation.md");
+    let page = std::fs::read_to_string(page).expect("is there");
+    let script = shell_blocks(&page).concat();
+    assert!(
+        script.contains("referee-verify") && script.contains("tpm2_checkquote"),
+        "{script}"
+    );
+    let programs = programs()
+        .vmm
+        .path()
+        .parent()
+        .expect("is in a folder")
+        .display()
+        .to_string();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = std::process::Command::new("bash")
+        .args(["-euc", &script])
+        .current_dir(desk.file(""))
+        .env("PATH", format!("{programs}:{path}"))
+        .output()
+        .expect("bash is there");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("everything holds"),
+        "{text}"
+    );
+}
