@@ -7,27 +7,27 @@ use referee_tests::{Ended, Workshop};
 
 use crate::host::programs;
 
-struct Desk {
+pub struct Desk {
     folder: tempfile::TempDir,
 }
 
-fn workshop() -> &'static Workshop {
+pub fn workshop() -> &'static Workshop {
     static WORKSHOP: OnceLock<Workshop> = OnceLock::new();
     WORKSHOP.get_or_init(|| Workshop::open(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a workshop"))
 }
 
 impl Desk {
-    fn new() -> Desk {
+    pub fn new() -> Desk {
         Desk {
             folder: tempfile::tempdir().expect("a folder"),
         }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn vmm(&self, words: &[&str], more: &[&str]) -> Ended {
+    pub fn vmm(&self, words: &[&str], more: &[&str]) -> Ended {
         let tpm = format!("swtpm:{}", self.file("tpm"));
         let trust = workshop().trust_store().display().to_string();
         let options = ["--tpm", &tpm, "--trust", &trust];
@@ -46,9 +46,10 @@ impl Desk {
 }
 
 #[track_caller]
-fn assert_ends(ended: &Ended, code: i32) -> String {
-    assert_eq!(ended.code, Some(code), "{}", ended.errors());
-    String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.errors()
+pub fn assert_ends(ended: &Ended, code: i32) -> String {
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.errors();
+    assert_eq!(ended.code, Some(code), "{text}");
+    text
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use referee_attest::{Bundle, Request};
 
-use crate::host::{Host, bundle, programs};
+use crate::host::{Host, bundle, measure, programs};
 
 /// How often; a thousand by default.
 fn rounds() -> u32 {
@@ -91,12 +91,10 @@ fn measuring_killed_anywhere_leaves_log_and_registers_in_step() {
         let [.., high, low] = seed.to_be_bytes();
         let mut digest = [high; 32];
         digest[0] = low;
-        Request::Measure {
-            bundle: Bundle {
-                digest,
-                ..bundle("some", 0)
-            },
-        }
+        measure(Bundle {
+            digest,
+            ..bundle("some", 0)
+        })
     };
     let usual = (0..5)
         .map(|seed| took(&host, &request(10_000 + seed)))

@@ -4,7 +4,7 @@ use minicbor::bytes::ByteVec;
 use referee_attest::{Component, Request};
 use referee_evidence::{Bank, EventLog, Measurement, check, to_hex};
 
-use crate::host::{Host, NONCE, assert_fails, bundle, checked, evidence_of, programs, reference_of};
+use crate::host::{Host, NONCE, assert_fails, bundle, checked, evidence_of, measure, programs, reference_of};
 
 #[test]
 fn honest_evidence_holds_and_no_bit_of_it_is_free() {
@@ -55,10 +55,7 @@ fn evidence_of_an_earlier_boot_does_not_fit_this_one() {
         tpm: host.open.tpm.clone(),
     })
     .expect("restarts");
-    host.ask(&Request::Measure {
-        bundle: bundle("worse", 66),
-    })
-    .expect("is measured");
+    host.ask(&measure(bundle("worse", 66))).expect("is measured");
     // The clean log of the boot before, beside the quote of this one.
     let mut mixed = host.evidence(&NONCE);
     assert_fails(&checked(&mixed, &reference), "bundles");
@@ -157,10 +154,7 @@ fn another_tpm_is_not_this_one() {
 #[test]
 fn events_cannot_be_removed_added_reordered_or_cut_off() {
     let host = Host::ready();
-    host.ask(&Request::Measure {
-        bundle: bundle("second", 8),
-    })
-    .expect("is measured");
+    host.ask(&measure(bundle("second", 8))).expect("is measured");
     let (evidence, reference) = (host.evidence(&NONCE), host.reference());
     let log = evidence.event_log().expect("is a log");
     let events = log.events().to_vec();

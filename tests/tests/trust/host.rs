@@ -66,10 +66,7 @@ impl Host {
         let host = Host::new();
         host.ask(&Request::Init { replace: false })
             .expect("is initialised");
-        host.ask(&Request::Measure {
-            bundle: bundle("first", 7),
-        })
-        .expect("is measured");
+        host.ask(&measure(bundle("first", 7))).expect("is measured");
         host
     }
 
@@ -217,4 +214,11 @@ pub fn checked(evidence: &Evidence, reference: &Reference) -> Report {
 pub fn assert_fails(report: &Report, check: &str) {
     assert_eq!(report.failures(), [check], "\n{report}");
     assert!(!report.holds());
+}
+
+pub fn measure(bundle: Bundle) -> Request {
+    Request::Measure {
+        bundle,
+        to_be_signed: false,
+    }
 }

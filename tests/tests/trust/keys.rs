@@ -2,7 +2,7 @@
 
 use referee_attest::{Bundle, Request};
 
-use crate::host::{COUNTER, Host, bundle};
+use crate::host::{COUNTER, Host, bundle, measure};
 
 #[test]
 fn rotation_makes_a_new_key_and_the_old_file_never_opens_again() {
@@ -129,40 +129,43 @@ fn no_file_is_for_others_to_read() {
     }
 }
 
-fn measure(epoch: u64, signer: u8) -> Request {
-    Request::Measure {
-        bundle: Bundle {
-            epoch,
-            signer: [signer; 32],
-            // Another version, another file.
-            digest: [u8::try_from(epoch % 251).unwrap_or(0); 32],
-            ..bundle("grown", 0)
-        },
-    }
+fn grown(epoch: u64, signer: u8) -> Request {
+    measure(Bundle {
+        epoch,
+        signer: [signer; 32],
+        // Another version, another file.
+        digest: [u8::try_from(epoch % 251).unwrap_or(0); 32],
+        ..bundle("grown", 0)
+    })
 }
 
 #[test]
 fn an_older_bundle_does_not_run_again_whatever_is_put_back() {
     let host = Host::ready();
-    host.ask(&measure(3, 1)).expect("runs");
+    host.ask(&grown(3, 1)).expect("runs");
     let state = host.path("state");
-    let (before, _) = host.keys();
+    let (before, key) = host.keys();
     let old = std::fs::read(state.join(format!("epoch-{before}"))).expect("is there");
-    host.ask(&measure(3, 1)).expect("runs again");
+    host.ask(&grown(3, 1)).expect("runs again");
     assert_eq!(host.keys().0, before, "nothing new, so nothing is counted");
-    host.ask(&measure(5, 1)).expect("a newer one runs");
+    host.ask(&grown(5, 1)).expect("a newer one runs");
     let (after, _) = host.keys();
     assert_eq!(after, before + 1);
-    assert_eq!(host.refused(&measure(4, 1)), "epoch-rolled-back");
-    assert_eq!(host.refused(&measure(3, 1)), "epoch-rolled-back");
+    assert_eq!(
+        host.keys().1,
+        key,
+        "the instance key is the same: receipts of before stay checkable by evidence of after"
+    );
+    assert_eq!(host.refused(&grown(4, 1)), "epoch-rolled-back");
+    assert_eq!(host.refused(&grown(3, 1)), "epoch-rolled-back");
     // The floors of before, with their key.
     let current = state.join(format!("epoch-{after}"));
     let new = std::fs::read(&current).expect("is there");
     std::fs::rename(&current, host.path("kept")).expect("is moved");
     std::fs::write(state.join(format!("epoch-{before}")), &old).expect("is written");
-    assert_eq!(host.refused(&measure(3, 1)), "state-rolled-back");
+    assert_eq!(host.refused(&grown(3, 1)), "state-rolled-back");
     std::fs::write(&current, &old).expect("is written");
-    assert_eq!(host.refused(&measure(3, 1)), "key-closed");
+    assert_eq!(host.refused(&grown(3, 1)), "key-closed");
     // And one changed by hand: every byte of the file matters.
     for at in 0..new.len() {
         if at % 16 != 0 && at + 60 < new.len() {
@@ -171,35 +174,35 @@ fn an_older_bundle_does_not_run_again_whatever_is_put_back() {
         let mut changed = new.clone();
         changed[at] ^= 1;
         std::fs::write(&current, &changed).expect("is written");
-        let refused = host.ask(&measure(3, 1)).expect_err("is refused");
+        let refused = host.ask(&grown(3, 1)).expect_err("is refused");
         assert!(!refused.to_string().is_empty(), "byte {at}");
     }
     std::fs::write(&current, &new).expect("is written");
-    assert_eq!(host.refused(&measure(4, 1)), "epoch-rolled-back");
-    host.ask(&measure(5, 1)).expect("goes on");
+    assert_eq!(host.refused(&grown(4, 1)), "epoch-rolled-back");
+    host.ask(&grown(5, 1)).expect("goes on");
 }
 
 #[test]
 fn a_stolen_key_cannot_lock_the_owners_next_key_out() {
     let host = Host::ready();
-    host.ask(&measure(3, 1)).expect("runs");
-    assert_eq!(host.refused(&measure(u64::MAX, 1)), "epoch-jump");
-    assert_eq!(host.refused(&measure(3 + 257, 1)), "epoch-jump");
-    host.ask(&measure(3 + 256, 1)).expect("a step is allowed");
+    host.ask(&grown(3, 1)).expect("runs");
+    assert_eq!(host.refused(&grown(u64::MAX, 1)), "epoch-jump");
+    assert_eq!(host.refused(&grown(3 + 257, 1)), "epoch-jump");
+    host.ask(&grown(3 + 256, 1)).expect("a step is allowed");
     // The owner's next key has a floor of its own.
-    host.ask(&measure(4, 2)).expect("runs");
-    assert_eq!(host.refused(&measure(3, 2)), "epoch-rolled-back");
+    host.ask(&grown(4, 2)).expect("runs");
+    assert_eq!(host.refused(&grown(3, 2)), "epoch-rolled-back");
 }
 
 #[test]
 fn an_older_trust_store_is_refused_even_when_it_was_prepared_for() {
     let mut host = Host::ready();
     host.open.trust_version = 7;
-    host.ask(&measure(1, 1)).expect("runs");
+    host.ask(&grown(1, 1)).expect("runs");
     host.open.trust_version = 6;
-    assert_eq!(host.refused(&measure(1, 1)), "trust-store-rolled-back");
+    assert_eq!(host.refused(&grown(1, 1)), "trust-store-rolled-back");
     host.open.trust_version = 7;
-    host.ask(&measure(1, 1)).expect("runs");
+    host.ask(&grown(1, 1)).expect("runs");
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod crashes;
 mod evidence;
 mod host;
 mod keys;
+mod receipts;
 mod registers;
 mod stalls;

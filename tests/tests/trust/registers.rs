@@ -3,17 +3,12 @@
 use referee_attest::{Component, Reply, Request};
 use referee_evidence::{Bank, Content, EventLog};
 
-use crate::host::{Host, NONCE, bundle, checked};
+use crate::host::{Host, NONCE, bundle, checked, measure};
 
 #[test]
 fn a_bundle_is_measured_once_for_each_boot() {
     let host = Host::new();
-    let first = |host: &Host| match host
-        .ask(&Request::Measure {
-            bundle: bundle("a", 1),
-        })
-        .expect("is measured")
-    {
+    let first = |host: &Host| match host.ask(&measure(bundle("a", 1))).expect("is measured") {
         Reply::Measured { first } => first,
         other => panic!("{other:?}"),
     };
@@ -31,11 +26,7 @@ fn a_bundle_is_measured_once_for_each_boot() {
 fn another_identity_in_the_same_boot_is_refused_by_component() {
     let mut host = Host::ready();
     host.open.components[1].digest = [66; 32];
-    let refused = host
-        .ask(&Request::Measure {
-            bundle: bundle("a", 1),
-        })
-        .expect_err("is refused");
+    let refused = host.ask(&measure(bundle("a", 1))).expect_err("is refused");
     let text = refused.to_string();
     assert!(text.contains("another policy;"), "{text}");
     assert_eq!(host.refused(&Request::Status), "identity-differs");
@@ -63,13 +54,7 @@ fn what_somebody_else_measures_stops_everything() {
         &["13:sha256=1111111111111111111111111111111111111111111111111111111111111111"],
     );
     drop(tools);
-    for request in [
-        Request::Measure {
-            bundle: bundle("a", 1),
-        },
-        Request::Status,
-        Request::Rotate,
-    ] {
+    for request in [measure(bundle("a", 1)), Request::Status, Request::Rotate] {
         assert_eq!(host.refused(&request), "event-log-mismatch");
     }
 }

@@ -11,4 +11,4 @@ mod attester;
 mod protocol;
 
 pub use attester::{Answer, AttestError, Attester};
-pub use protocol::{Bundle, Component, Open, Registers, Reply, Request, Rule, Spoke};
+pub use protocol::{Bundle, Component, Facts, Open, Registers, Reply, Request, Rule, Spoke};

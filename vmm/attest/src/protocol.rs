@@ -60,6 +60,39 @@ pub struct Spoke {
     pub public_key: String,
 }
 
+/// What one run or call was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Its bundle.
+    pub bundle: Bundle,
+    /// SHA-256 of the granted powers.
+    pub grants: [u8; 32],
+    /// SHA-256 of the policies.
+    pub policy: [u8; 32],
+    /// The function that was called; none for `main`.
+    pub function: Option<String>,
+    /// SHA-256 of all that came in.
+    pub input: [u8; 32],
+    /// SHA-256 of all that went out.
+    pub output: [u8; 32],
+    /// How it ended.
+    pub outcome: String,
+    /// Wall-clock time in microseconds.
+    pub wall_us: u64,
+    /// CPU time in microseconds.
+    pub cpu_us: u64,
+    /// Exits of the guest.
+    pub exits: u64,
+    /// Heap in bytes.
+    pub heap_bytes: u64,
+    /// How many records the audit log has after the last one of this run.
+    pub log_records: u64,
+    /// Hash of that record, in hexadecimal digits.
+    pub log_hash: String,
+    /// Granted powers through which something came in that another run would not get.
+    pub nondeterminism: Vec<String>,
+}
+
 /// The first request of a session: which TPM, and what this host is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
@@ -92,13 +125,13 @@ pub enum Request {
     Measure {
         /// Which.
         bundle: Bundle,
+        /// Whether something is to be signed afterwards, so that a TPM without a key is refused now.
+        to_be_signed: bool,
     },
-    /// Sign with the instance key.
-    Sign {
-        /// What kind of document it is.
-        aad: String,
-        /// The document.
-        payload: String,
+    /// Sign what one run or call was.
+    Receipt {
+        /// What it was.
+        facts: Box<Facts>,
     },
     /// Give evidence.
     Evidence {

@@ -152,6 +152,11 @@ impl Broker {
             .collect()
     }
 
+    /// Name of the slot behind a handle.
+    pub fn slot_name(&self, handle: u64) -> Option<&str> {
+        self.table.lookup(handle).ok().map(|slot| slot.grant.slot())
+    }
+
     /// The cell's clock.
     pub fn clock(&self) -> CellClock {
         self.clock

@@ -21,6 +21,7 @@ mod event_log;
 mod evidence;
 mod hex;
 mod reader;
+mod receipt;
 mod reference;
 mod report;
 mod tpm;
@@ -31,6 +32,7 @@ pub use error::Malformed;
 pub use event_log::{Bank, Content, Event, EventLog, PcrValues};
 pub use evidence::{Certified, Evidence};
 pub use hex::{from_hex, to_hex};
+pub use receipt::{Cost, RECEIPT_AAD, Receipt, check_receipt, check_receipt_fits, check_replay};
 pub use reference::{
     COUNTER_ATTRIBUTES, CounterReference, KeyReference, Measurement, Reference, counter_name,
 };

@@ -10,7 +10,7 @@ use referee_audit::{AuditLog, Options, Sharing};
 
 use crate::cli::{AttestArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
-use crate::measured::{ask, identity, identity_of, restart, unexpected};
+use crate::measured::{ask, from_hex, identity, identity_of, restart, unexpected};
 
 /// Writes evidence.
 ///
@@ -146,9 +146,4 @@ fn audit_head(path: &Path) -> anyhow::Result<(u64, String)> {
         .with_context(|| format!("audit log {}", path.display()))?;
     let head = log.head();
     Ok((head.records, head.hash.to_string()))
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    text.as_bytes().chunks(2).map(pair).collect()
 }

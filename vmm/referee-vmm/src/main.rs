@@ -14,6 +14,7 @@ mod ending;
 mod inspect;
 mod measured;
 mod prepare;
+mod receipt;
 mod session;
 mod terminal;
 mod values;
@@ -91,12 +92,17 @@ fn start(
         arguments,
         task,
     )?;
-    let first =
-        measured::before_running(&cell_args.tpm, &bundle_args.authority, &bundle).map_err(recorded)?;
+    let first = measured::before_running(
+        &cell_args.tpm,
+        &bundle_args.authority,
+        &bundle,
+        cell_args.receipt.is_some(),
+    )
+    .map_err(recorded)?;
     if let Some(first) = first {
         session.acquired.record_measured(&bundle, first)?;
     }
-    session::run(session)
+    session::run(session, &bundle_args.authority)
 }
 
 fn manual() -> anyhow::Result<u8> {

@@ -22,6 +22,7 @@ pub fn before_running(
     args: &TpmArgs,
     authority: &AuthorityArgs,
     bundle: &VerifiedBundle,
+    to_be_signed: bool,
 ) -> anyhow::Result<Option<bool>> {
     if args.tpm.is_none() {
         return Ok(None);
@@ -31,6 +32,7 @@ pub fn before_running(
         authority,
         &Request::Measure {
             bundle: measured(bundle),
+            to_be_signed,
         },
     )?;
     match reply {
@@ -137,6 +139,12 @@ pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
         AttestError::Rejected { rule, .. } => Some(rule.name()),
         AttestError::Missing { .. } | AttestError::Broken(_) => Some("tpm-process"),
     }
+}
+
+/// Bytes of hexadecimal digits.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 /// What was answered makes no sense here.

@@ -34,8 +34,9 @@ use referee_jail::{
 use referee_policy::{Decision, Grants, Power};
 
 use crate::acquire::{self, Acquired};
-use crate::cli::CellArgs;
+use crate::cli::{AuthorityArgs, CellArgs};
 use crate::ending::{self, Rejection};
+use crate::receipt::{self, Run, Sender, Way};
 use crate::values;
 
 /// What the cell is for.
@@ -78,12 +79,20 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the host fails before or after the child; the child reports its own errors.
-pub fn run(session: Session<'_>) -> anyhow::Result<u8> {
+pub fn run(session: Session<'_>, authority: &AuthorityArgs) -> anyhow::Result<u8> {
     let origin = Origin::capture()?;
     let kvm = Kvm::open()?;
+    let way = session.args.receipt.as_ref().map(|_| Way::new()).transpose()?;
     match fork_into(Namespaces::ALL)? {
         Forked::Parent(child) => match child.wait(GRACE).context("waiting for the cell's process")? {
-            ChildExit::Code(code) => Ok(u8::try_from(code).unwrap_or(ending::HOST_ERROR)),
+            ChildExit::Code(code) => {
+                let args = session.args;
+                let facts = way.map(Way::facts).transpose()?.flatten();
+                if let (Some(path), Some(facts)) = (&args.receipt, facts) {
+                    receipt::write(path, facts, &args.tpm, authority)?;
+                }
+                Ok(u8::try_from(code).unwrap_or(ending::HOST_ERROR))
+            }
             ChildExit::Signal(31) => Err(anyhow!(
                 "the cell's process made a system call that its seccomp filter does not allow, and was killed"
             )),
@@ -91,15 +100,21 @@ pub fn run(session: Session<'_>) -> anyhow::Result<u8> {
         },
         Forked::Child(child) => {
             let json = session.args.json;
-            let code =
-                live(session, &child, origin, kvm).unwrap_or_else(|error| ending::of_error(&error, json));
+            let code = live(session, &child, origin, kvm, way)
+                .unwrap_or_else(|error| ending::of_error(&error, json));
             std::process::exit(i32::from(code))
         }
     }
 }
 
 /// The child's life. It comes back only with an error from before the cell has its threads.
-fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow::Result<u8> {
+fn live(
+    session: Session<'_>,
+    child: &Child,
+    origin: Origin,
+    kvm: Kvm,
+    way: Option<Way>,
+) -> anyhow::Result<u8> {
     let Session {
         bundle,
         decision,
@@ -120,6 +135,8 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     kept.extend(shell.descriptors());
     kept.extend(doorman.descriptors());
     kept.extend(acquired.descriptors());
+    let mut receipt = way.map(|way| way.sender(&spec, &task));
+    kept.extend(receipt.as_ref().map(Sender::descriptor));
     let keep: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
     drop(kept);
     let jailed = confine(&JailConfig {
@@ -171,8 +188,12 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
     let vcpu_filter = program(Filter::Vcpu { files }, &args.seccomp_without).map_err(failed)?;
     let io_filter = program(Filter::Io, &args.seccomp_without).map_err(failed)?;
 
+    let mut host = BrokerHost::new(broker, &grants, |slot| Path::new("/").join(slot));
+    if let Some(receipt) = &receipt {
+        host = host.with_transcript(receipt.transcript());
+    }
     let services = Services {
-        host: Box::new(BrokerHost::new(broker, &grants, |slot| Path::new("/").join(slot))),
+        host: Box::new(host),
         sockets,
         symbols: bundle.part(PartKind::Symbols).map(<[u8]>::to_vec),
         epoch: clock.instant_of(0).unwrap_or_else(Instant::now),
@@ -208,6 +229,18 @@ fn live(session: Session<'_>, child: &Child, origin: Origin, kvm: Kvm) -> anyhow
             record::end(&audit, &outcome, &cell.usage())
                 .and_then(|()| audit.sync())
                 .context("audit log")?;
+            if let Some(receipt) = &mut receipt {
+                receipt.send(&Run {
+                    bundle: &bundle,
+                    decision,
+                    grants: &grants,
+                    task: &task,
+                    outcome: &outcome,
+                    answer: answer.as_ref(),
+                    usage: cell.usage(),
+                    head: audit.head(),
+                })?;
+            }
             let code = conclude(outcome, answer, json);
             // The kernel takes a whole process apart faster than destructors would, and the filter has no entries
             // for what they do.

@@ -8,11 +8,14 @@ use referee_capabilities::{Broker, Fault, HostError, PortUse, Stop};
 use referee_cell::{CallStop, Host, HostFailure};
 use referee_policy::{Grants, Power};
 
+use crate::transcript::Transcript;
+
 /// A broker, and where the sockets of outside programs are in the cell's root.
 #[derive(Debug)]
 pub struct BrokerHost {
     broker: Broker,
     outside: BTreeMap<u32, PathBuf>,
+    transcript: Option<Transcript>,
 }
 
 impl BrokerHost {
@@ -25,7 +28,14 @@ impl BrokerHost {
         BrokerHost {
             outside: outside.collect(),
             broker,
+            transcript: None,
         }
+    }
+
+    /// Has everything that passes written into a transcript.
+    pub fn with_transcript(mut self, transcript: Transcript) -> BrokerHost {
+        self.transcript = Some(transcript);
+        self
     }
 }
 
@@ -37,15 +47,28 @@ impl Host for BrokerHost {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<FrameKind, CallStop> {
-        self.broker.call(handle, name, payload, reply).map_err(stopped)
+        let kind = self.broker.call(handle, name, payload, reply).map_err(stopped)?;
+        if let Some(transcript) = &self.transcript {
+            let slot = self.broker.slot_name(handle).unwrap_or_default();
+            transcript.call(slot, name, payload, kind, reply);
+        }
+        Ok(kind)
     }
 
     fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, CallStop> {
-        self.broker.port_read(port, width).map_err(stopped)
+        let value = self.broker.port_read(port, width).map_err(stopped)?;
+        if let (Some(transcript), Some(value)) = (&self.transcript, value) {
+            transcript.port(false, port, value);
+        }
+        Ok(value)
     }
 
     fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, CallStop> {
-        self.broker.port_write(port, width, value).map_err(stopped)
+        let written = self.broker.port_write(port, width, value).map_err(stopped)?;
+        if let (Some(transcript), true) = (&self.transcript, written) {
+            transcript.port(true, port, value);
+        }
+        Ok(written)
     }
 
     fn connect_out(&mut self, host_port: u32) -> Result<Option<PathBuf>, HostFailure> {

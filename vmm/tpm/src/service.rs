@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use referee_attest::{Bundle, Open, Reply, Request, Spoke};
+use referee_attest::{Bundle, Facts, Open, Reply, Request, Spoke};
 use referee_evidence::{
-    Claims, Content, CounterReference, Evidence, KeyReference, Measurement, Reference, Submodule, TOKEN_AAD,
-    Token, TpmKind, from_hex, to_hex,
+    Claims, Content, Cost, CounterReference, Evidence, KeyReference, Measurement, RECEIPT_AAD, Receipt,
+    Reference, Submodule, TOKEN_AAD, Token, TpmKind, from_hex, to_hex,
 };
 use tss_esapi::structures::Public;
 use tss_esapi::traits::Marshall as _;
@@ -134,14 +134,15 @@ impl Session {
                 let keys = self.vault(&measured).initialise(&mut esys, replace)?;
                 Ok(described(&keys))
             }
-            Request::Measure { bundle } => {
-                self.above_floors(&mut esys, &measured, &bundle)?;
+            Request::Measure { bundle, to_be_signed } => {
+                self.above_floors(&mut esys, &measured, &bundle, to_be_signed)?;
                 let first = measured.bundle(&esys, &content(&bundle))?;
                 Ok(Reply::Measured { first })
             }
-            Request::Sign { aad, payload } => {
+            Request::Receipt { facts } => {
                 let keys = self.vault(&measured).open(&mut esys)?;
-                let token = token(&keys.instance(), &bytes(&aad)?, bytes(&payload)?)?;
+                let receipt = receipt(*facts, keys.epoch)?;
+                let token = token(&keys.instance(), RECEIPT_AAD, receipt.to_bytes())?;
                 Ok(Reply::Bytes {
                     bytes: to_hex(&token.to_bytes()),
                 })
@@ -149,8 +150,7 @@ impl Session {
             Request::Rotate => {
                 let vault = self.vault(&measured);
                 let keys = vault.open(&mut esys)?;
-                let floors = keys.floors.clone();
-                Ok(described(&vault.rotate(&mut esys, &keys, floors)?))
+                Ok(described(&vault.rotate(&mut esys, &keys)?))
             }
             Request::PrepareUpdate { components } => {
                 let vault = self.vault(&measured);
@@ -239,10 +239,11 @@ impl Session {
         esys: &mut Esys,
         measured: &Measured<'_>,
         bundle: &Bundle,
+        key_needed: bool,
     ) -> Result<(), TpmError> {
         let vault = self.vault(measured);
         let keys = match vault.open(esys) {
-            Err(TpmError::NotInitialised) => return Ok(()),
+            Err(TpmError::NotInitialised) if !key_needed => return Ok(()),
             opened => opened?,
         };
         let mut floors = keys.floors.clone();
@@ -256,7 +257,7 @@ impl Session {
             floors = raised;
         }
         if floors != keys.floors {
-            vault.rotate(esys, &keys, floors)?;
+            vault.raise(esys, &keys, floors)?;
         }
         Ok(())
     }
@@ -284,9 +285,8 @@ impl Session {
                 Some((sequence, hash))
             }
         };
-        let issued_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let claims = Claims {
-            issued_at: issued_at.unwrap_or_default().as_secs(),
+            issued_at: now(),
             instance_key: instance.public(),
             nonce,
             submodules: spoke
@@ -316,6 +316,40 @@ impl Session {
             measured.log(),
         ))
     }
+}
+
+fn receipt(facts: Facts, epoch: u64) -> Result<Receipt, TpmError> {
+    let log_hash = bytes(&facts.log_hash)?.try_into();
+    Ok(Receipt {
+        format: 1,
+        muscle: facts.bundle.muscle,
+        bundle: facts.bundle.digest,
+        signer: facts.bundle.signer,
+        security_epoch: facts.bundle.epoch,
+        grants: facts.grants,
+        policy: facts.policy,
+        function: facts.function,
+        input: facts.input,
+        output: facts.output,
+        outcome: facts.outcome,
+        cost: Cost {
+            wall_us: facts.wall_us,
+            cpu_us: facts.cpu_us,
+            exits: facts.exits,
+            heap_bytes: facts.heap_bytes,
+        },
+        issued_at: now(),
+        log_records: facts.log_records,
+        log_hash: log_hash.map_err(|_| TpmError::Request("the audit log's hash has not 32 bytes".into()))?,
+        nondeterminism: facts.nondeterminism,
+        epoch,
+    })
+}
+
+/// Seconds since 1970, by the host's clock.
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 fn submodule(spoke: &Spoke) -> Result<Submodule, TpmError> {

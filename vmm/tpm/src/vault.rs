@@ -4,6 +4,8 @@
 //!   rotate:  seal e+1 → file on disk → TPM2_NV_Increment → delete e
 //!   open:    read the counter → that file → PolicyPCR(identity) ∧ PolicyNV(counter = e) → unseal
 //!
+//!   raise:   the same, with the same key and higher floors
+//!
 //!   epoch-E       what is sealed, and the floors, in one file (sealed_file.rs)
 //!   epoch-E.next  the same key sealed to the identity that is expected after an update
 //! ```
@@ -197,13 +199,30 @@ impl<'a> Vault<'a> {
         })
     }
 
-    /// Makes the next epoch's key, with these floors, and commits both.
+    /// Makes a new key in the next epoch.
     ///
     /// # Errors
-    /// As [`Vault::open`]; the old key stays good until the increment.
-    pub fn rotate(&self, esys: &mut Esys, current: &Keys, floors: Floors) -> Result<Keys, TpmError> {
+    /// Those of the TPM and the files; the old key stays good until the increment.
+    pub fn rotate(&self, esys: &mut Esys, current: &Keys) -> Result<Keys, TpmError> {
+        let next = fresh(current.epoch.saturating_add(1), current.floors.clone())?;
+        self.commit(esys, current, next)
+    }
+
+    /// Takes the key along into the next epoch, in which these floors hold.
+    ///
+    /// # Errors
+    /// As [`Vault::rotate`].
+    pub fn raise(&self, esys: &mut Esys, current: &Keys, floors: Floors) -> Result<Keys, TpmError> {
+        let next = Keys {
+            epoch: current.epoch.saturating_add(1),
+            floors,
+            master: current.master.clone(),
+        };
+        self.commit(esys, current, next)
+    }
+
+    fn commit(&self, esys: &mut Esys, current: &Keys, next: Keys) -> Result<Keys, TpmError> {
         let (counter, _) = self.counter(esys)?;
-        let next = fresh(current.epoch.saturating_add(1), floors)?;
         // An update that was prepared must not be lost to a rotation before it.
         if let Some(bytes) = self.state.read(&prepared(current.epoch))? {
             let identity = SealedFile::parse(&bytes)?.identity;

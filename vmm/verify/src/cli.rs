@@ -20,6 +20,9 @@ pub enum Command {
     /// Check the evidence that `referee-vmm attest` wrote.
     #[command(after_help = EVIDENCE_EXAMPLES)]
     Evidence(EvidenceArgs),
+    /// Check a receipt that `run` or `call` wrote, and compare it with another one of the same run.
+    #[command(after_help = RECEIPT_EXAMPLES)]
+    Receipt(ReceiptArgs),
 }
 
 /// `evidence`.
@@ -39,6 +42,49 @@ pub struct EvidenceArgs {
     /// Also write the parts as files that tpm2_checkquote and openssl read into this directory, which must not exist.
     #[arg(long, value_name = "DIR")]
     pub extract: Option<PathBuf>,
+}
+
+/// `receipt`.
+#[derive(Debug, Args)]
+pub struct ReceiptArgs {
+    /// The receipt.
+    pub file: PathBuf,
+    /// Evidence of the host that signed it, of the same epoch; it is checked first.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "nonce",
+        requires = "reference",
+        conflicts_with = "instance_key"
+    )]
+    pub evidence: Option<PathBuf>,
+    /// The nonce of that evidence.
+    #[arg(long, value_name = "HEX", value_parser = nonce)]
+    pub nonce: Option<Nonce>,
+    /// What you hold to be good, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+    /// The instance key, in hexadecimal digits, when you know it from evidence that you checked earlier.
+    #[arg(long, value_name = "HEX", required_unless_present = "evidence", value_parser = key)]
+    pub instance_key: Option<Key>,
+    /// A receipt of the same bundle and input, run again, here or elsewhere: must have the same output. By whom it is signed is not
+    /// checked.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Print the findings and the receipt as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A public key.
+#[derive(Debug, Clone)]
+pub struct Key(pub [u8; 32]);
+
+fn key(text: &str) -> Result<Key, String> {
+    let bytes = from_hex(text).and_then(|bytes| bytes.try_into().ok());
+    bytes
+        .map(Key)
+        .ok_or_else(|| "an instance key has 64 hexadecimal digits".into())
 }
 
 /// A nonce of at least 16 bytes.
@@ -64,3 +110,10 @@ Examples:
   nonce=$(openssl rand -hex 32)          # here; send it to the host
   referee-vmm attest --nonce $nonce …    # there
   referee-verify evidence host.evidence --nonce $nonce --reference reference.toml";
+
+const RECEIPT_EXAMPLES: &str = "\
+Examples:
+  referee-vmm run --receipt first.receipt phi-redact.muscle < note.txt
+  referee-verify receipt first.receipt --evidence host.evidence --nonce $nonce --reference reference.toml
+  referee-vmm run --receipt second.receipt phi-redact.muscle < note.txt      # on a machine of your own
+  referee-verify receipt first.receipt --instance-key 5b1c… --replay second.receipt";

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use referee_evidence::{AttestationKey, Attested, Bank, Body, Evidence, Reference, Token, check, to_hex};
+use referee_evidence::{
+    AttestationKey, Attested, Bank, Body, Evidence, Reference, Report, Token, check, to_hex,
+};
 
 use crate::cli::EvidenceArgs;
 
@@ -16,33 +18,51 @@ const BYTES_MAX: u64 = 256 << 20;
 /// # Errors
 /// When a file cannot be read, or the parts cannot be written.
 pub fn run(args: &EvidenceArgs) -> anyhow::Result<bool> {
-    let shown = args.file.display();
-    let size = fs::metadata(&args.file)
-        .with_context(|| format!("evidence {shown}"))?
-        .len();
-    if size > BYTES_MAX {
-        bail!("evidence {shown}: {size} bytes; more than {BYTES_MAX} are not read");
-    }
-    let bytes = fs::read(&args.file).with_context(|| format!("evidence {shown}"))?;
-    let text = fs::read_to_string(&args.reference)
-        .with_context(|| format!("reference {}", args.reference.display()))?;
-    let reference = Reference::parse(&text).with_context(|| args.reference.display().to_string())?;
+    let bytes = read(&args.file, "evidence")?;
+    let reference = read_reference(&args.reference)?;
     let report = check(&bytes, &args.nonce.0, &reference);
     if args.json {
         let value = serde_json::json!({ "holds": report.holds(), "findings": report.findings });
         println!("{value:#}");
     } else {
-        let verdict = if report.holds() {
-            "everything holds"
-        } else {
-            "DOES NOT HOLD"
-        };
-        println!("{report}{shown}: {verdict}");
+        println!("{report}{}: {}", args.file.display(), verdict(&report));
     }
     if let Some(directory) = &args.extract {
         extract(&bytes, directory, &reference).with_context(|| format!("{}", directory.display()))?;
     }
     Ok(report.holds())
+}
+
+/// Reads a file that somebody else wrote.
+///
+/// # Errors
+/// When it cannot be read, or is too large.
+pub fn read(path: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let size = fs::metadata(path)
+        .with_context(|| format!("{what} {shown}"))?
+        .len();
+    if size > BYTES_MAX {
+        bail!("{what} {shown}: {size} bytes; more than {BYTES_MAX} are not read");
+    }
+    fs::read(path).with_context(|| format!("{what} {shown}"))
+}
+
+/// Reads the verifier's own file.
+///
+/// # Errors
+/// When it cannot be read or is none.
+pub fn read_reference(path: &Path) -> anyhow::Result<Reference> {
+    let text = fs::read_to_string(path).with_context(|| format!("reference {}", path.display()))?;
+    Reference::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// The last line for people.
+pub fn verdict(report: &Report) -> &'static str {
+    match report.holds() {
+        true => "everything holds",
+        false => "DOES NOT HOLD",
+    }
 }
 
 /// Writes what other people's tools check:

@@ -4,6 +4,7 @@
 
 mod cli;
 mod evidence;
+mod receipt;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Evidence(args) => evidence::run(&args),
+        Command::Receipt(args) => receipt::run(&args),
     };
     match result {
         Ok(true) => ExitCode::from(HOLDS),
