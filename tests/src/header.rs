@@ -201,6 +201,7 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
         ["console", "input"] => CapabilityRequest::Console { input: true },
         ["args"] => CapabilityRequest::Args,
         ["random"] => CapabilityRequest::Random,
+        ["attest"] => CapabilityRequest::Attest,
         ["clock", "coarse"] => CapabilityRequest::Clock {
             grade: ClockGrade::Coarse,
         },

@@ -32,11 +32,13 @@ pub enum CapabilityKind {
     VsockConnect = 8,
     /// A range of I/O ports.
     Pio = 9,
+    /// Evidence of the host's TPM, with what the muscle says in it.
+    Attest = 10,
 }
 
 impl CapabilityKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [CapabilityKind; 9] = [
+    pub const ALL: [CapabilityKind; 10] = [
         CapabilityKind::Console,
         CapabilityKind::Args,
         CapabilityKind::Env,
@@ -46,6 +48,7 @@ impl CapabilityKind {
         CapabilityKind::VsockListen,
         CapabilityKind::VsockConnect,
         CapabilityKind::Pio,
+        CapabilityKind::Attest,
     ];
 
     /// The kind with this number, if there is one.
@@ -67,6 +70,7 @@ impl CapabilityKind {
             CapabilityKind::VsockListen => "vsock-listen",
             CapabilityKind::VsockConnect => "vsock-connect",
             CapabilityKind::Pio => "pio",
+            CapabilityKind::Attest => "attest",
         }
     }
 
@@ -147,6 +151,9 @@ pub mod call {
     pub const CLOCK_NOW: &str = "clock.now";
     /// `[length: u32] → bytes`: random bytes, at most 64 KiB a call.
     pub const RANDOM_FILL: &str = "random.fill";
+    /// `[user_data: bytes ≤ 512, nonce: bytes 16 to 64, public_key: bytes ≤ 1024] → bytes`: evidence of the host's TPM that
+    /// carries these, and what the host says about the muscle.
+    pub const ATTEST_EVIDENCE: &str = "attest.evidence";
     /// `[path: text, flags: u32] → file: u32`: opens a file below the directory, see the flags below.
     pub const FILES_OPEN: &str = "files.open";
     /// `[file, offset: u64, max: u32] → bytes`: empty at the end.

@@ -163,7 +163,7 @@ fn request_text(request: &CapabilityRequest) -> String {
     match request {
         CapabilityRequest::Console { input: true } => format!("{kind}: output and input"),
         CapabilityRequest::Console { input: false } => format!("{kind}: output"),
-        CapabilityRequest::Args | CapabilityRequest::Random => kind.to_owned(),
+        CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => kind.to_owned(),
         CapabilityRequest::Env { names } => format!("{kind}: {}", names.join(", ")),
         CapabilityRequest::Clock { grade } => format!("{kind}: {}", grade_name(*grade)),
         CapabilityRequest::Files {
@@ -188,7 +188,9 @@ fn request_json(request: &CapabilityRequest) -> Value {
     let kind = request.kind().name();
     match request {
         CapabilityRequest::Console { input } => json!({ "kind": kind, "input": input }),
-        CapabilityRequest::Args | CapabilityRequest::Random => json!({ "kind": kind }),
+        CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => {
+            json!({ "kind": kind })
+        }
         CapabilityRequest::Env { names } => json!({ "kind": kind, "variables": names }),
         CapabilityRequest::Clock { grade } => json!({ "kind": kind, "grade": grade_name(*grade) }),
         CapabilityRequest::Files {

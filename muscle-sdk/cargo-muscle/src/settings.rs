@@ -115,6 +115,9 @@ enum SlotSetting {
     Random {
         name: String,
     },
+    Attest {
+        name: String,
+    },
     Files {
         name: String,
         access: AccessSetting,
@@ -199,6 +202,7 @@ impl SlotSetting {
                 (name, CapabilityRequest::Clock { grade })
             }
             SlotSetting::Random { name } => (name, CapabilityRequest::Random),
+            SlotSetting::Attest { name } => (name, CapabilityRequest::Attest),
             SlotSetting::Files {
                 name,
                 access,

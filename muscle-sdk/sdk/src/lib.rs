@@ -25,6 +25,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod attest;
 pub mod cbor;
 pub mod clock;
 pub mod fs;

@@ -9,3 +9,4 @@ mod keys;
 mod receipts;
 mod registers;
 mod stalls;
+mod vouched;

@@ -60,6 +60,8 @@ pub enum CapabilityRequest {
     },
     /// Random bytes.
     Random,
+    /// Evidence of the host's TPM.
+    Attest,
     /// A directory.
     Files {
         /// What is done with it.
@@ -97,6 +99,7 @@ impl CapabilityRequest {
             CapabilityRequest::Env { .. } => CapabilityKind::Env,
             CapabilityRequest::Clock { .. } => CapabilityKind::Clock,
             CapabilityRequest::Random => CapabilityKind::Random,
+            CapabilityRequest::Attest => CapabilityKind::Attest,
             CapabilityRequest::Files { .. } => CapabilityKind::Files,
             CapabilityRequest::VsockListen { .. } => CapabilityKind::VsockListen,
             CapabilityRequest::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -126,6 +129,7 @@ impl CapabilityRequest {
             | CapabilityRequest::Args
             | CapabilityRequest::Clock { .. }
             | CapabilityRequest::Random
+            | CapabilityRequest::Attest
             | CapabilityRequest::Files { .. } => Ok(()),
         }
     }
@@ -157,6 +161,7 @@ impl CapabilityRequest {
                 },
             },
             CapabilityKind::Random => CapabilityRequest::Random,
+            CapabilityKind::Attest => CapabilityRequest::Attest,
             CapabilityKind::Files => CapabilityRequest::Files {
                 access: match reader.u64("files access")? {
                     0 => FilesAccess::Read,
@@ -188,7 +193,7 @@ impl CapabilityRequest {
         writer.u64(self.kind() as u64);
         match self {
             CapabilityRequest::Console { input } => writer.bool(*input),
-            CapabilityRequest::Args | CapabilityRequest::Random => {}
+            CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => {}
             CapabilityRequest::Env { names } => {
                 writer.array(names.len());
                 names.iter().for_each(|name| writer.text(name));
@@ -216,7 +221,7 @@ impl CapabilityRequest {
     /// Items of the array that it is written as.
     const fn items(&self) -> usize {
         match self {
-            CapabilityRequest::Args | CapabilityRequest::Random => 1,
+            CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => 1,
             CapabilityRequest::Console { .. }
             | CapabilityRequest::Env { .. }
             | CapabilityRequest::Clock { .. }

@@ -22,6 +22,7 @@ fn request() -> impl Strategy<Value = CapabilityRequest> {
         any::<bool>().prop_map(|input| CapabilityRequest::Console { input }),
         Just(CapabilityRequest::Args),
         Just(CapabilityRequest::Random),
+        Just(CapabilityRequest::Attest),
         btree_set("[A-Z_][A-Z0-9_]{0,8}", 0..4).prop_map(|names| CapabilityRequest::Env {
             names: names.into_iter().collect()
         }),

@@ -7,6 +7,7 @@ use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_audit::{AuditSink, Event, Kind, Value};
 use referee_policy::{ClockGrade, Grant, Grants, Power};
 
+use crate::attest::AttestLine;
 use crate::clock::CellClock;
 use crate::console::Console;
 use crate::error::{CallError, Fault, HostError, Refusal, Stop};
@@ -67,6 +68,7 @@ enum Held {
     Nothing,
     Files(Files),
     Pio(PioDevice),
+    Attest(AttestLine),
 }
 
 impl Broker {
@@ -89,6 +91,7 @@ impl Broker {
             console,
             mut directories,
             mut serial,
+            mut attest,
         } = resources;
         let mut table = Vec::with_capacity(slots);
         for grant in grants.slots() {
@@ -116,6 +119,12 @@ impl Broker {
                 }
                 Power::Pio { first, last, .. } => {
                     Held::Pio(PioDevice::new(*first, *last, take(&mut serial, slot)?))
+                }
+                Power::Attest => {
+                    let line = attest.take().ok_or_else(|| HostError::NotAcquired {
+                        slot: slot.to_owned(),
+                    })?;
+                    Held::Attest(AttestLine::new(line))
                 }
                 Power::Console { .. }
                 | Power::Args
@@ -222,6 +231,7 @@ impl Broker {
                     (Power::Console { input }, _) => self.console.act(*input, op, payload, &mut act),
                     (Power::Clock { grade }, _) => tell_time(&self.clock, *grade, payload, &mut act),
                     (Power::Random, _) => fill_random(payload, &mut act),
+                    (Power::Attest, Held::Attest(line)) => line.act(payload, &mut act),
                     (Power::Files { .. }, Held::Files(files)) => files.act(op, payload, &mut act),
                     _ => Err(CallError::new(ErrorCode::Denied, "the grant allows no calls").into()),
                 };

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod attest;
 mod broker;
 mod clock;
 mod console;
@@ -34,6 +35,7 @@ mod random;
 mod resources;
 
 pub use arguments::argument_block;
+pub use attest::QUESTIONS_MAX;
 pub use broker::{Broker, BrokerLimits};
 pub use clock::CellClock;
 pub use console::{ConsoleStreams, Input, Output, SharedBytes};

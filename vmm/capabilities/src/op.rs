@@ -46,6 +46,7 @@ operations! {
     ConsoleLog = CONSOLE_LOG of Console,
     ClockNow = CLOCK_NOW of Clock,
     RandomFill = RANDOM_FILL of Random,
+    AttestEvidence = ATTEST_EVIDENCE of Attest,
     FilesOpen = FILES_OPEN of Files,
     FilesRead = FILES_READ of Files,
     FilesWrite = FILES_WRITE of Files,

@@ -18,6 +18,7 @@ pub struct Resources {
     pub(crate) console: ConsoleStreams,
     pub(crate) directories: BTreeMap<String, OwnedFd>,
     pub(crate) serial: BTreeMap<String, Output>,
+    pub(crate) attest: Option<OwnedFd>,
 }
 
 impl Resources {
@@ -31,6 +32,7 @@ impl Resources {
             console,
             directories: BTreeMap::new(),
             serial: BTreeMap::new(),
+            attest: None,
         };
         for grant in grants.slots() {
             let slot = grant.slot().to_owned();
@@ -68,11 +70,17 @@ impl Resources {
                 | Power::Env { .. }
                 | Power::Clock { .. }
                 | Power::Random
+                | Power::Attest
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => {}
             }
         }
         Ok(resources)
+    }
+
+    /// Gives the line to whoever asks the TPM; a grant of `attest` needs one.
+    pub fn attest_by(&mut self, line: OwnedFd) {
+        self.attest = Some(line);
     }
 
     /// Descriptors that must stay open while the process closes all others.
@@ -88,6 +96,7 @@ impl Resources {
             .into_iter()
             .chain(serial)
             .chain(directories)
+            .chain([self.attest.as_ref().map(OwnedFd::as_fd)])
             .flatten()
             .collect()
     }

@@ -15,6 +15,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use referee_bundle::{Algorithm, Digest, PublicKey, Signature, SignatureSet, to_be_signed};
 
 use crate::error::{Malformed, decode, encode};
+use crate::hex::to_hex;
 
 /// What every signature of a token is also over, so that no other signature of the key can be taken for one.
 pub const TOKEN_AAD: &[u8] = b"referee evidence token 1";
@@ -67,6 +68,17 @@ pub struct Submodule {
     /// A public key that the muscle made.
     #[n(8)]
     pub public_key: ByteVec,
+}
+
+impl Submodule {
+    /// As people and machines read it.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "muscle": self.muscle, "bundle": to_hex(&self.bundle), "signer": to_hex(&self.signer), "security_epoch": self.epoch,
+            "grants": to_hex(&self.grants), "debug": self.debug, "user_data": to_hex(&self.user_data),
+            "nonce": to_hex(&self.nonce), "public_key": to_hex(&self.public_key),
+        })
+    }
 }
 
 /// The claims of a token.

@@ -405,6 +405,7 @@ fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
         CapabilityRequest::Env { names } => Some(Power::Env { names: names.clone() }),
         CapabilityRequest::Clock { grade } => Some(Power::Clock { grade: *grade }),
         CapabilityRequest::Random => Some(Power::Random),
+        CapabilityRequest::Attest => Some(Power::Attest),
         CapabilityRequest::Files { .. }
         | CapabilityRequest::VsockListen { .. }
         | CapabilityRequest::VsockConnect { .. }
@@ -432,7 +433,8 @@ fn how_to_bind(slot: &Slot) -> Option<String> {
         | CapabilityRequest::Args
         | CapabilityRequest::Env { .. }
         | CapabilityRequest::Clock { .. }
-        | CapabilityRequest::Random => None,
+        | CapabilityRequest::Random
+        | CapabilityRequest::Attest => None,
     }
 }
 
@@ -450,7 +452,7 @@ fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, Rejected> {
     let one = |arguments| Ok(vec![named(arguments)]);
     match power {
         Power::Console { input } => one(vec![("input", Argument::Flag(*input))]),
-        Power::Args | Power::Random => one(Vec::new()),
+        Power::Args | Power::Random | Power::Attest => one(Vec::new()),
         Power::Env { names } => Ok(names
             .iter()
             .map(|name| named(vec![("name", text(name))]))
@@ -576,6 +578,7 @@ fn describe(request: &CapabilityRequest) -> String {
             grade: ClockGrade::Fine,
         } => "nanoseconds".to_owned(),
         CapabilityRequest::Random => "random bytes".to_owned(),
+        CapabilityRequest::Attest => "evidence of the host's TPM".to_owned(),
         CapabilityRequest::Files {
             access: FilesAccess::Read,
             ..

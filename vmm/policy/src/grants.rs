@@ -46,6 +46,8 @@ pub enum Power {
     },
     /// Random bytes.
     Random,
+    /// Evidence of the host's TPM.
+    Attest,
     /// A directory.
     Files {
         /// Where it is: absolute, free of links.
@@ -163,6 +165,11 @@ impl Grants {
         self.slots.iter().any(|grant| grant.power == Power::Random)
     }
 
+    /// Whether evidence of the host's TPM is granted.
+    pub fn allows_attest(&self) -> bool {
+        self.slots.iter().any(|grant| grant.power == Power::Attest)
+    }
+
     /// Ports of the cell that outside programs may reach, with the socket for each.
     pub fn listen_ports(&self) -> impl Iterator<Item = (u32, &Path)> {
         self.slots.iter().filter_map(|grant| match &grant.power {
@@ -205,6 +212,7 @@ impl Power {
             Power::Env { .. } => CapabilityKind::Env,
             Power::Clock { .. } => CapabilityKind::Clock,
             Power::Random => CapabilityKind::Random,
+            Power::Attest => CapabilityKind::Attest,
             Power::Files { .. } => CapabilityKind::Files,
             Power::VsockListen { .. } => CapabilityKind::VsockListen,
             Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -216,7 +224,7 @@ impl Power {
     pub fn detail(&self) -> u64 {
         match self {
             Power::Console { input } => u64::from(*input),
-            Power::Args | Power::Env { .. } | Power::Random => 0,
+            Power::Args | Power::Env { .. } | Power::Random | Power::Attest => 0,
             Power::Clock {
                 grade: ClockGrade::Coarse,
             } => 1,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub struct Acquired {
     pub doors: Vec<Door>,
     /// Sockets of outside programs that the muscle may reach.
     pub outside: Vec<SocketMount>,
+    /// The parent's end of the line on which the cell asks for evidence.
+    pub attest: Option<UnixStream>,
     /// Limits of the broker.
     pub limits: BrokerLimits,
 }
@@ -110,8 +112,20 @@ pub fn session<'a>(
     if let Some(cpu_ms) = args.cpu_ms {
         grants.narrow_cpu(cpu_ms);
     }
+    if grants.allows_attest() && args.tpm.tpm.is_none() {
+        return Err(refused(Rejection {
+            name: "no-tpm",
+            message: "it is granted to attest, and there is no TPM to ask: name one with --tpm".into(),
+        }));
+    }
     let spec = spec(&grants, bundle_args, args, arguments, &task)?;
-    let resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
+    let mut resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
+    let mut attest = None;
+    if grants.allows_attest() {
+        let (cell_end, host_end) = UnixStream::pair().context("socket pair")?;
+        resources.attest_by(cell_end.into());
+        attest = Some(host_end);
+    }
     let mut doors = Vec::new();
     for (port, path) in grants.listen_ports() {
         doors.push(Door {
@@ -139,6 +153,7 @@ pub fn session<'a>(
         resources,
         doors,
         outside,
+        attest,
         limits,
     };
     Ok(Session {
@@ -266,7 +281,7 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     let shown = path.display();
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            if UnixStream::connect(path).is_ok() {
                 bail!("{shown}: another program listens there already");
             }
             std::fs::remove_file(path).with_context(|| format!("{shown}: removing the stale socket"))?;

@@ -18,6 +18,7 @@ mod receipt;
 mod session;
 mod terminal;
 mod values;
+mod vouch;
 
 use std::io::Write;
 use std::process::ExitCode;

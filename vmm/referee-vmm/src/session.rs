@@ -14,6 +14,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use referee_capabilities::{Broker, CellClock};
 use referee_cell::{
     Answer, CellSpec, CheckedImage, Doorman, LoadedCell, Services, Shell, Sockets, Stop, Wake,
 };
-use referee_hv::process::{Child, ChildExit, Forked, Namespaces, exit_at_once, fork_into};
+use referee_hv::process::{Child, ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
 use referee_hv::{Kvm, VcpuThread};
 use referee_jail::{
     Confinement, Filter, JailConfig, Jailed, LayerState, LimitConfig, OnViolation, Origin, Program, Removal,
@@ -38,6 +39,7 @@ use crate::cli::{AuthorityArgs, CellArgs};
 use crate::ending::{self, Rejection};
 use crate::receipt::{self, Run, Sender, Way};
 use crate::values;
+use crate::vouch::Voucher;
 
 /// What the cell is for.
 #[derive(Debug, Clone)]
@@ -79,32 +81,76 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the host fails before or after the child; the child reports its own errors.
-pub fn run(session: Session<'_>, authority: &AuthorityArgs) -> anyhow::Result<u8> {
+pub fn run(mut session: Session<'_>, authority: &AuthorityArgs) -> anyhow::Result<u8> {
     let origin = Origin::capture()?;
     let kvm = Kvm::open()?;
     let way = session.args.receipt.as_ref().map(|_| Way::new()).transpose()?;
+    let args = session.args;
+    let voucher = session.acquired.attest.take().map(|line| {
+        let Session {
+            acquired,
+            bundle,
+            decision,
+            grants,
+            ..
+        } = &session;
+        let voucher = Voucher::new(&args.tpm, authority, &acquired.cell, bundle, decision, grants);
+        (voucher, line)
+    });
     match fork_into(Namespaces::ALL)? {
-        Forked::Parent(child) => match child.wait(GRACE).context("waiting for the cell's process")? {
-            ChildExit::Code(code) => {
-                let args = session.args;
-                let facts = way.map(Way::facts).transpose()?.flatten();
-                if let (Some(path), Some(facts)) = (&args.receipt, facts) {
-                    receipt::write(path, facts, &args.tpm, authority)?;
-                }
-                Ok(u8::try_from(code).unwrap_or(ending::HOST_ERROR))
-            }
-            ChildExit::Signal(31) => Err(anyhow!(
-                "the cell's process made a system call that its seccomp filter does not allow, and was killed"
-            )),
-            ChildExit::Signal(signal) => Err(anyhow!("the cell's process was killed by signal {signal}")),
-        },
+        Forked::Parent(child) => {
+            // With it the child's end of the line: while it is open here, its end would never be noticed.
+            drop(session);
+            conclude_parent(
+                attended(child, voucher).context("waiting for the cell's process")?,
+                way,
+                args,
+                authority,
+            )
+        }
         Forked::Child(child) => {
-            let json = session.args.json;
+            // The parent's end.
+            drop(voucher);
             let code = live(session, &child, origin, kvm, way)
-                .unwrap_or_else(|error| ending::of_error(&error, json));
+                .unwrap_or_else(|error| ending::of_error(&error, args.json));
             std::process::exit(i32::from(code))
         }
     }
+}
+
+/// What the child's end means for this process, which gives out the receipt.
+fn conclude_parent(
+    end: ChildExit,
+    way: Option<Way>,
+    args: &CellArgs,
+    authority: &AuthorityArgs,
+) -> anyhow::Result<u8> {
+    match end {
+        ChildExit::Code(code) => {
+            let facts = way.map(Way::facts).transpose()?.flatten();
+            if let (Some(path), Some(facts)) = (&args.receipt, facts) {
+                receipt::write(path, facts, &args.tpm, authority)?;
+            }
+            Ok(u8::try_from(code).unwrap_or(ending::HOST_ERROR))
+        }
+        ChildExit::Signal(31) => Err(anyhow!(
+            "the cell's process made a system call that its seccomp filter does not allow, and was killed"
+        )),
+        ChildExit::Signal(signal) => Err(anyhow!("the cell's process was killed by signal {signal}")),
+    }
+}
+
+/// Waits for the child, and meanwhile answers what its muscle asks of the TPM.
+fn attended(child: ChildProcess, voucher: Option<(Voucher<'_>, UnixStream)>) -> std::io::Result<ChildExit> {
+    let Some((voucher, line)) = voucher else {
+        return child.wait(GRACE);
+    };
+    std::thread::scope(|scope| {
+        // Stop signals are blocked here since the fork, so they come to the one that waits. It ends when the child's end of the line is
+        // closed, at the latest by the child's end.
+        scope.spawn(move || voucher.serve(line));
+        child.wait(GRACE)
+    })
 }
 
 /// The child's life. It comes back only with an error from before the cell has its threads.

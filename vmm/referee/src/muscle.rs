@@ -54,7 +54,7 @@ impl Muscle {
             self.referee.policies(),
         );
         let granted = decision.grants().map_err(StartError::from);
-        match granted.and_then(without_outside_sockets) {
+        match granted.and_then(embeddable) {
             Ok(grants) => Ok(Permit(Arc::new(Parts {
                 number: self.referee.next_number(),
                 muscle: self.clone(),
@@ -72,19 +72,20 @@ impl Muscle {
 }
 
 /// Vsock ports that lead to Unix sockets need a thread that serves them, which this library does not start.
-fn without_outside_sockets(grants: Grants) -> Result<Grants, StartError> {
-    let outside = grants.slots().iter().find(|grant| {
-        matches!(
-            grant.power(),
-            Power::VsockListen { .. } | Power::VsockConnect { .. }
-        )
+fn embeddable(grants: Grants) -> Result<Grants, StartError> {
+    let outside = grants.slots().iter().find_map(|grant| match grant.power() {
+        Power::VsockListen { .. } | Power::VsockConnect { .. } => {
+            Some((grant, "leads to another program's socket"))
+        }
+        Power::Attest => Some((grant, "asks the host's TPM")),
+        _ => None,
     });
     match outside {
         None => Ok(grants),
-        Some(grant) => Err(StartError::Rejected {
+        Some((grant, what)) => Err(StartError::Rejected {
             name: "not-embeddable",
             message: format!(
-                "slot `{}` leads to another program's socket, which an embedded cell cannot have; run it by `referee-vmm run`",
+                "slot `{}` {what}, which an embedded cell cannot have; run it by `referee-vmm run`",
                 grant.slot()
             ),
         }),
@@ -305,7 +306,7 @@ impl Permit {
         spec.resettable = true;
         Ok(Life {
             spec,
-            // No grant leads to an outside socket, see `without_outside_sockets`.
+            // No grant leads to an outside socket, see `embeddable`.
             host: BrokerHost::new(broker, grants, |_| PathBuf::new()),
             epoch: clock.instant_of(0).unwrap_or_else(Instant::now),
         })

@@ -33,7 +33,8 @@ pub fn nondeterminism(grants: &Grants) -> Vec<&'static str> {
         | Power::Random
         | Power::VsockListen { .. }
         | Power::VsockConnect { .. }
-        | Power::Pio { .. } => Some(power.kind().name()),
+        | Power::Pio { .. }
+        | Power::Attest => Some(power.kind().name()),
         Power::Console { .. } | Power::Args | Power::Env { .. } | Power::Files { .. } => None,
     };
     let mut sources: Vec<&str> = grants

@@ -36,6 +36,15 @@ pub struct EvidenceArgs {
     /// What you hold to be good, a TOML file.
     #[arg(long, value_name = "FILE")]
     pub reference: PathBuf,
+    /// Only when everything holds: seal the secret in this file to the key of the muscle that speaks in the evidence.
+    #[arg(long, value_name = "FILE", requires = "sealed", requires = "to")]
+    pub secret: Option<PathBuf>,
+    /// Where the sealed secret goes, in hexadecimal digits.
+    #[arg(long, value_name = "FILE", requires = "secret")]
+    pub sealed: Option<PathBuf>,
+    /// Name of the muscle that may have it.
+    #[arg(long, value_name = "MUSCLE", requires = "secret")]
+    pub to: Option<String>,
     /// Print the findings as JSON.
     #[arg(long)]
     pub json: bool,

@@ -1,14 +1,16 @@
 //! `referee-verify evidence`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use referee_evidence::{
-    AttestationKey, Attested, Bank, Body, Evidence, Reference, Report, Token, check, to_hex,
+    AttestationKey, Attested, Bank, Body, Evidence, Reference, Report, Submodule, Token, check, to_hex,
 };
 
 use crate::cli::EvidenceArgs;
+use crate::seal::seal_to_speaker;
 
 /// Largest evidence that is read.
 const BYTES_MAX: u64 = 256 << 20;
@@ -21,16 +23,40 @@ pub fn run(args: &EvidenceArgs) -> anyhow::Result<bool> {
     let bytes = read(&args.file, "evidence")?;
     let reference = read_reference(&args.reference)?;
     let report = check(&bytes, &args.nonce.0, &reference);
+    let spoke = spoke(&bytes);
     if args.json {
-        let value = serde_json::json!({ "holds": report.holds(), "findings": report.findings });
+        let shown: serde_json::Map<_, _> = spoke
+            .iter()
+            .map(|(cell, spoke)| (cell.clone(), spoke.to_json()))
+            .collect();
+        let value =
+            serde_json::json!({ "holds": report.holds(), "findings": report.findings, "spoke": shown });
         println!("{value:#}");
     } else {
+        for (cell, spoke) in &spoke {
+            println!("{cell}: {:#}", spoke.to_json());
+        }
         println!("{report}{}: {}", args.file.display(), verdict(&report));
     }
     if let Some(directory) = &args.extract {
         extract(&bytes, directory, &reference).with_context(|| format!("{}", directory.display()))?;
     }
+    if let (Some(secret), Some(sealed), Some(to)) = (&args.secret, &args.sealed, &args.to) {
+        if !report.holds() {
+            eprintln!("referee-verify: not everything holds, so nothing is sealed");
+            return Ok(false);
+        }
+        seal_to_speaker(&spoke, to, &args.nonce.0, secret, sealed)?;
+    }
     Ok(report.holds())
+}
+
+/// What muscles say in the evidence, whether or not it holds.
+fn spoke(evidence: &[u8]) -> BTreeMap<String, Submodule> {
+    let claims = Evidence::parse(evidence)
+        .and_then(|evidence| Token::parse(&evidence.token))
+        .and_then(|token| token.claims());
+    claims.map(|claims| claims.submodules).unwrap_or_default()
 }
 
 /// Reads a file that somebody else wrote.

@@ -5,6 +5,7 @@
 mod cli;
 mod evidence;
 mod receipt;
+mod seal;
 
 use std::process::ExitCode;
 

@@ -2,19 +2,21 @@
 
 use std::fs::File;
 
+use minicbor::{Decoder, Encoder};
 use muscle_abi::boot::Strings;
 use muscle_abi::capability::CapabilityKind;
-use muscle_abi::frame::ErrorCode;
+use muscle_abi::frame::{ErrorCode, FrameKind};
 use proptest::prelude::*;
 use referee_audit::{AuditLog, AuditSink, Options};
 use referee_bundle::CapabilityRequest;
 use referee_policy::ClockGrade;
 
-use super::rig::{Rig, grants, text};
+use super::rig::{Reply, Rig, grants, text};
 use crate::*;
 
 const CONSOLE: (&str, CapabilityRequest) = ("console", CapabilityRequest::Console { input: false });
 const INPUT: (&str, CapabilityRequest) = ("console", CapabilityRequest::Console { input: true });
+const ATTEST: (&str, CapabilityRequest) = ("attest", CapabilityRequest::Attest);
 const RANDOM: (&str, CapabilityRequest) = ("random", CapabilityRequest::Random);
 
 fn bytes_payload(bytes: &[u8]) -> Vec<u8> {
@@ -425,6 +427,32 @@ fn what_cannot_be_recorded_does_not_happen() {
     assert!(!path.join("d").exists() && !path.join("f").exists());
 }
 
+#[test]
+fn evidence_is_given_for_what_fits_and_so_often() {
+    let mut rig = Rig::new(&[ATTEST], &[]);
+    let handle = rig.handle(CapabilityKind::Attest);
+    let mut ask = |user_data: usize, nonce: usize, key: usize| {
+        let mut payload = Vec::new();
+        let mut encoder = Encoder::new(&mut payload);
+        let encoded = encoder.array(3).and_then(|e| e.bytes(&vec![1; user_data]));
+        encoded
+            .and_then(|e| e.bytes(&vec![2; nonce])?.bytes(&vec![3; key]))
+            .expect("fits");
+        rig.raw(handle, "attest.evidence", &payload).expect("is answered")
+    };
+    for (user_data, nonce, key) in [(513, 16, 0), (0, 15, 0), (0, 65, 0), (0, 0, 0), (0, 16, 1025)] {
+        let Reply(kind, payload) = ask(user_data, nonce, key);
+        assert_eq!(kind, FrameKind::Error, "{user_data} {nonce} {key}");
+        assert_eq!(Decoder::new(&payload).array().ok().flatten(), Some(2));
+    }
+    for _ in 0..crate::QUESTIONS_MAX {
+        let Reply(kind, payload) = ask(512, 64, 1024);
+        assert_eq!(kind, FrameKind::Return);
+        assert_eq!(Decoder::new(&payload).bytes().ok(), Some(&[1, 2, 3, 4][..]));
+    }
+    assert_eq!(ask(0, 16, 0).0, FrameKind::Error, "one too many");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -442,6 +470,7 @@ proptest! {
             ("clock", CapabilityRequest::Clock { grade: ClockGrade::Fine }),
             ("out", super::rig::read_write(1 << 20, 5)),
             RANDOM,
+            ATTEST,
         ];
         let mut rig = Rig::new(&slots, &[bind]);
         let op = Op::ALL[op];
