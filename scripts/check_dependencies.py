@@ -25,7 +25,7 @@ OURS = {
     "referee-evidence": {"referee-bundle"},
     "referee-tpm": {"referee-attest", "referee-evidence"},
     # No TPM library, no virtual machine.
-    "referee-verify": {"referee-evidence"},
+    "referee-verify": {"referee-audit", "referee-evidence"},
     "referee-vmm": {
         "muscle-abi", "referee", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-jail", "referee-policy", "referee-vsock",

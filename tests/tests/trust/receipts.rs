@@ -205,3 +205,80 @@ fn a_fault_has_a_receipt_and_a_refusal_has_none() {
         .expect("ends");
     assert!(assert_ends(&no_tpm, 100).contains("--tpm"));
 }
+
+#[test]
+fn a_log_whose_end_was_cut_off_contradicts_what_was_signed_about_it() {
+    let desk = desk();
+    let echoes = bundle("reactor", "echoes");
+    let call = |file: &str| {
+        receipt(&desk, file, 0, &["call"], &[&echoes, "echo", "[1]"])
+            .0
+            .display()
+            .to_string()
+    };
+    let (first, second) = (call("first"), call("second"));
+    let (key, audit) = (instance_key(&desk), desk.file("audit.jsonl"));
+    let log = |words: &[&str]| {
+        let ended = programs()
+            .verify
+            .run([&["log", &audit, "--instance-key", &key], words].concat())
+            .expect("ends");
+        (
+            ended.code,
+            String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.errors(),
+        )
+    };
+    let (code, text) = log(&["--receipt", &first, "--receipt", &second]);
+    assert_eq!(code, Some(0), "{text}");
+    // Evidence that states where the log ends is as good.
+    let (evidence, reference) = (desk.file("evidence"), desk.file("reference.toml"));
+    assert_ends(
+        &desk.vmm(
+            &["attest"],
+            &["--nonce", NONCE, "--audit", &audit, "-o", &evidence],
+        ),
+        0,
+    );
+    std::fs::write(&reference, assert_ends(&desk.vmm(&["tpm", "reference"], &[]), 0)).expect("is written");
+    let by_evidence = || {
+        let words = [
+            "log",
+            &audit,
+            "--evidence",
+            &evidence,
+            "--nonce",
+            NONCE,
+            "--reference",
+            &reference,
+        ];
+        programs().verify.run(words).expect("ends")
+    };
+    assert_ends(&by_evidence(), 0);
+    // Without anything that was signed, nothing is proved about the end.
+    let (code, text) = log(&[]);
+    assert!(code == Some(1) && text.contains("FAILS  end"), "{text}");
+    let whole = std::fs::read_to_string(&audit).expect("is there");
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    // The last record is gone: the chain is whole, and the second receipt and the evidence know better.
+    std::fs::write(&audit, lines[..lines.len() - 1].concat()).expect("is written");
+    let (code, text) = log(&["--receipt", &first, "--receipt", &second]);
+    assert!(
+        code == Some(1) && text.contains("holds  chain") && text.contains("its end was cut off"),
+        "{text}"
+    );
+    assert_ends(&by_evidence(), 1);
+    let (code, text) = log(&["--receipt", &first]);
+    assert_eq!(code, Some(0), "what the first knows is there: {text}");
+    // A hole in the middle, and a log that was written anew.
+    std::fs::write(&audit, [&lines[..1], &lines[2..]].concat().concat()).expect("is written");
+    let (code, text) = log(&["--receipt", &second]);
+    assert!(code == Some(1) && text.contains("FAILS  chain"), "{text}");
+    std::fs::remove_file(&audit).expect("is removed");
+    call("third");
+    call("fourth");
+    let (code, text) = log(&["--receipt", &second]);
+    assert!(
+        code == Some(1) && text.contains("holds  chain") && text.contains("written anew"),
+        "{text}"
+    );
+}

@@ -30,4 +30,4 @@ pub use error::{AuditError, Defect};
 pub use log::{AuditLog, Options, Sharing};
 pub use record::{Event, GuestText, Hash, Head, Kind, MAX_RECORD, Value};
 pub use sink::AuditSink;
-pub use verify::{Summary, verify, verify_bytes, verify_watched};
+pub use verify::{Summary, verify, verify_bytes, verify_each, verify_watched};

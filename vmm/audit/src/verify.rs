@@ -36,9 +36,23 @@ pub fn verify_watched(path: &Path, mut watch: impl FnMut(u64, u64)) -> Result<Su
         source,
     })?;
     let size = file.metadata().map_err(AuditError::Read)?.len();
-    verify_from(BufReader::with_capacity(64 * 1024, file), |done| {
-        watch(done, size)
+    verify_from(BufReader::with_capacity(64 * 1024, file), |head, done| {
+        if head.records.is_multiple_of(WATCH_EACH) {
+            watch(done, size);
+        }
     })
+}
+
+/// Checks every line of the log at `path`, and tells `each` where the log stood after it.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_each(path: &Path, mut each: impl FnMut(&Head)) -> Result<Summary, AuditError> {
+    let file = File::open(path).map_err(|source| AuditError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    verify_from(BufReader::with_capacity(64 * 1024, file), |head, _| each(head))
 }
 
 /// Checks every line of a log that is in memory.
@@ -46,13 +60,13 @@ pub fn verify_watched(path: &Path, mut watch: impl FnMut(u64, u64)) -> Result<Su
 /// # Errors
 /// [`AuditError::Broken`] at the first line that breaks a rule.
 pub fn verify_bytes(bytes: &[u8]) -> Result<Summary, AuditError> {
-    verify_from(bytes, |_| ())
+    verify_from(bytes, |_, _| ())
 }
 
 /// Records between two looks at how far the check is.
 const WATCH_EACH: u64 = 1024;
 
-fn verify_from(mut input: impl BufRead, mut watch: impl FnMut(u64)) -> Result<Summary, AuditError> {
+fn verify_from(mut input: impl BufRead, mut each: impl FnMut(&Head, u64)) -> Result<Summary, AuditError> {
     let mut head = Head::EMPTY;
     let mut offset = 0u64;
     let mut line = Vec::new();
@@ -76,9 +90,7 @@ fn verify_from(mut input: impl BufRead, mut watch: impl FnMut(u64)) -> Result<Su
         record.follows(&head).map_err(broken)?;
         head = record.head();
         offset = offset.saturating_add(line.len() as u64);
-        if head.records.is_multiple_of(WATCH_EACH) {
-            watch(offset);
-        }
+        each(&head, offset);
     }
 }
 

@@ -483,7 +483,7 @@ fn rejects_requests_of_another_shape() {
             ..
         }
     ));
-    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 10], 10)] {
+    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 11], 11)] {
         assert_eq!(
             refused(kind),
             Rejected::UnknownValue {

@@ -195,3 +195,51 @@ pub fn check_replay(report: &mut Report, first: &Receipt, second: &Receipt) {
         },
     );
 }
+
+/// What somebody signed about an audit log, and what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHead {
+    /// Where it stands.
+    pub who: String,
+    /// How many records the log had.
+    pub records: u64,
+    /// Hash of the last of them.
+    pub hash: [u8; 32],
+    /// Hash of that record as it is now.
+    pub found: Option<[u8; 32]>,
+}
+
+/// Adds the findings about an audit log: whether its chain is whole (what was seen, or why not), and whether it has what was signed about it.
+pub fn check_log(report: &mut Report, chain: Result<String, String>, signed: &[SignedHead]) {
+    report.note("chain", chain.map(|shown| ((), shown)));
+    if signed.is_empty() {
+        report.note::<(), _>(
+            "end",
+            Err("nobody signed anything about this log, so its end may have been cut off"),
+        );
+    }
+    for SignedHead {
+        who,
+        records,
+        hash,
+        found,
+    } in signed
+    {
+        report.note(
+            "end",
+            match found {
+                Some(found) if found == hash => {
+                    Ok(((), format!("{who} knows {records} records, and they are there")))
+                }
+                Some(found) => Err(format!(
+                    "{who} knows record {records} as {}; here it is {}: the log was written anew",
+                    to_hex(hash),
+                    to_hex(found)
+                )),
+                None => Err(format!(
+                    "{who} knows {records} records; the log has fewer: its end was cut off"
+                )),
+            },
+        );
+    }
+}

@@ -23,6 +23,9 @@ pub enum Command {
     /// Check a receipt that `run` or `call` wrote, and compare it with another one of the same run.
     #[command(after_help = RECEIPT_EXAMPLES)]
     Receipt(ReceiptArgs),
+    /// Check an audit log, and that nothing of it is missing that evidence or receipts know of.
+    #[command(after_help = LOG_EXAMPLES)]
+    Log(LogArgs),
 }
 
 /// `evidence`.
@@ -58,7 +61,22 @@ pub struct EvidenceArgs {
 pub struct ReceiptArgs {
     /// The receipt.
     pub file: PathBuf,
-    /// Evidence of the host that signed it, of the same epoch; it is checked first.
+    /// Who vouches for it.
+    #[command(flatten)]
+    pub voucher: VoucherArgs,
+    /// A receipt of the same bundle and input, run again, here or elsewhere: must have the same output. By whom it is signed is not
+    /// checked.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Print the findings and the receipt as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What says whose an instance key is.
+#[derive(Debug, Args)]
+pub struct VoucherArgs {
+    /// Evidence of the host, which names its instance key; it is checked first.
     #[arg(
         long,
         value_name = "FILE",
@@ -76,11 +94,20 @@ pub struct ReceiptArgs {
     /// The instance key, in hexadecimal digits, when you know it from evidence that you checked earlier.
     #[arg(long, value_name = "HEX", required_unless_present = "evidence", value_parser = key)]
     pub instance_key: Option<Key>,
-    /// A receipt of the same bundle and input, run again, here or elsewhere: must have the same output. By whom it is signed is not
-    /// checked.
+}
+
+/// `log`.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// The audit log.
+    pub file: PathBuf,
+    /// Who vouches for what is known of the log.
+    #[command(flatten)]
+    pub voucher: VoucherArgs,
+    /// A receipt by the same instance key: what it says of the log must be in it. May be given several times.
     #[arg(long, value_name = "FILE")]
-    pub replay: Option<PathBuf>,
-    /// Print the findings and the receipt as JSON.
+    pub receipt: Vec<PathBuf>,
+    /// Print the findings as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -126,3 +153,8 @@ Examples:
   referee-verify receipt first.receipt --evidence host.evidence --nonce $nonce --reference reference.toml
   referee-vmm run --receipt second.receipt phi-redact.muscle < note.txt      # on a machine of your own
   referee-verify receipt first.receipt --instance-key 5b1c… --replay second.receipt";
+
+const LOG_EXAMPLES: &str = "\
+Examples:
+  referee-verify log audit.jsonl --evidence host.evidence --nonce $nonce --reference reference.toml
+  referee-verify log audit.jsonl --instance-key 5b1c… --receipt monday.receipt --receipt tuesday.receipt";

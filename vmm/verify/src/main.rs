@@ -4,8 +4,10 @@
 
 mod cli;
 mod evidence;
+mod log;
 mod receipt;
 mod seal;
+mod voucher;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Evidence(args) => evidence::run(&args),
         Command::Receipt(args) => receipt::run(&args),
+        Command::Log(args) => log::run(&args),
     };
     match result {
         Ok(true) => ExitCode::from(HOLDS),
