@@ -1,10 +1,13 @@
 //! What is measured. The muscle is the smallest that there is, written in assembly: it echoes its arguments.
 
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use cargo_muscle::{PrivateKey, remove_signatures, sign, trust};
 use referee::{CallError, Cell, CellThread, Config, Inputs, Permit, Referee};
+use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
 use referee_tests::Workshop;
 
 /// A row of the table.
@@ -22,13 +25,20 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 10] = [
+pub const ROWS: [Row; 11] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
         floor: None,
         cost: 2,
         measure: verify,
+    },
+    Row {
+        name: "verify_hybrid",
+        what: "as verify, with a second signature, ML-DSA-65, that the trust store requires",
+        floor: None,
+        cost: 1,
+        measure: verify_hybrid,
     },
     Row {
         name: "permit",
@@ -99,6 +109,7 @@ pub const ROWS: [Row; 10] = [
 pub struct Bench {
     referee: Referee,
     bundle: Vec<u8>,
+    hybrid: (Referee, Vec<u8>),
     permit: Permit,
     spins: Permit,
     pooled: Permit,
@@ -118,6 +129,7 @@ impl Bench {
         };
         let config = Config::new(workshop.trust_store(), folder.path().join("audit.jsonl"));
         let referee = Referee::open(&config)?;
+        let hybrid = hybrid(&bundle("echoes")?, folder.path())?;
         let permit = referee.admit(bundle("echoes")?)?.permit(&[])?;
         let pool = Referee::open(&Config { pool: 4, ..config })?;
         let mut spins = pool.admit(bundle("spins")?)?.permit(&[])?;
@@ -126,6 +138,7 @@ impl Bench {
         let echo = permit.start(Inputs::default())?;
         Ok(Bench {
             bundle: bundle("echoes")?,
+            hybrid,
             referee,
             permit,
             spins,
@@ -135,6 +148,33 @@ impl Bench {
             _folder: folder,
         })
     }
+}
+
+/// The bundle with signatures of two algorithms, and a library that requires both.
+fn hybrid(bundle: &[u8], folder: &Path) -> anyhow::Result<(Referee, Vec<u8>)> {
+    let root = PrivateKey::generate(Algorithm::Ed25519)?;
+    let keys = [Algorithm::Ed25519, Algorithm::MlDsa65].map(PrivateKey::generate);
+    let mut signed = remove_signatures(bundle)?;
+    let mut listed = Vec::new();
+    let expires = UnixTime(u64::from(u32::MAX));
+    for key in keys {
+        let key = key?;
+        signed = sign(&signed, &key)?;
+        listed.push(PublisherKey {
+            public_key: key.public_key()?,
+            expires,
+        });
+    }
+    let store = trust::init(vec![root.public_key()?], 1, expires)?;
+    let scope = NameScope::parse("*").context("a scope")?;
+    let store = trust::add_publisher(&store, "both", listed, vec![scope])?;
+    let store = trust::require(&store, vec![Algorithm::Ed25519, Algorithm::MlDsa65])?;
+    let path = folder.join("hybrid.store");
+    std::fs::write(&path, trust::sign(&store, &root, &[])?)?;
+    Ok((
+        Referee::open(&Config::new(path, folder.join("hybrid.jsonl")))?,
+        signed,
+    ))
 }
 
 /// An array of no arguments in CBOR.
@@ -155,6 +195,15 @@ fn verify(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Re
     for _ in 0..count {
         let bundle = bench.bundle.clone();
         timed(samples, || bench.referee.admit(bundle))?;
+    }
+    Ok(())
+}
+
+fn verify_hybrid(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    let (referee, bundle) = &bench.hybrid;
+    for _ in 0..count {
+        let bundle = bundle.clone();
+        timed(samples, || referee.admit(bundle))?;
     }
     Ok(())
 }

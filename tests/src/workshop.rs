@@ -159,7 +159,7 @@ impl Workshop {
     /// # Errors
     /// When the draft is malformed.
     pub fn signed(&self, draft: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-        Ok(trust::sign(&draft, &PrivateKey::from_seed(&ROOT_SEED))?)
+        Ok(trust::sign(&draft, &PrivateKey::from_seed(&ROOT_SEED), &[])?)
     }
 
     /// The key that signs guests.

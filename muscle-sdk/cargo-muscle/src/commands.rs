@@ -29,6 +29,9 @@ pub fn run(command: &Command) -> Result<String, Error> {
         Command::Trust(TrustCommand::AddPublisher(arguments)) => stores::add_publisher(arguments),
         Command::Trust(TrustCommand::RevokeKey(arguments)) => stores::revoke_key(arguments),
         Command::Trust(TrustCommand::RevokeBundle(arguments)) => stores::revoke_bundle(arguments),
+        Command::Trust(TrustCommand::Require(arguments)) => stores::require(arguments),
+        Command::Trust(TrustCommand::RotateRoot(arguments)) => stores::rotate_root(arguments),
+        Command::Trust(TrustCommand::Follows(arguments)) => stores::follows(arguments),
         Command::Trust(TrustCommand::Sign(arguments)) => stores::sign(arguments),
         Command::Trust(TrustCommand::Show(arguments)) => stores::show(arguments),
     }

@@ -26,8 +26,10 @@ pub enum Error {
     Time { text: String },
     #[error("{} holds no {wanted}; make a pair with `cargo muscle keygen`", path.display())]
     KeyFile { path: PathBuf, wanted: &'static str },
-    #[error("not an Ed25519 {wanted} in PEM form; make a pair with `cargo muscle keygen`")]
+    #[error("not an Ed25519 or ML-DSA-65 {wanted} in PEM form; make a pair with `cargo muscle keygen`")]
     KeyText { wanted: &'static str },
+    #[error("the key refuses to sign")]
+    Sign,
     #[error("no random bytes from the system: {source}")]
     Random { source: getrandom::Error },
     #[error(

@@ -12,6 +12,7 @@ use ed25519_dalek::pkcs8::{
     DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
 };
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ml_dsa::{EncodedVerifyingKey, MlDsa65};
 use referee_bundle::{Algorithm, KeyId, PublicKey, Rejected};
 
 use crate::error::Error;
@@ -19,32 +20,44 @@ use crate::error::Error;
 const PRIVATE: &str = "private key";
 const PUBLIC: &str = "public key";
 
-/// An Ed25519 private key.
-pub struct PrivateKey(SigningKey);
+/// A private key.
+pub enum PrivateKey {
+    /// Ed25519.
+    Ed25519(Box<SigningKey>),
+    /// ML-DSA-65, kept as its seed.
+    MlDsa65(Box<ml_dsa::SigningKey<MlDsa65>>),
+}
 
 impl PrivateKey {
     /// Makes a key from the system's random bytes.
     ///
     /// # Errors
     /// [`Error::Random`].
-    pub fn generate() -> Result<PrivateKey, Error> {
+    pub fn generate(algorithm: Algorithm) -> Result<PrivateKey, Error> {
         let mut seed = [0u8; 32];
         getrandom::fill(&mut seed).map_err(|source| Error::Random { source })?;
-        Ok(PrivateKey::from_seed(&seed))
+        Ok(match algorithm {
+            Algorithm::Ed25519 => PrivateKey::from_seed(&seed),
+            Algorithm::MlDsa65 => PrivateKey::MlDsa65(Box::new(ml_dsa::SigningKey::from_seed(&seed.into()))),
+        })
     }
 
-    /// Makes the key of a 32-byte seed (RFC 8032).
+    /// Makes the Ed25519 key of a 32-byte seed (RFC 8032).
     pub fn from_seed(seed: &[u8; 32]) -> PrivateKey {
-        PrivateKey(SigningKey::from_bytes(seed))
+        PrivateKey::Ed25519(Box::new(SigningKey::from_bytes(seed)))
     }
 
-    /// Reads a PKCS#8 key in PEM form.
+    /// Reads a PKCS#8 key in PEM form; one of ML-DSA-65 as its seed (RFC 9881, section 6).
     ///
     /// # Errors
     /// [`Error::KeyText`].
     pub fn from_pem(text: &str) -> Result<PrivateKey, Error> {
-        let key = SigningKey::from_pkcs8_pem(text).map_err(|_| Error::KeyText { wanted: PRIVATE })?;
-        Ok(PrivateKey(key))
+        if let Ok(key) = SigningKey::from_pkcs8_pem(text) {
+            return Ok(PrivateKey::Ed25519(Box::new(key)));
+        }
+        ml_dsa::SigningKey::from_pkcs8_pem(text)
+            .map(|key| PrivateKey::MlDsa65(Box::new(key)))
+            .map_err(|_| Error::KeyText { wanted: PRIVATE })
     }
 
     /// Writes the key as PKCS#8 in PEM form.
@@ -52,12 +65,15 @@ impl PrivateKey {
     /// # Errors
     /// [`Error::KeyText`] when the encoder refuses.
     pub fn to_pem(&self) -> Result<String, Error> {
-        // Version 1 of the form, without the public key, because OpenSSL 3.0 reads no other.
-        let pair = KeypairBytes {
-            secret_key: self.0.to_bytes(),
-            public_key: None,
+        let text = match self {
+            // Version 1 of the form, without the public key, because OpenSSL 3.0 reads no other.
+            PrivateKey::Ed25519(key) => KeypairBytes {
+                secret_key: key.to_bytes(),
+                public_key: None,
+            }
+            .to_pkcs8_pem(LineEnding::LF),
+            PrivateKey::MlDsa65(key) => key.to_pkcs8_pem(LineEnding::LF),
         };
-        let text = pair.to_pkcs8_pem(LineEnding::LF);
         text.map(|text| text.as_str().to_owned())
             .map_err(|_| Error::KeyText { wanted: PRIVATE })
     }
@@ -87,7 +103,20 @@ impl PrivateKey {
     /// # Errors
     /// [`Rejected::KeyInvalid`], which no key made here is known to give.
     pub fn public_key(&self) -> Result<PublicKey, Rejected> {
-        PublicKey::new(Algorithm::Ed25519, self.0.verifying_key().as_bytes())
+        match self {
+            PrivateKey::Ed25519(key) => PublicKey::new(Algorithm::Ed25519, key.verifying_key().as_bytes()),
+            PrivateKey::MlDsa65(key) => {
+                PublicKey::new(Algorithm::MlDsa65, &key.expanded_key().verifying_key().encode())
+            }
+        }
+    }
+
+    /// The key's algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            PrivateKey::Ed25519(_) => Algorithm::Ed25519,
+            PrivateKey::MlDsa65(_) => Algorithm::MlDsa65,
+        }
     }
 
     /// The id of the public key.
@@ -98,9 +127,19 @@ impl PrivateKey {
         self.public_key().map(|key| key.key_id())
     }
 
-    /// Signs a message.
-    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message).to_bytes().to_vec()
+    /// Signs a message. ML-DSA-65 signs without randomness (FIPS 204, 3.4), so that a bundle can be made again bit for bit.
+    ///
+    /// # Errors
+    /// [`Error::Sign`], which no message is known to give.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        match self {
+            PrivateKey::Ed25519(key) => Ok(key.sign(message).to_bytes().to_vec()),
+            PrivateKey::MlDsa65(key) => key
+                .expanded_key()
+                .sign_deterministic(message, b"")
+                .map(|signature| signature.encode().to_vec())
+                .map_err(|_| Error::Sign),
+        }
     }
 }
 
@@ -110,19 +149,31 @@ impl PrivateKey {
 /// [`Error::KeyText`].
 pub fn public_key_from_pem(text: &str) -> Result<PublicKey, Error> {
     let wrong = || Error::KeyText { wanted: PUBLIC };
-    let key = VerifyingKey::from_public_key_pem(text).map_err(|_| wrong())?;
-    PublicKey::new(Algorithm::Ed25519, key.as_bytes()).map_err(|_| wrong())
+    if let Ok(key) = VerifyingKey::from_public_key_pem(text) {
+        return PublicKey::new(Algorithm::Ed25519, key.as_bytes()).map_err(|_| wrong());
+    }
+    let key = ml_dsa::VerifyingKey::<MlDsa65>::from_public_key_pem(text).map_err(|_| wrong())?;
+    PublicKey::new(Algorithm::MlDsa65, &key.encode()).map_err(|_| wrong())
 }
 
-/// Writes an Ed25519 key as SubjectPublicKeyInfo in PEM form.
+/// Writes a key as SubjectPublicKeyInfo in PEM form.
 ///
 /// # Errors
-/// [`Error::KeyText`] for a key of another algorithm.
+/// [`Error::KeyText`] when the encoder refuses.
 pub fn public_key_to_pem(key: &PublicKey) -> Result<String, Error> {
     let wrong = || Error::KeyText { wanted: PUBLIC };
-    let bytes = key.bytes().try_into().map_err(|_| wrong())?;
-    let key = VerifyingKey::from_bytes(bytes).map_err(|_| wrong())?;
-    key.to_public_key_pem(LineEnding::LF).map_err(|_| wrong())
+    match key.algorithm() {
+        Algorithm::Ed25519 => {
+            let bytes = key.bytes().try_into().map_err(|_| wrong())?;
+            let key = VerifyingKey::from_bytes(bytes).map_err(|_| wrong())?;
+            key.to_public_key_pem(LineEnding::LF).map_err(|_| wrong())
+        }
+        Algorithm::MlDsa65 => {
+            let bytes = EncodedVerifyingKey::<MlDsa65>::try_from(key.bytes()).map_err(|_| wrong())?;
+            let key = ml_dsa::VerifyingKey::<MlDsa65>::decode(&bytes);
+            key.to_public_key_pem(LineEnding::LF).map_err(|_| wrong())
+        }
+    }
 }
 
 /// Reads a public key's file; a private key's file gives its public key.

@@ -1,8 +1,7 @@
 //! Signs a bundle, beside the signatures that it has.
 
 use referee_bundle::{
-    Algorithm, HEADER_SIZE, ReadLimits, SIGNATURES_PREFIX, Signature, SignatureSet, UnverifiedBundle,
-    to_be_signed,
+    HEADER_SIZE, ReadLimits, SIGNATURES_PREFIX, Signature, SignatureSet, UnverifiedBundle, to_be_signed,
 };
 
 use crate::error::Error;
@@ -32,11 +31,12 @@ pub fn remove_signatures(bundle: &[u8]) -> Result<Vec<u8>, Error> {
 /// Makes one signature over associated data and a payload.
 pub(crate) fn signature(key: &PrivateKey, external_aad: &[u8], payload: &[u8]) -> Result<Signature, Error> {
     let key_id = key.key_id().map_err(Error::bundle)?;
-    let message = to_be_signed(Algorithm::Ed25519, key_id, external_aad, payload);
+    let algorithm = key.algorithm();
+    let message = to_be_signed(algorithm, key_id, external_aad, payload);
     Ok(Signature {
-        algorithm: Algorithm::Ed25519,
+        algorithm,
         key_id,
-        bytes: key.sign(&message),
+        bytes: key.sign(&message)?,
     })
 }
 

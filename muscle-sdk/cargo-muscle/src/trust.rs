@@ -100,14 +100,39 @@ pub fn revoke_bundle(store: &[u8], digests: &[Digest]) -> Result<Vec<u8>, Error>
     })
 }
 
-/// Adds the signature of a root key.
+/// Says which algorithms every bundle must carry a signature of.
+///
+/// # Errors
+/// [`Error::TrustStore`].
+pub fn require(store: &[u8], mut algorithms: Vec<Algorithm>) -> Result<Vec<u8>, Error> {
+    algorithms.sort_unstable();
+    algorithms.dedup();
+    change(store, |document| {
+        document.required_algorithms = algorithms;
+        Some(())
+    })
+}
+
+/// Puts other root keys in the place of those there are.
+///
+/// # Errors
+/// [`Error::TrustStore`] when the threshold does not fit the keys.
+pub fn rotate_root(store: &[u8], root_keys: Vec<PublicKey>, threshold: u64) -> Result<Vec<u8>, Error> {
+    change(store, |document| {
+        document.root_keys = root_keys;
+        document.root_threshold = threshold;
+        Some(())
+    })
+}
+
+/// Adds the signature of a root key, of this version or among `former`, the root keys of the version before.
 ///
 /// # Errors
 /// [`Error::NotARootKey`], [`Error::TrustStore`].
-pub fn sign(store: &[u8], key: &PrivateKey) -> Result<Vec<u8>, Error> {
+pub fn sign(store: &[u8], key: &PrivateKey, former: &[PublicKey]) -> Result<Vec<u8>, Error> {
     let (mut set, document) = read(store)?;
     let public = key.public_key().map_err(Error::trust_store)?;
-    if !document.root_keys.contains(&public) {
+    if !document.root_keys.contains(&public) && !former.contains(&public) {
         return Err(Error::NotARootKey {
             key_id: public.key_id(),
         });

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ed25519_dalek::VerifyingKey;
+use ml_dsa::{EncodedVerifyingKey, MlDsa65};
 
 use crate::cbor::Writer;
 use crate::digest::{Digest, KeyId};
@@ -12,8 +13,7 @@ use crate::rejected::Rejected;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(i64)]
 pub enum Algorithm {
-    /// ML-DSA-65 (RFC 9964). Keys may be listed and required; this version cannot check a signature of it,
-    /// so that a bundle is refused rather than half checked.
+    /// ML-DSA-65 (FIPS 204, RFC 9964), with an empty context.
     MlDsa65 = -49,
     /// Ed25519, fully specified (RFC 9864).
     Ed25519 = -19,
@@ -115,16 +115,21 @@ impl PublicKey {
     /// Checks a signature over a message.
     ///
     /// # Errors
-    /// [`Rejected::SignatureInvalid`], or [`Rejected::AlgorithmUnsupported`] for an algorithm that this version
-    /// knows by name only.
+    /// [`Rejected::SignatureInvalid`].
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Rejected> {
         let invalid = Rejected::SignatureInvalid {
             key_id: self.key_id(),
         };
         match self.algorithm {
-            Algorithm::MlDsa65 => Err(Rejected::AlgorithmUnsupported {
-                algorithm: self.algorithm.number(),
-            }),
+            Algorithm::MlDsa65 => {
+                let encoded = EncodedVerifyingKey::<MlDsa65>::try_from(&self.bytes[..]);
+                let key = encoded.map(|encoded| ml_dsa::VerifyingKey::<MlDsa65>::decode(&encoded));
+                let signature = ml_dsa::Signature::<MlDsa65>::try_from(signature);
+                match (key, signature) {
+                    (Ok(key), Ok(signature)) if key.verify_with_context(message, b"", &signature) => Ok(()),
+                    _ => Err(invalid),
+                }
+            }
             Algorithm::Ed25519 => {
                 let point = ed25519_point(&self.bytes).ok_or_else(|| invalid.clone())?;
                 let signature =

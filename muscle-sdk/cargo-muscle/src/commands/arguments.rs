@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use referee_bundle::Algorithm;
 
 /// Makes, signs and looks at muscles, the programs that Referee runs.
 #[derive(Debug, Parser)]
@@ -48,8 +49,12 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo muscle keygen me               writes me.key and me.pub
-  cargo muscle keygen keys/root        writes keys/root.key and keys/root.pub")]
+  cargo muscle keygen keys/root        writes keys/root.key and keys/root.pub
+  cargo muscle keygen --algorithm ml-dsa-65 me-pq")]
 pub struct Keygen {
+    /// What kind of key
+    #[arg(long, value_name = "NAME", default_value = "ed25519", value_parser = algorithm)]
+    pub algorithm: Algorithm,
     /// Path of both files without their endings
     pub name: PathBuf,
 }
@@ -81,9 +86,9 @@ pub struct New {
   cargo muscle build -p thumbnail -o /tmp/thumbnail.muscle
   cargo muscle build --elf program --settings Muscle.toml")]
 pub struct Build {
-    /// Sign with this private key
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
+    /// Sign with this private key; may be given several times, for signatures of several algorithms
+    #[arg(long = "key", value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
     /// Where to write the bundle; NAME.muscle in this folder unless given
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -176,6 +181,12 @@ pub enum TrustCommand {
     RevokeKey(TrustRevokeKey),
     /// Revoke one bundle
     RevokeBundle(TrustRevokeBundle),
+    /// Say which algorithms every bundle must carry a signature of
+    Require(TrustRequire),
+    /// Put other root keys in the place of those there are
+    RotateRoot(TrustRotateRoot),
+    /// Check that a trust store is the one that follows another
+    Follows(TrustFollows),
     /// Add the signature of another root key
     Sign(TrustSign),
     /// Show what is in a trust store
@@ -270,13 +281,70 @@ pub struct TrustRevokeBundle {
     pub signers: RootKeys,
 }
 
+/// Options of `trust require`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo muscle trust require trust.store --algorithm ed25519 --algorithm ml-dsa-65 --root-key root.key
+
+A bundle cannot say what is required, so no signature can be stripped from one.")]
+pub struct TrustRequire {
+    /// The trust store
+    pub store: PathBuf,
+    /// An algorithm that every bundle must be signed with: ed25519 or ml-dsa-65; may be given several times
+    #[arg(long = "algorithm", value_name = "NAME", required = true, value_parser = algorithm)]
+    pub algorithms: Vec<Algorithm>,
+    #[command(flatten)]
+    /// Root keys that sign the change.
+    pub signers: RootKeys,
+}
+
+/// Options of `trust rotate-root`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cp trust.store former.store
+  cargo muscle trust rotate-root trust.store --root-pub new.pub --root-key old.key --root-key new.key
+  cargo muscle trust follows former.store trust.store
+
+Enough of the old and enough of the new root keys must sign; those that are elsewhere sign later:
+  cargo muscle trust sign trust.store --former former.store --root-key old-2.key")]
+pub struct TrustRotateRoot {
+    /// The trust store
+    pub store: PathBuf,
+    /// Public key of a new root key; may be given several times
+    #[arg(long = "root-pub", value_name = "FILE", required = true)]
+    pub root_public_keys: Vec<PathBuf>,
+    /// How many of the new root keys must sign
+    #[arg(long, default_value_t = 1)]
+    pub threshold: u64,
+    #[command(flatten)]
+    /// Root keys, old and new, that sign at once.
+    pub signers: RootKeys,
+}
+
+/// Options of `trust follows`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo muscle trust follows former.store trust.store
+
+Exit code 101 means that it does not follow: another number than the next, or not signed by enough root keys of both.")]
+pub struct TrustFollows {
+    /// The trust store that is trusted
+    pub former: PathBuf,
+    /// The one that should follow it
+    pub next: PathBuf,
+}
+
 /// Options of `trust sign`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cargo muscle trust sign trust.store --root-key second.key")]
+  cargo muscle trust sign trust.store --root-key second.key
+  cargo muscle trust sign trust.store --former former.store --root-key old.key")]
 pub struct TrustSign {
     /// The trust store
     pub store: PathBuf,
+    /// The version before, when its root keys sign that others follow them
+    #[arg(long, value_name = "FILE")]
+    pub former: Option<PathBuf>,
     #[command(flatten)]
     /// Root keys that sign.
     pub signers: RootKeys,
@@ -293,4 +361,13 @@ pub struct TrustShow {
     /// Write JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    let known = [Algorithm::Ed25519, Algorithm::MlDsa65];
+    let same = |algorithm: &Algorithm| algorithm.name().eq_ignore_ascii_case(text);
+    known
+        .into_iter()
+        .find(same)
+        .ok_or_else(|| "ed25519 or ml-dsa-65".into())
 }

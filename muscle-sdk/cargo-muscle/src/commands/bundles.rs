@@ -19,8 +19,12 @@ use crate::sign::sign;
 use crate::units::time_from_text;
 
 pub(super) fn build(arguments: &Build) -> Result<String, Error> {
-    // The key is read first: a mistake in its path shows before the long part.
-    let key = arguments.key.as_deref().map(PrivateKey::read).transpose()?;
+    // The keys are read first: a mistake in a path shows before the long part.
+    let keys: Vec<PrivateKey> = arguments
+        .keys
+        .iter()
+        .map(|path| PrivateKey::read(path))
+        .collect::<Result<_, _>>()?;
     let (elf, settings) = match (&arguments.elf, &arguments.settings) {
         (Some(elf), Some(settings)) => (elf.clone(), settings.clone()),
         (_, settings) => {
@@ -48,7 +52,7 @@ pub(super) fn build(arguments: &Build) -> Result<String, Error> {
             provenance: provenance.as_deref(),
         },
     )?;
-    if let Some(key) = &key {
+    for key in &keys {
         bundle = sign(&bundle, key)?;
     }
     let output = arguments
@@ -56,9 +60,9 @@ pub(super) fn build(arguments: &Build) -> Result<String, Error> {
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{name}.muscle")));
     replace(&output, &bundle)?;
-    let next = match key {
-        Some(_) => "signed",
-        None => "not signed; sign it with `cargo muscle sign`",
+    let next = match keys.is_empty() {
+        false => "signed",
+        true => "not signed; sign it with `cargo muscle sign`",
     };
     Ok(format!("{}  {} bytes, {next}\n", output.display(), bundle.len()))
 }

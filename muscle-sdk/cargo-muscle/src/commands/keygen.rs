@@ -15,7 +15,7 @@ pub(super) fn run(arguments: &Keygen) -> Result<String, Error> {
             return Err(Error::Exists { path: path.clone() });
         }
     }
-    let key = PrivateKey::generate()?;
+    let key = PrivateKey::generate(arguments.algorithm)?;
     let public = key.public_key().map_err(Error::trust_store)?;
     key.write_new(&private_path)?;
     write_new(&public_path, &public_key_to_pem(&public)?, 0o644)?;

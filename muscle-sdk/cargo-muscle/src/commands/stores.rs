@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use referee_bundle::{
-    Digest, KeyId, NameScope, PublicKey, PublisherKey, ReadLimits, UnverifiedBundle, read_bundle,
-    read_trust_store,
+    Digest, KeyId, NameScope, PublicKey, PublisherKey, ReadLimits, TrustStore, UnixTime, UnverifiedBundle,
+    read_bundle, read_trust_store,
 };
 use serde_json::{Value, json};
 
 use super::arguments::{
-    RootKeys, TrustAddPublisher, TrustInit, TrustRevokeBundle, TrustRevokeKey, TrustShow, TrustSign,
+    RootKeys, TrustAddPublisher, TrustFollows, TrustInit, TrustRequire, TrustRevokeBundle, TrustRevokeKey,
+    TrustRotateRoot, TrustShow, TrustSign,
 };
 use super::replace;
 use crate::error::Error;
@@ -88,8 +89,50 @@ pub(super) fn revoke_bundle(arguments: &TrustRevokeBundle) -> Result<String, Err
     finish(&arguments.store, store, &arguments.signers)
 }
 
+pub(super) fn require(arguments: &TrustRequire) -> Result<String, Error> {
+    let store = trust::require(&read(&arguments.store)?, arguments.algorithms.clone())?;
+    finish(&arguments.store, store, &arguments.signers)
+}
+
+pub(super) fn rotate_root(arguments: &TrustRotateRoot) -> Result<String, Error> {
+    let keys = arguments
+        .root_public_keys
+        .iter()
+        .map(|path| read_public_key(path));
+    let former = read(&arguments.store)?;
+    let store = trust::rotate_root(&former, keys.collect::<Result<_, _>>()?, arguments.threshold)?;
+    finish_after(&arguments.store, store, &arguments.signers, &root_keys(&former)?)
+}
+
+pub(super) fn follows(arguments: &TrustFollows) -> Result<String, Error> {
+    let now = UnixTime::from(SystemTime::now());
+    let former = TrustStore::parse(&read(&arguments.former)?, now).map_err(Error::trust_store)?;
+    let next = former
+        .followed_by(&read(&arguments.next)?, now)
+        .map_err(Error::trust_store)?;
+    Ok(format!(
+        "{}  version {} follows {}\n",
+        arguments.next.display(),
+        next.document().version,
+        former.document().version
+    ))
+}
+
 pub(super) fn sign(arguments: &TrustSign) -> Result<String, Error> {
-    finish(&arguments.store, read(&arguments.store)?, &arguments.signers)
+    let former = match &arguments.former {
+        Some(former) => root_keys(&read(former)?)?,
+        None => Vec::new(),
+    };
+    finish_after(
+        &arguments.store,
+        read(&arguments.store)?,
+        &arguments.signers,
+        &former,
+    )
+}
+
+fn root_keys(store: &[u8]) -> Result<Vec<PublicKey>, Error> {
+    Ok(trust::read(store)?.1.root_keys)
 }
 
 pub(super) fn show(arguments: &TrustShow) -> Result<String, Error> {
@@ -101,13 +144,29 @@ pub(super) fn show(arguments: &TrustShow) -> Result<String, Error> {
 }
 
 /// Signs with the given root keys, writes the file and says how many signatures are there.
-fn finish(path: &Path, mut store: Vec<u8>, signers: &RootKeys) -> Result<String, Error> {
+fn finish(path: &Path, store: Vec<u8>, signers: &RootKeys) -> Result<String, Error> {
+    finish_after(path, store, signers, &[])
+}
+
+/// The same, with the root keys of the version before, which may sign too.
+fn finish_after(
+    path: &Path,
+    mut store: Vec<u8>,
+    signers: &RootKeys,
+    former: &[PublicKey],
+) -> Result<String, Error> {
     for root_key in &signers.root_keys {
-        store = trust::sign(&store, &PrivateKey::read(root_key)?)?;
+        store = trust::sign(&store, &PrivateKey::read(root_key)?, former)?;
     }
     replace(path, &store)?;
     let (set, document) = trust::read(&store)?;
-    let (signed, needed) = (set.signatures.len() as u64, document.root_threshold);
+    let own: Vec<_> = document.root_keys.iter().map(PublicKey::key_id).collect();
+    let signed = set
+        .signatures
+        .iter()
+        .filter(|signature| own.contains(&signature.key_id))
+        .count() as u64;
+    let needed = document.root_threshold;
     let next = match signed < needed {
         true => "; sign it with `cargo muscle trust sign`",
         false => "",
