@@ -6,6 +6,7 @@ mod crashes;
 mod evidence;
 mod host;
 mod keys;
+mod memory;
 mod receipts;
 mod registers;
 mod stalls;

@@ -83,6 +83,12 @@ impl Attester {
         let mut process = Command::new(program)
             // The library would otherwise write into standard error what is in the error already.
             .env("TSS2_LOG", "all+none")
+            // It gets to hold keys, and the library copies them around: whatever is freed is overwritten (mallopt(3), M_PERTURB), and
+            // the cache before that is left out.
+            .env(
+                "GLIBC_TUNABLES",
+                "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -94,6 +100,11 @@ impl Attester {
             output,
             patience,
         })
+    }
+
+    /// Number of the process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Asks, and waits for the answer.

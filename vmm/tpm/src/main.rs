@@ -35,11 +35,26 @@ mod vault;
 
 use std::process::ExitCode;
 
+/// Keeps keys out of core dumps, out of other processes of the same user, and, as far as this process may lock memory, out of swap.
+fn hide() {
+    use rustix::mm::{MlockAllFlags, mlockall};
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // None of these is needed for anything else to be right, and a host may forbid the last.
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+}
+
 fn main() -> ExitCode {
     if std::env::args_os().len() > 1 {
         eprintln!("referee-tpm takes no arguments: referee-vmm starts it. See referee-vmm tpm --help");
         return ExitCode::from(2);
     }
+    hide();
     match service::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -39,24 +39,42 @@ pub fn serve(mut input: impl BufRead, mut output: impl Write) -> std::io::Result
         if std::io::Read::take(&mut input, LINE_MAX).read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let reply = serde_json::from_str(&line)
-            .map_err(|error| TpmError::Request(error.to_string()))
-            .and_then(|request| answer(&mut session, request))
-            .unwrap_or_else(|error| match error {
-                TpmError::Rejected(below) => Reply::Rejected {
-                    rule: below.rule,
-                    message: below.message,
-                },
-                error => Reply::Failed {
-                    name: error.name().into(),
-                    message: error.to_string(),
-                },
-            });
-        let mut text = serde_json::to_vec(&reply)?;
-        text.push(b'\n');
-        output.write_all(&text)?;
+        output.write_all(&reply(&mut session, &line)?)?;
         output.flush()?;
+        scrub_stack();
     }
+}
+
+/// The line that a line is answered with. A function of its own, so that its frame is gone when [`scrub_stack`] comes; and it gives text,
+/// because a larger value is copied with its unused bytes, in which anything may be.
+#[inline(never)]
+fn reply(session: &mut Option<Session>, line: &str) -> std::io::Result<Vec<u8>> {
+    let reply = serde_json::from_str(line)
+        .map_err(|error| TpmError::Request(error.to_string()))
+        .and_then(|request| answer(session, request))
+        .unwrap_or_else(|error| match error {
+            TpmError::Rejected(below) => Reply::Rejected {
+                rule: below.rule,
+                message: below.message,
+            },
+            error => Reply::Failed {
+                name: error.name().into(),
+                message: error.to_string(),
+            },
+        });
+    let mut text = serde_json::to_vec(&reply)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Overwrites what earlier calls left on the stack below this one: a value that is moved, or passed to the library, leaves copies there
+/// that nobody owns.
+#[inline(never)]
+fn scrub_stack() {
+    /// Deeper than anything here goes.
+    const DEPTH: usize = 512 << 10;
+    let mut below = [0u8; DEPTH];
+    std::hint::black_box(&mut below);
 }
 
 fn answer(session: &mut Option<Session>, request: Request) -> Result<Reply, TpmError> {
