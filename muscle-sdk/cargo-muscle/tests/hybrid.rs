@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use referee_bundle::{Algorithm, PublicKey};
 
 /// RFC 9881, appendix C: the seed 00 01 … 1f and its public key.
-const PRIVATE: &str = include_str!("data/rfc9881-ml-dsa-65.key");
-const PUBLIC: &str = include_str!("data/rfc9881-ml-dsa-65.pub");
+const PRIVATE: &str = include_str!("data/rfc9881-ml-dsa-65-private.pem");
+const PUBLIC: &str = include_str!("data/rfc9881-ml-dsa-65-public.pem");
 
 fn seed() -> [u8; 32] {
     std::array::from_fn(|index| u8::try_from(index).expect("is small"))

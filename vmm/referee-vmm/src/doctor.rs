@@ -237,7 +237,7 @@ fn host(checks: &mut Vec<Check>) {
         "tpm",
         if tpm { State::Ok } else { State::Weak },
         if tpm { "/dev/tpmrm0" } else { "none" },
-        (!tpm).then_some("cells run without one; what ran cannot be attested by hardware"),
+        (!tpm).then_some("cells run without one; --tpm swtpm:DIR makes a program stand in, whose word counts for nothing against root"),
     );
 }
 
