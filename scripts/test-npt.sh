@@ -78,5 +78,5 @@ EOF
 chmod +x "$stage/run"
 
 say "the same on emulated nested paging"
-scripts/npt/vm.sh --timeout "${NPT_TIMEOUT:-900}" --files "$stage" -- run "$@"
+scripts/npt/vm.sh --timeout "${NPT_TIMEOUT:-2700}" --files "$stage" -- run "$@"
 say "the second kind of KVM holds"

@@ -358,7 +358,7 @@ Examples:
 
 const TPM_EXAMPLES: &str = "\
 Examples:
-  export REFEREE_TPM=device:/dev/tpmrm0        # or swtpm:/var/lib/referee/swtpm, where there is none
+  export REFEREE_TPM=device:/dev/tpmrm0        # or swtpm:DIR, where there is none
   referee-vmm tpm init
   referee-vmm run hello.muscle                 # measured first
   referee-vmm tpm reference > reference.toml   # for whoever verifies";

@@ -5,9 +5,9 @@
 //! their form is `vmm/attest/src/protocol.rs`.
 //!
 //! ```text
-//!   service ─► measure   log, flush, extend        ─► state   files, locked
-//!          ├─► vault     keys of the epoch, floors ─► esys    the library  ─► TPM
-//!          └─► evidence  token, quote, NV_Certify     software: swtpm, started and put to sleep
+//!   service ─► session ┬─► measure     log, flush, extend        ─► state   files, locked
+//!                      ├─► vault       keys of the epoch, floors ─► esys    the library  ─► TPM
+//!                      └─► statements  evidence, receipts           software: swtpm, started and put to sleep
 //! ```
 // Unsafe code is allowed where the C library is called: in `esys.rs` and where the TPM's commands are.
 #![deny(unsafe_code)]
@@ -28,8 +28,10 @@ mod quotes;
 mod registers;
 mod sealed_file;
 mod service;
+mod session;
 mod software;
 mod state;
+mod statements;
 mod templates;
 mod vault;
 

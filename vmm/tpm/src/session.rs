@@ -1,0 +1,177 @@
+//! One TPM and what this host is, for as long as the VMM asks about it. Every request sees first to it that log, registers and identity
+//! agree.
+
+use std::path::{Path, PathBuf};
+
+use referee_attest::{Bundle, Open, Reply, Request};
+use referee_evidence::{Content, RECEIPT_AAD, TpmKind, to_hex};
+use tss_esapi::tss2_esys::ESYS_TR_RH_ENDORSEMENT;
+
+use crate::error::TpmError;
+use crate::esys::Esys;
+use crate::measure::Measured;
+use crate::service::bytes;
+use crate::software::SoftwareTpm;
+use crate::state::State;
+use crate::statements::{attestation_name, receipt, token};
+use crate::templates;
+use crate::vault::{Keys, Vault};
+
+/// A TPM, its state, and what the VMM said about this host.
+pub struct Session {
+    // Dropped before the TPM that it may be a connection of is put to sleep.
+    state: State,
+    pub(crate) open: Open,
+    pub(crate) software: Option<SoftwareTpm>,
+}
+
+impl Session {
+    pub(crate) fn open(open: Open) -> Result<Session, TpmError> {
+        let software = match open.tpm.strip_prefix("swtpm:") {
+            Some(directory) => Some(SoftwareTpm::start(Path::new(directory))?),
+            None => None,
+        };
+        let directory = match (&open.state, open.tpm.strip_prefix("swtpm:")) {
+            (Some(state), _) => state.clone(),
+            (None, Some(directory)) => Path::new(directory).join("referee"),
+            (None, None) => PathBuf::from("/var/lib/referee/tpm"),
+        };
+        Ok(Session {
+            state: State::open(&directory)?,
+            open,
+            software,
+        })
+    }
+
+    fn connect(&self) -> Result<Esys, TpmError> {
+        match (&self.software, self.open.tpm.strip_prefix("tcti:")) {
+            (Some(software), _) => Esys::open(&software.tcti()),
+            (None, Some(tcti)) => Esys::open(tcti),
+            (None, None) => Esys::open(&self.open.tpm),
+        }
+    }
+
+    pub(crate) fn vault(&self, measured: &Measured<'_>) -> Vault<'_> {
+        let registers = &self.open.registers;
+        Vault::new(
+            &self.state,
+            self.open.counter,
+            registers.identity,
+            measured.identity_value(),
+        )
+    }
+
+    pub(crate) fn answer(&self, request: Request) -> Result<Reply, TpmError> {
+        let mut esys = self.connect()?;
+        let mut measured = Measured::open(&esys, &self.state, &self.open.registers)?;
+        measured.identity(&esys, &self.open.components)?;
+        match request {
+            Request::Init { replace } => {
+                let keys = self.vault(&measured).initialise(&mut esys, replace)?;
+                Ok(described(&keys))
+            }
+            Request::Measure { bundle, to_be_signed } => {
+                self.above_floors(&mut esys, &measured, &bundle, to_be_signed)?;
+                let first = measured.bundle(&esys, &content(&bundle))?;
+                Ok(Reply::Measured { first })
+            }
+            Request::Receipt { facts } => {
+                let keys = self.vault(&measured).open(&mut esys)?;
+                let receipt = receipt(*facts, keys.epoch)?;
+                let token = token(&keys.instance(), RECEIPT_AAD, receipt.to_bytes())?;
+                Ok(Reply::Bytes {
+                    bytes: to_hex(&token.to_bytes()),
+                })
+            }
+            Request::Rotate => {
+                let vault = self.vault(&measured);
+                let keys = vault.open(&mut esys)?;
+                Ok(described(&vault.rotate(&mut esys, &keys)?))
+            }
+            Request::PrepareUpdate { components } => {
+                let vault = self.vault(&measured);
+                let keys = vault.open(&mut esys)?;
+                vault.prepare(&mut esys, &keys, &measured.identity_value_of(&components))?;
+                Ok(described(&keys))
+            }
+            Request::Status => {
+                let keys = self.vault(&measured).open(&mut esys)?;
+                let (_, public) = esys.primary(ESYS_TR_RH_ENDORSEMENT, &templates::attestation_key()?)?;
+                let model = esys.model()?;
+                Ok(Reply::Status {
+                    epoch: keys.epoch,
+                    instance_key: to_hex(&keys.instance().public()),
+                    attestation_key: to_hex(&attestation_name(&public)?),
+                    software: self.kind(&model) == TpmKind::Software,
+                    model: model.name,
+                    events: measured.log().to_json(),
+                })
+            }
+            Request::Reference => {
+                let text = self.reference(&mut esys, &measured)?;
+                Ok(Reply::Text { text })
+            }
+            Request::Evidence {
+                nonce,
+                spoke,
+                audit_head,
+            } => {
+                let evidence = self.evidence(&mut esys, &measured, bytes(&nonce)?, &spoke, audit_head)?;
+                Ok(Reply::Bytes {
+                    bytes: to_hex(&evidence.to_bytes()),
+                })
+            }
+            Request::Open(_) | Request::Restart { .. } => Err(TpmError::Request("out of order".into())),
+        }
+    }
+
+    /// Refuses what is older than what ran here before, and raises the floors to what runs now. A TPM without a key of Referee's
+    /// measures only.
+    fn above_floors(
+        &self,
+        esys: &mut Esys,
+        measured: &Measured<'_>,
+        bundle: &Bundle,
+        key_needed: bool,
+    ) -> Result<(), TpmError> {
+        let vault = self.vault(measured);
+        let keys = match vault.open(esys) {
+            Err(TpmError::NotInitialised) if !key_needed => return Ok(()),
+            opened => opened?,
+        };
+        let mut floors = keys.floors.clone();
+        if let Some(raised) = floors
+            .with_trust(self.open.trust_version)
+            .map_err(TpmError::Rejected)?
+        {
+            floors = raised;
+        }
+        if let Some(raised) = floors.with_bundle(bundle).map_err(TpmError::Rejected)? {
+            floors = raised;
+        }
+        if floors != keys.floors {
+            vault.raise(esys, &keys, floors)?;
+        }
+        Ok(())
+    }
+}
+
+fn described(keys: &Keys) -> Reply {
+    Reply::Keys {
+        epoch: keys.epoch,
+        instance_key: to_hex(&keys.instance().public()),
+    }
+}
+
+fn content(bundle: &Bundle) -> Content {
+    Content {
+        kind: Content::BUNDLE.into(),
+        name: bundle.muscle.clone(),
+        digest: bundle.digest,
+        detail: [
+            ("epoch".to_owned(), bundle.epoch.to_string()),
+            ("signer".to_owned(), to_hex(&bundle.signer)),
+        ]
+        .into(),
+    }
+}
