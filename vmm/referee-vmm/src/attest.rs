@@ -8,9 +8,10 @@ use anyhow::Context;
 use referee_attest::{Component, Reply, Request};
 use referee_audit::{AuditLog, Options, Sharing};
 
-use crate::cli::{AttestArgs, TpmAction, TpmCommandArgs};
+use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
-use crate::measured::{ask, from_hex, identity, identity_of, restart, unexpected};
+use crate::measured::{HostIdentity, ask, ask_document, identity_of, named, restart, unexpected};
+use crate::prepare;
 
 /// Writes evidence.
 ///
@@ -23,15 +24,16 @@ pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
         spoke: BTreeMap::new(),
         audit_head,
     };
-    match ask(&args.tpm, &args.authority, &request)? {
-        Reply::Bytes { bytes } => {
-            let bytes = from_hex(&bytes).context("referee-tpm's answer is not in hexadecimal digits")?;
-            std::fs::write(&args.output, &bytes)
-                .with_context(|| format!("evidence {}", args.output.display()))?;
-            write_out(format!("{}: {} bytes of evidence\n", args.output.display(), bytes.len()).as_bytes())
-        }
-        other => Err(unexpected(&other)),
-    }
+    named(&args.tpm)?;
+    let bytes = ask_document(&args.tpm, &host(&args.authority)?, &request)?;
+    let shown = args.output.display();
+    std::fs::write(&args.output, &bytes).with_context(|| format!("evidence {shown}"))?;
+    write_out(format!("{shown}: {} bytes of evidence\n", bytes.len()).as_bytes())
+}
+
+/// This program, with what the command line says decides here.
+fn host(authority: &AuthorityArgs) -> anyhow::Result<HostIdentity> {
+    HostIdentity::new(&prepare::authority(authority)?)
 }
 
 /// Sets up and looks after the TPM.
@@ -39,7 +41,10 @@ pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When the TPM, or what is kept beside it, does not serve.
 pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
-    let asked = |request: &Request| ask(&args.tpm, &args.authority, request);
+    let asked = |request: &Request| {
+        named(&args.tpm)?;
+        ask(&args.tpm, &host(&args.authority)?, request)
+    };
     let text = match &args.action {
         TpmAction::Init { replace } => keys(asked(&Request::Init { replace: *replace })?)?,
         TpmAction::Rotate => keys(asked(&Request::Rotate)?)?,
@@ -57,14 +62,15 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
             }
             let components = match next_program {
                 Some(program) => identity_of(program, &authority)?,
-                None => identity(&authority)?,
+                None => host(&authority)?.components().to_vec(),
             };
             keys(asked(&Request::PrepareUpdate { components })?)?
         }
         TpmAction::Identity { json } => {
-            let components = identity(&args.authority)?;
+            let host = host(&args.authority)?;
+            let components = host.components();
             if *json {
-                format!("{}\n", serde_json::to_string(&components)?)
+                format!("{}\n", serde_json::to_string(components)?)
             } else {
                 let line = |component: &Component| {
                     let digest: String = component

@@ -14,7 +14,7 @@ use crate::terminal::Progress;
 /// # Errors
 /// [`Rejection`] when bundle or trust store says no; what policy refuses is printed, and the code says it.
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
-    let bundle = prepare::verified(&args.bundle)?;
+    let (bundle, _) = prepare::verified(&args.bundle)?;
     let decision = prepare::decision(&args.bundle, &bundle)?;
     let text = if args.json {
         decision.to_json()? + "\n"

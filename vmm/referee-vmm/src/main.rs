@@ -27,6 +27,8 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
+use crate::measured::HostIdentity;
+use crate::prepare::Authority;
 use crate::session::Task;
 
 fn main() -> ExitCode {
@@ -82,7 +84,7 @@ fn start(
     task: Task,
 ) -> anyhow::Result<u8> {
     let recorded = |error| acquire::record_refusal(error, cell_args);
-    let bundle = prepare::verified(bundle_args).map_err(recorded)?;
+    let (bundle, store) = prepare::verified(bundle_args).map_err(recorded)?;
     let decision = prepare::decision(bundle_args, &bundle).map_err(recorded)?;
     let bundle = Arc::new(bundle);
     let session = acquire::session(
@@ -93,17 +95,17 @@ fn start(
         arguments,
         task,
     )?;
-    let first = measured::before_running(
-        &cell_args.tpm,
-        &bundle_args.authority,
-        &bundle,
-        cell_args.receipt.is_some(),
-    )
-    .map_err(recorded)?;
-    if let Some(first) = first {
+    let mut host = None;
+    if cell_args.tpm.tpm.is_some() {
+        let decides = Authority::new(decision.policy_digest(), &store);
+        let identity = HostIdentity::new(&decides)?;
+        let to_be_signed = cell_args.receipt.is_some();
+        let first =
+            measured::before_running(&cell_args.tpm, &identity, &bundle, to_be_signed).map_err(recorded)?;
         session.acquired.record_measured(&bundle, first)?;
+        host = Some(identity);
     }
-    session::run(session, &bundle_args.authority)
+    session::run(session, host.as_ref())
 }
 
 fn manual() -> anyhow::Result<u8> {

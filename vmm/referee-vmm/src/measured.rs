@@ -12,31 +12,49 @@ use referee_jail::FILTER_SOURCES;
 
 use crate::cli::{AuthorityArgs, TpmArgs};
 use crate::ending::Rejection;
-use crate::prepare::{self, Authority};
+use crate::prepare::Authority;
 
-/// Measures a bundle, if there is a TPM to measure it into; it may run when this returns.
+/// What this host is, as it is measured: made once, from what decided and not from what lies at its path by then.
+#[derive(Debug)]
+pub struct HostIdentity {
+    components: Vec<Component>,
+    trust_version: u64,
+}
+
+impl HostIdentity {
+    /// Of this program, with what decides here.
+    ///
+    /// # Errors
+    /// Those of reading the programs.
+    pub fn new(decides: &Authority) -> anyhow::Result<HostIdentity> {
+        Ok(HostIdentity {
+            components: components(decides, &program()?)?,
+            trust_version: decides.trust_version,
+        })
+    }
+
+    /// Its components, in the order in which they are measured.
+    pub fn components(&self) -> &[Component] {
+        &self.components
+    }
+}
+
+/// Measures a bundle; it may run when this returns. Says whether it is the first time in this boot.
 ///
 /// # Errors
 /// Whatever keeps it from being measured; it must then not run.
 pub fn before_running(
     args: &TpmArgs,
-    authority: &AuthorityArgs,
+    host: &HostIdentity,
     bundle: &VerifiedBundle,
     to_be_signed: bool,
-) -> anyhow::Result<Option<bool>> {
-    if args.tpm.is_none() {
-        return Ok(None);
-    }
-    let reply = ask(
-        args,
-        authority,
-        &Request::Measure {
-            bundle: measured(bundle),
-            to_be_signed,
-        },
-    )?;
-    match reply {
-        Reply::Measured { first } => Ok(Some(first)),
+) -> anyhow::Result<bool> {
+    let request = Request::Measure {
+        bundle: measured(bundle),
+        to_be_signed,
+    };
+    match ask(args, host, &request)? {
+        Reply::Measured { first } => Ok(first),
         other => Err(unexpected(&other)),
     }
 }
@@ -56,10 +74,9 @@ pub fn measured(bundle: &VerifiedBundle) -> Bundle {
 ///
 /// # Errors
 /// [`AttestError`], and those of reading what this host is.
-pub fn ask(args: &TpmArgs, authority: &AuthorityArgs, request: &Request) -> anyhow::Result<Reply> {
+pub fn ask(args: &TpmArgs, host: &HostIdentity, request: &Request) -> anyhow::Result<Reply> {
     let tpm = named(args)?;
     let program = program()?;
-    let decides = prepare::authority(authority)?;
     let open = Open {
         tpm: tpm.to_owned(),
         state: args.tpm_state.clone(),
@@ -69,8 +86,8 @@ pub fn ask(args: &TpmArgs, authority: &AuthorityArgs, request: &Request) -> anyh
             allow_resettable: args.allow_resettable_registers,
         },
         counter: args.tpm_counter,
-        components: components(&decides, &program)?,
-        trust_version: decides.trust_version,
+        components: host.components.clone(),
+        trust_version: host.trust_version,
     };
     let mut attester = Attester::start(&program, open, patience(args)).context("TPM")?;
     match attester.ask(request) {
@@ -83,12 +100,17 @@ pub fn ask(args: &TpmArgs, authority: &AuthorityArgs, request: &Request) -> anyh
     }
 }
 
-/// What this program would be measured as, with this authority.
+/// Asks for a document.
 ///
 /// # Errors
-/// Those of reading what this host is.
-pub fn identity(authority: &AuthorityArgs) -> anyhow::Result<Vec<Component>> {
-    components(&prepare::authority(authority)?, &program()?)
+/// As [`ask`].
+pub fn ask_document(args: &TpmArgs, host: &HostIdentity, request: &Request) -> anyhow::Result<Vec<u8>> {
+    match ask(args, host, request)? {
+        Reply::Bytes { bytes } => {
+            from_hex(&bytes).context("referee-tpm's answer is not in hexadecimal digits")
+        }
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// What another program would be measured as, asked of it.
@@ -141,8 +163,7 @@ pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
     }
 }
 
-/// Bytes of hexadecimal digits.
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+fn from_hex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     text.as_bytes().chunks(2).map(pair).collect()
 }
@@ -152,7 +173,11 @@ pub fn unexpected(reply: &Reply) -> anyhow::Error {
     anyhow!("referee-tpm is of another version than this program: it answered {reply:?}")
 }
 
-fn named(args: &TpmArgs) -> anyhow::Result<&str> {
+/// The TPM that the command line names.
+///
+/// # Errors
+/// When it names none.
+pub fn named(args: &TpmArgs) -> anyhow::Result<&str> {
     args.tpm.as_deref().ok_or_else(|| {
         anyhow!(
             "no TPM is named: --tpm device:/dev/tpmrm0, or swtpm:DIR for one that is a program of this host"

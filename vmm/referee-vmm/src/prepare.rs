@@ -11,21 +11,22 @@ use referee_policy::{Applicant, Binding, Decision, PolicySet, assess};
 use crate::cli::{AuthorityArgs, BundleArgs};
 use crate::ending::Rejection;
 
-/// Reads and verifies the bundle against the trust store.
+/// Reads and verifies the bundle against the trust store, which is given back for whoever measures it.
 ///
 /// # Errors
 /// [`Rejection`] when either says no.
-pub fn verified(args: &BundleArgs) -> anyhow::Result<VerifiedBundle> {
+pub fn verified(args: &BundleArgs) -> anyhow::Result<(VerifiedBundle, TrustStore)> {
     let limits = ReadLimits {
         bundle_bytes: args.max_bundle_bytes,
         ..ReadLimits::default()
     };
     let now = UnixTime::from(SystemTime::now());
     let store = trust_store(&args.authority, &limits, now)?;
-    read_bundle(&args.bundle, &limits)
+    let bundle = read_bundle(&args.bundle, &limits)
         .and_then(|bytes| verify(bytes, &store, &limits, now))
         .map_err(Rejection::from)
-        .with_context(|| format!("bundle {}", args.bundle.display()))
+        .with_context(|| format!("bundle {}", args.bundle.display()))?;
+    Ok((bundle, store))
 }
 
 fn trust_store(args: &AuthorityArgs, limits: &ReadLimits, now: UnixTime) -> anyhow::Result<TrustStore> {
@@ -46,6 +47,17 @@ pub struct Authority {
     pub trust_version: u64,
 }
 
+impl Authority {
+    /// Of these policies and this trust store.
+    pub fn new(policy: [u8; 32], store: &TrustStore) -> Authority {
+        Authority {
+            policy,
+            trust: store.digest().0,
+            trust_version: store.document().version,
+        }
+    }
+}
+
 /// Reads what decides on this host.
 ///
 /// # Errors
@@ -58,11 +70,7 @@ pub fn authority(args: &AuthorityArgs) -> anyhow::Result<Authority> {
     } else {
         loaded(args)?
     };
-    Ok(Authority {
-        policy: policies.digest(),
-        trust: store.digest().0,
-        trust_version: store.document().version,
-    })
+    Ok(Authority::new(policies.digest(), &store))
 }
 
 fn loaded(args: &AuthorityArgs) -> anyhow::Result<PolicySet> {

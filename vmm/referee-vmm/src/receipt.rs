@@ -6,22 +6,45 @@ use std::path::Path;
 
 use anyhow::Context;
 use referee::{Digests, Outcome, Transcript, Usage, grants_digest, nondeterminism};
-use referee_attest::{Facts, Reply, Request};
+use referee_attest::{Bundle, Facts, Request};
 use referee_audit::Head;
 use referee_bundle::VerifiedBundle;
 use referee_cell::{Answer, CellSpec};
 use referee_policy::{Decision, Grants};
+use serde::{Deserialize, Serialize};
 
-use crate::cli::{AuthorityArgs, TpmArgs};
-use crate::measured::{ask, from_hex, measured, unexpected};
+use crate::cli::TpmArgs;
+use crate::measured::{HostIdentity, ask_document, measured};
 use crate::session::Task;
 
-/// Both ends, before the fork.
+/// Both ends, before the fork, and what is known of the run by then: the cell's process is not asked about it.
 #[derive(Debug)]
 pub struct Way {
     reader: PipeReader,
     writer: PipeWriter,
+    bundle: Bundle,
+    grants: [u8; 32],
+    policy: [u8; 32],
+    function: Option<String>,
+    nondeterminism: Vec<String>,
 }
+
+/// What only the cell's process knows: what the run was.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ran {
+    input: [u8; 32],
+    output: [u8; 32],
+    outcome: String,
+    wall_us: u64,
+    cpu_us: u64,
+    exits: u64,
+    heap_bytes: u64,
+    log_records: u64,
+    log_hash: String,
+}
+
+/// More than it ever says, and less than a pipe holds (pipe(7)).
+const RAN_MAX: u64 = 32 << 10;
 
 /// The cell's end.
 #[derive(Debug)]
@@ -35,9 +58,25 @@ impl Way {
     ///
     /// # Errors
     /// When the host has no descriptors left.
-    pub fn new() -> anyhow::Result<Way> {
+    pub fn new(
+        bundle: &VerifiedBundle,
+        decision: &Decision,
+        grants: &Grants,
+        task: &Task,
+    ) -> anyhow::Result<Way> {
         let (reader, writer) = std::io::pipe().context("pipe")?;
-        Ok(Way { reader, writer })
+        Ok(Way {
+            reader,
+            writer,
+            bundle: measured(bundle),
+            grants: grants_digest(decision, grants),
+            policy: decision.policy_digest(),
+            function: match task {
+                Task::Main => None,
+                Task::Call { function, .. } => Some(function.clone()),
+            },
+            nondeterminism: nondeterminism(grants).into_iter().map(str::to_owned).collect(),
+        })
     }
 
     /// The end for the process that has the cell. The transcript begins with all that the cell is started with.
@@ -57,14 +96,32 @@ impl Way {
     /// # Errors
     /// When what it said makes no sense.
     pub fn facts(self) -> anyhow::Result<Option<Facts>> {
-        let Way { mut reader, writer } = self;
-        drop(writer);
+        drop(self.writer);
         let mut text = Vec::new();
-        reader.read_to_end(&mut text).context("receipt")?;
+        self.reader
+            .take(RAN_MAX)
+            .read_to_end(&mut text)
+            .context("receipt")?;
         if text.is_empty() {
             return Ok(None);
         }
-        serde_json::from_slice(&text).map(Some).context("receipt")
+        let ran: Ran = serde_json::from_slice(&text).context("receipt")?;
+        Ok(Some(Facts {
+            bundle: self.bundle,
+            grants: self.grants,
+            policy: self.policy,
+            function: self.function,
+            input: ran.input,
+            output: ran.output,
+            outcome: ran.outcome,
+            wall_us: ran.wall_us,
+            cpu_us: ran.cpu_us,
+            exits: ran.exits,
+            heap_bytes: ran.heap_bytes,
+            log_records: ran.log_records,
+            log_hash: ran.log_hash,
+            nondeterminism: self.nondeterminism,
+        }))
     }
 }
 
@@ -98,14 +155,7 @@ impl Sender {
             self.transcript
                 .digests(&[outcome.as_bytes(), answered.0, answered.1]);
         let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let facts = Facts {
-            bundle: measured(run.bundle),
-            grants: grants_digest(run.decision, run.grants),
-            policy: run.decision.policy_digest(),
-            function: match run.task {
-                Task::Main => None,
-                Task::Call { function, .. } => Some(function.clone()),
-            },
+        let ran = Ran {
             input,
             output,
             outcome,
@@ -115,13 +165,9 @@ impl Sender {
             heap_bytes: run.usage.heap_bytes,
             log_records: run.head.records,
             log_hash: run.head.hash.to_string(),
-            nondeterminism: nondeterminism(run.grants)
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
         };
         self.writer
-            .write_all(&serde_json::to_vec(&facts)?)
+            .write_all(&serde_json::to_vec(&ran)?)
             .context("receipt")
     }
 }
@@ -129,14 +175,6 @@ impl Sender {
 /// What a run was.
 #[derive(Debug)]
 pub struct Run<'a> {
-    /// What ran.
-    pub bundle: &'a VerifiedBundle,
-    /// What policy said.
-    pub decision: &'a Decision,
-    /// What was granted.
-    pub grants: &'a Grants,
-    /// What the cell was for.
-    pub task: &'a Task,
     /// How it ended.
     pub outcome: &'a Outcome,
     /// What a call gave.
@@ -151,18 +189,11 @@ pub struct Run<'a> {
 ///
 /// # Errors
 /// When the TPM or the file does not serve: the muscle has run, and there is no receipt of it.
-pub fn write(path: &Path, facts: Facts, tpm: &TpmArgs, authority: &AuthorityArgs) -> anyhow::Result<()> {
-    let reply = ask(
-        tpm,
-        authority,
-        &Request::Receipt {
-            facts: Box::new(facts),
-        },
-    )
-    .context("the muscle has run, and there is no receipt of it")?;
-    let Reply::Bytes { bytes } = reply else {
-        return Err(unexpected(&reply));
+pub fn write(path: &Path, facts: Facts, tpm: &TpmArgs, host: &HostIdentity) -> anyhow::Result<()> {
+    let request = Request::Receipt {
+        facts: Box::new(facts),
     };
-    let bytes = from_hex(&bytes).context("referee-tpm's answer is not in hexadecimal digits")?;
+    let bytes =
+        ask_document(tpm, host, &request).context("the muscle has run, and there is no receipt of it")?;
     std::fs::write(path, bytes).with_context(|| format!("receipt {}", path.display()))
 }

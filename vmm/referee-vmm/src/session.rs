@@ -35,8 +35,9 @@ use referee_jail::{
 use referee_policy::{Decision, Grants, Power};
 
 use crate::acquire::{self, Acquired};
-use crate::cli::{AuthorityArgs, CellArgs};
+use crate::cli::CellArgs;
 use crate::ending::{self, Rejection};
+use crate::measured::HostIdentity;
 use crate::receipt::{self, Run, Sender, Way};
 use crate::values;
 use crate::vouch::Voucher;
@@ -81,12 +82,20 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the host fails before or after the child; the child reports its own errors.
-pub fn run(mut session: Session<'_>, authority: &AuthorityArgs) -> anyhow::Result<u8> {
+pub fn run(mut session: Session<'_>, host: Option<&HostIdentity>) -> anyhow::Result<u8> {
     let origin = Origin::capture()?;
     let kvm = Kvm::open()?;
-    let way = session.args.receipt.as_ref().map(|_| Way::new()).transpose()?;
     let args = session.args;
-    let voucher = session.acquired.attest.take().map(|line| {
+    let way = match &args.receipt {
+        Some(_) => Some(Way::new(
+            &session.bundle,
+            session.decision,
+            &session.grants,
+            &session.task,
+        )?),
+        None => None,
+    };
+    let voucher = session.acquired.attest.take().zip(host).map(|(line, host)| {
         let Session {
             acquired,
             bundle,
@@ -94,7 +103,7 @@ pub fn run(mut session: Session<'_>, authority: &AuthorityArgs) -> anyhow::Resul
             grants,
             ..
         } = &session;
-        let voucher = Voucher::new(&args.tpm, authority, &acquired.cell, bundle, decision, grants);
+        let voucher = Voucher::new(&args.tpm, host, &acquired.cell, bundle, decision, grants);
         (voucher, line)
     });
     match fork_into(Namespaces::ALL)? {
@@ -105,7 +114,7 @@ pub fn run(mut session: Session<'_>, authority: &AuthorityArgs) -> anyhow::Resul
                 attended(child, voucher).context("waiting for the cell's process")?,
                 way,
                 args,
-                authority,
+                host,
             )
         }
         Forked::Child(child) => {
@@ -123,13 +132,13 @@ fn conclude_parent(
     end: ChildExit,
     way: Option<Way>,
     args: &CellArgs,
-    authority: &AuthorityArgs,
+    host: Option<&HostIdentity>,
 ) -> anyhow::Result<u8> {
     match end {
         ChildExit::Code(code) => {
             let facts = way.map(Way::facts).transpose()?.flatten();
-            if let (Some(path), Some(facts)) = (&args.receipt, facts) {
-                receipt::write(path, facts, &args.tpm, authority)?;
+            if let (Some(path), Some(facts), Some(host)) = (&args.receipt, facts, host) {
+                receipt::write(path, facts, &args.tpm, host)?;
             }
             Ok(u8::try_from(code).unwrap_or(ending::HOST_ERROR))
         }
@@ -277,10 +286,6 @@ fn live(
                 .context("audit log")?;
             if let Some(receipt) = &mut receipt {
                 receipt.send(&Run {
-                    bundle: &bundle,
-                    decision,
-                    grants: &grants,
-                    task: &task,
                     outcome: &outcome,
                     answer: answer.as_ref(),
                     usage: cell.usage(),

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use referee::grants_digest;
-use referee_attest::{Bundle, Reply, Request, Spoke};
+use referee_attest::{Bundle, Request, Spoke};
 use referee_bundle::VerifiedBundle;
 use referee_policy::{Decision, Grants};
 
-use crate::cli::{AuthorityArgs, TpmArgs};
-use crate::measured::{ask, from_hex, measured, unexpected};
+use crate::cli::TpmArgs;
+use crate::measured::{HostIdentity, ask_document, measured};
 
 /// Longest question: user data, nonce and key of a muscle.
 const QUESTION_MAX: usize = 4096;
@@ -20,7 +20,7 @@ const QUESTION_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Voucher<'a> {
     tpm: &'a TpmArgs,
-    authority: &'a AuthorityArgs,
+    host: &'a HostIdentity,
     cell: String,
     bundle: Bundle,
     grants: [u8; 32],
@@ -30,7 +30,7 @@ impl<'a> Voucher<'a> {
     /// For this cell.
     pub fn new(
         tpm: &'a TpmArgs,
-        authority: &'a AuthorityArgs,
+        host: &'a HostIdentity,
         cell: &str,
         bundle: &VerifiedBundle,
         decision: &Decision,
@@ -38,7 +38,7 @@ impl<'a> Voucher<'a> {
     ) -> Voucher<'a> {
         Voucher {
             tpm,
-            authority,
+            host,
             cell: cell.to_owned(),
             bundle: measured(bundle),
             grants: grants_digest(decision, grants),
@@ -86,12 +86,7 @@ impl<'a> Voucher<'a> {
             spoke: BTreeMap::from([(self.cell.clone(), spoke)]),
             audit_head: None,
         };
-        match ask(self.tpm, self.authority, &request)? {
-            Reply::Bytes { bytes } => {
-                from_hex(&bytes).context("referee-tpm's answer is not in hexadecimal digits")
-            }
-            other => Err(unexpected(&other)),
-        }
+        ask_document(self.tpm, self.host, &request)
     }
 }
 
