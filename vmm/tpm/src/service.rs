@@ -24,9 +24,11 @@ pub fn serve(mut input: impl BufRead, mut output: impl Write) -> std::io::Result
         if std::io::Read::take(&mut input, LINE_MAX).read_line(&mut line)? == 0 {
             return Ok(());
         }
-        output.write_all(&reply(&mut session, &line)?)?;
-        output.flush()?;
+        let reply = reply(&mut session, &line)?;
+        // Before the reply goes out: who has read it may rely on it.
         scrub_stack();
+        output.write_all(&reply)?;
+        output.flush()?;
     }
 }
 
