@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Times whole processes, start to exit: the smallest muscle through `referee-vmm run`, bubblewrap with every
-# namespace unshared around a static program, and that program alone, which is the floor. They take turns, so that a
-# machine that drifts drifts for all of them. Prints median, 99th percentile, runs, and the ratio to the floor.
+# namespace unshared around a static program, and that program alone, which is the floor; and the least program that makes the same
+# namespaces, an empty root and a VM, which verifies nothing, decides nothing and keeps no log. They take turns, so that a machine
+# that drifts drifts for all of them. Prints median, 99th percentile, runs, and the ratio to the floor.
 #   benches/run_process.sh [RUNS]
 . "$(dirname "$0")/../scripts/lib.sh"
 
@@ -13,6 +14,7 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 printf 'int main(void){return 0;}\n' >"$work/nothing.c"
 cc -O2 -static -o "$work/nothing" "$work/nothing.c"
+cc -O2 -static -pthread -o "$work/floor" benches/floor/floor.c
 examples="$PWD/muscle-sdk/examples"
 export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/muscles"
 (
@@ -33,6 +35,7 @@ runs, vmm, work = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 programs = {
     "posix_spawn of a static program": [f"{work}/nothing"],
     "bwrap --unshare-all around it": ["bwrap", "--unshare-all", "--ro-bind", "/", "/", f"{work}/nothing"],
+    "least program with namespaces, VM": [f"{work}/floor", "process", "1"],
     "referee-vmm run hello.muscle": [
         vmm, "run", "--trust", f"{work}/trust.store", "--audit", f"{work}/audit.jsonl", f"{work}/hello.muscle",
     ],

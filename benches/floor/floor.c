@@ -5,6 +5,7 @@
  *   floor start N      each VM from nothing to its first doorbell, while another VM is kept alive
  *   floor warm N       each VM from the setting of its registers to its first doorbell; it was made before
  *   floor kill N       each stop of a spinning guest: immediate_exit and a signal, until KVM_RUN is back
+ *   floor process 1    prints nothing and is timed from outside: a child in namespaces of its own with an empty root, and a VM in it
  *
  * Prints one time in nanoseconds a line. */
 #define _GNU_SOURCE
@@ -12,12 +13,16 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -205,6 +210,26 @@ static void kills(int count)
 	}
 }
 
+static void process(void)
+{
+	long flags = SIGCHLD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+	int child = checked(syscall(SYS_clone, flags, 0, 0, 0, 0), "clone");
+	if (child == 0) {
+		struct guest guest = make(RINGS, sizeof RINGS);
+		checked(mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount of /");
+		checked(mount("floor", "/proc", "tmpfs", 0, "size=4k"), "mount of an empty root");
+		checked(chdir("/proc"), "chdir");
+		checked(syscall(SYS_pivot_root, ".", "."), "pivot_root");
+		checked(umount2(".", MNT_DETACH), "umount");
+		doorbell(&guest);
+		_exit(0);
+	}
+	int status;
+	checked(waitpid(child, &status, 0), "waitpid");
+	if (status != 0)
+		exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 3)
@@ -220,6 +245,8 @@ int main(int argc, char **argv)
 		warm_starts(count);
 	else if (strcmp(argv[1], "kill") == 0)
 		kills(count);
+	else if (strcmp(argv[1], "process") == 0)
+		process();
 	else
 		return 100;
 	return 0;
