@@ -5,6 +5,8 @@
  *   floor start N      each VM from nothing to its first doorbell, while another VM is kept alive
  *   floor warm N       each VM from the setting of its registers to its first doorbell; it was made before
  *   floor kill N       each stop of a spinning guest: immediate_exit and a signal, until KVM_RUN is back
+ *   floor write N      each write of a line to the end of a file
+ *   floor flush N      each such write and its fdatasync
  *   floor process 1    prints nothing and is timed from outside: a child in namespaces of its own with an empty root, and a VM in it
  *
  * Prints one time in nanoseconds a line. */
@@ -210,6 +212,22 @@ static void kills(int count)
 	}
 }
 
+static void writes(int count, int flush)
+{
+	char line[330], path[] = "/tmp/floor-XXXXXX";
+	memset(line, 'x', sizeof line);
+	int file = checked(mkostemp(path, O_APPEND), "a file in /tmp");
+	unlink(path);
+	for (int i = 0; i < count; i++) {
+		long begun = now();
+		if (write(file, line, sizeof line) != sizeof line)
+			checked(-1, "write");
+		if (flush)
+			checked(fdatasync(file), "fdatasync");
+		printf("%ld\n", now() - begun);
+	}
+}
+
 static void process(void)
 {
 	long flags = SIGCHLD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
@@ -245,6 +263,10 @@ int main(int argc, char **argv)
 		warm_starts(count);
 	else if (strcmp(argv[1], "kill") == 0)
 		kills(count);
+	else if (strcmp(argv[1], "write") == 0)
+		writes(count, 0);
+	else if (strcmp(argv[1], "flush") == 0)
+		writes(count, 1);
 	else if (strcmp(argv[1], "process") == 0)
 		process();
 	else

@@ -3,6 +3,7 @@
 //! A machine that drifts drifts for both: the rounds of a row and of its floor alternate, and the ratio is that of the medians.
 #![forbid(unsafe_code)]
 
+mod audit_rows;
 mod floor;
 mod rows;
 mod table;

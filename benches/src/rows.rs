@@ -10,6 +10,8 @@ use referee::{CallError, Cell, CellThread, Config, Inputs, Permit, Referee};
 use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
 use referee_tests::Workshop;
 
+use crate::audit_rows;
+
 /// A row of the table.
 pub struct Row {
     /// Its name.
@@ -25,7 +27,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 11] = [
+pub const ROWS: [Row; 14] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -102,6 +104,27 @@ pub const ROWS: [Row; 11] = [
         floor: Some("kill"),
         cost: 10,
         measure: kill,
+    },
+    Row {
+        name: "audit_record",
+        what: "a record in the audit log; floor: a bare write of as many bytes",
+        floor: Some("write"),
+        cost: 1,
+        measure: audit_rows::written,
+    },
+    Row {
+        name: "audit_flush",
+        what: "a record on the disk; floor: a bare write and fdatasync",
+        floor: Some("flush"),
+        cost: 4,
+        measure: audit_rows::flushed,
+    },
+    Row {
+        name: "audit_flush_8",
+        what: "the same for each of eight threads, which share flushes; floor as audit_flush",
+        floor: Some("flush"),
+        cost: 4,
+        measure: audit_rows::shared,
     },
 ];
 
@@ -180,14 +203,14 @@ fn hybrid(bundle: &[u8], folder: &Path) -> anyhow::Result<(Referee, Vec<u8>)> {
 /// An array of no arguments in CBOR.
 const NOTHING: [u8; 1] = [0x80];
 
-fn timed<T>(samples: &mut Vec<f64>, act: impl FnOnce() -> T) -> T {
+pub fn timed<T>(samples: &mut Vec<f64>, act: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let done = act();
     samples.push(nanoseconds(begun.elapsed()));
     done
 }
 
-fn nanoseconds(time: Duration) -> f64 {
+pub fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
 

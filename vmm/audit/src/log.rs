@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, OFlags};
@@ -54,7 +55,7 @@ pub struct AuditLog {
 
 #[derive(Debug)]
 enum Store {
-    File(File),
+    File(Arc<File>),
     Memory(Vec<u8>),
 }
 
@@ -92,7 +93,7 @@ impl AuditLog {
             return Err(AuditError::NotAFile);
         }
         let mut log = AuditLog {
-            store: Store::File(file),
+            store: Store::File(Arc::new(file)),
             options,
             head: Head::EMPTY,
             length: 0,
@@ -127,6 +128,21 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`]; the log then stands as before, or takes no more records ([`AuditError::Poisoned`]).
     pub fn append(&mut self, cell: &str, muscle: &str, event: &Event<'_>) -> Result<(), AuditError> {
+        self.append_unsynced(cell, muscle, event)?;
+        if self.options.sync_each {
+            self.sync()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The same, whatever [`Options::sync_each`] says: the caller sees to the disk.
+    pub(crate) fn append_unsynced(
+        &mut self,
+        cell: &str,
+        muscle: &str,
+        event: &Event<'_>,
+    ) -> Result<(), AuditError> {
         if self.poisoned {
             return Err(AuditError::Poisoned);
         }
@@ -135,14 +151,9 @@ impl AuditLog {
             self.locked(|log| {
                 log.catch_up()?;
                 log.put(subject, event)
-            })?;
+            })
         } else {
-            self.put(subject, event)?;
-        }
-        if self.options.sync_each {
-            self.sync()
-        } else {
-            Ok(())
+            self.put(subject, event)
         }
     }
 
@@ -155,6 +166,24 @@ impl AuditLog {
             Store::File(file) => file.sync_data().map_err(AuditError::Sync),
             Store::Memory(_) => Ok(()),
         }
+    }
+
+    /// Whether each record must be on the disk before its act is answered.
+    pub(crate) fn syncs_each(&self) -> bool {
+        self.options.sync_each
+    }
+
+    /// The file, to be flushed without holding the log.
+    pub(crate) fn file(&self) -> Option<Arc<File>> {
+        match &self.store {
+            Store::File(file) => Some(Arc::clone(file)),
+            Store::Memory(_) => None,
+        }
+    }
+
+    /// Takes no more records.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = true;
     }
 
     /// Reads the tail again, after a forked child has appended through the same open file.
@@ -203,7 +232,7 @@ impl AuditLog {
         match &mut self.store {
             Store::Memory(bytes) => bytes.extend_from_slice(&self.line),
             Store::File(file) => {
-                if let Err(error) = file.write_all(&self.line) {
+                if let Err(error) = file.as_ref().write_all(&self.line) {
                     // A full disk may have taken half a line: cut it off, or let no record follow it.
                     self.poisoned = true;
                     file.set_len(self.length).map_err(AuditError::Truncate)?;

@@ -1,4 +1,12 @@
 //! The log as one cell sees it: several threads may hold it, each record names the cell.
+//!
+//! Flushes are shared: whoever comes while one is under way waits for the next, which is then everybody's (group commit).
+//!
+//! ```text
+//!   thread 1   append ─► flush ───────────────┐
+//!   thread 2       append ─► wait ─────────────► flush ──────┐  of both
+//!   thread 3            append ─► wait ────────► (done by 2) ┘
+//! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +18,8 @@ use crate::record::{Event, Head};
 #[derive(Debug, Clone)]
 pub struct AuditSink {
     log: Arc<Mutex<AuditLog>>,
+    /// How many records are on the disk, held while a flush is under way.
+    flushed: Arc<Mutex<u64>>,
     cell: Arc<str>,
     muscle: Arc<str>,
 }
@@ -19,6 +29,7 @@ impl AuditSink {
     pub fn new(log: AuditLog, cell: &str, muscle: &str) -> AuditSink {
         AuditSink {
             log: Arc::new(Mutex::new(log)),
+            flushed: Arc::new(Mutex::new(0)),
             cell: cell.into(),
             muscle: muscle.into(),
         }
@@ -28,25 +39,47 @@ impl AuditSink {
     pub fn for_cell(&self, cell: &str, muscle: &str) -> AuditSink {
         AuditSink {
             log: Arc::clone(&self.log),
+            flushed: Arc::clone(&self.flushed),
             cell: cell.into(),
             muscle: muscle.into(),
         }
     }
 
-    /// Appends one record; when this returns, the kernel has it.
+    /// Appends one record; when this returns, the kernel has it, and the disk if the log's options say so.
     ///
     /// # Errors
     /// As [`AuditLog::append`]; the act must then not be answered.
     pub fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        self.with(|log| log.append(&self.cell, &self.muscle, event))
+        let syncs_each = self.with(|log| {
+            log.append_unsynced(&self.cell, &self.muscle, event)
+                .map(|()| log.syncs_each())
+        })?;
+        match syncs_each {
+            true => self.sync(),
+            false => Ok(()),
+        }
     }
 
-    /// Flushes the log to the disk.
+    /// Sees to it that everything appended so far is on the disk: by a flush of its own, or by one that began after it was appended.
     ///
     /// # Errors
-    /// [`AuditError::Sync`].
+    /// [`AuditError::Sync`]. The log takes no more records then: what a flush that failed has lost, a later one does not bring back.
     pub fn sync(&self) -> Result<(), AuditError> {
-        self.with(|log| log.sync())
+        let wanted = self.head().records;
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *flushed >= wanted {
+            return Ok(());
+        }
+        let (file, records) = self.with(|log| (log.file(), log.head().records));
+        if let Some(file) = file {
+            // The log is not held meanwhile, so that others append what the next flush is for.
+            file.sync_data().map_err(|error| {
+                self.with(AuditLog::poison);
+                AuditError::Sync(error)
+            })?;
+        }
+        *flushed = records;
+        Ok(())
     }
 
     /// Where the log stands.

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sink::AuditSink;
 use crate::verify::{verify, verify_bytes};
 
 const SOLE: Options = Options {
@@ -283,8 +284,10 @@ fn a_failed_write_leaves_the_log_as_it_was() {
     append(&mut log, 2);
     let head = log.head();
     // A log whose file takes no more: the same file, opened for reading only, in place of the real one.
-    let Store::File(good) = std::mem::replace(&mut log.store, Store::File(File::open(&path).expect("opens")))
-    else {
+    let Store::File(good) = std::mem::replace(
+        &mut log.store,
+        Store::File(Arc::new(File::open(&path).expect("opens"))),
+    ) else {
         panic!("a log on a file")
     };
     let result = log.append("c", "m", &Event::of_cell(Kind::End, &[]));
@@ -340,4 +343,49 @@ proptest! {
         bytes[at] ^= 1 << bit;
         prop_assert!(verify_bytes(&bytes).is_err());
     }
+}
+
+/// Threads that flush each record: all are there, in one chain, and no thread goes on before its own is on the disk.
+#[test]
+fn flushes_are_shared_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let options = Options {
+        sync_each: true,
+        ..SOLE
+    };
+    let sink = AuditSink::new(
+        AuditLog::open(&path, options).expect("opens"),
+        "cell-1",
+        "demo 1.0.0",
+    );
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let sink = sink.for_cell(&format!("cell-{thread}"), "demo 1.0.0");
+            scope.spawn(move || {
+                for number in 0..50 {
+                    sink.record(&Event::of_cell(Kind::Use, &a_use(number)))
+                        .expect("is recorded");
+                }
+            });
+        }
+    });
+    assert_eq!(verify(&path).expect("is a log").head.records, 400);
+}
+
+/// A pipe takes records and cannot be flushed.
+#[test]
+fn after_a_flush_that_failed_nothing_more_is_recorded() {
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    let mut log = AuditLog::in_memory(SOLE);
+    log.store = Store::File(Arc::new(File::from(std::os::fd::OwnedFd::from(writer))));
+    let sink = AuditSink::new(log, "cell-1", "demo 1.0.0");
+    let event = Event::of_cell(Kind::Use, &[]);
+    sink.record(&event).expect("the kernel has it");
+    assert!(matches!(sink.sync(), Err(AuditError::Sync(_))));
+    assert!(matches!(sink.record(&event), Err(AuditError::Poisoned)));
+    assert!(
+        matches!(sink.sync(), Err(AuditError::Sync(_))),
+        "it is still not on the disk"
+    );
 }
