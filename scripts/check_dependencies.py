@@ -23,12 +23,13 @@ OURS = {
     },
     "referee-attest": set(),
     "referee-evidence": {"referee-bundle"},
-    "referee-tpm": {"referee-attest", "referee-evidence"},
+    "referee-tlog": {"referee-audit"},
+    "referee-tpm": {"referee-attest", "referee-evidence", "referee-tlog"},
     # No TPM library, no virtual machine.
-    "referee-verify": {"referee-audit", "referee-evidence"},
+    "referee-verify": {"referee-audit", "referee-evidence", "referee-tlog"},
     "referee-vmm": {
         "muscle-abi", "referee", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
-        "referee-jail", "referee-policy", "referee-vsock",
+        "referee-jail", "referee-policy", "referee-tlog", "referee-vsock",
     },
     "cargo-muscle": {"muscle-abi", "referee-bundle"},
 }
@@ -45,7 +46,7 @@ ONLY = {
     "seccompiler": {"referee-jail"},
     "linux-loader": {"referee-cell"},
     "event-manager": {"referee-cell"},
-    "ed25519-dalek": {"referee-bundle", "referee-tpm", "cargo-muscle"},
+    "ed25519-dalek": {"referee-bundle", "referee-tlog", "referee-tpm", "cargo-muscle"},
     "tss-esapi": {"referee-tpm"},
 }
 

@@ -162,9 +162,13 @@ fn shell_blocks(page: &str) -> Vec<&str> {
         .collect()
 }
 
-#[test]
-fn the_commands_of_the_page_on_attestation_work() {
+/// Runs all commands of a page, one after the other, in a new directory with a bundle, a trust store and certificates.
+fn run_page(name: &str, before: &str) -> String {
     let desk = Desk::new();
+    let maker: String = crate::enrolment::authority()
+        .iter()
+        .map(|path| std::fs::read_to_string(path).expect("is there"))
+        .collect();
     let guest = workshop().guest("baseline", "exit-zero").expect("is there");
     std::fs::copy(
         workshop().bundle(&guest).expect("is built"),
@@ -172,13 +176,10 @@ fn the_commands_of_the_page_on_attestation_work() {
     )
     .expect("is copied");
     std::fs::copy(workshop().trust_store(), desk.file("trust.store")).expect("is copied");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/attestation.md");
+    std::fs::write(desk.file("maker.pem"), maker).expect("is written");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     let page = std::fs::read_to_string(page).expect("is there");
-    let script = shell_blocks(&page).concat();
-    assert!(
-        script.contains("referee-verify") && script.contains("tpm2_checkquote"),
-        "{script}"
-    );
+    let script = before.to_owned() + &shell_blocks(&page).concat();
     let programs = programs()
         .vmm
         .path()
@@ -195,8 +196,21 @@ fn the_commands_of_the_page_on_attestation_work() {
         .expect("bash is there");
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && text.contains("everything holds"),
-        "{text}"
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn the_commands_of_the_page_on_attestation_work() {
+    let text = run_page("attestation.md", "");
+    assert!(text.contains("everything holds"), "{text}");
+}
+
+#[test]
+fn the_commands_of_the_page_on_the_audit_log_work() {
+    let text = run_page(
+        "audit.md",
+        "export REFEREE_TPM=swtpm:$PWD/tpm REFEREE_TRUST=trust.store\n",
     );
+    assert_eq!(text.matches("everything holds").count(), 4, "{text}");
 }

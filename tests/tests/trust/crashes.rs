@@ -9,7 +9,7 @@ use referee_attest::{Bundle, Request};
 use crate::host::{Host, bundle, measure, programs};
 
 /// How often; a thousand by default.
-fn rounds() -> u32 {
+pub fn rounds() -> u32 {
     std::env::var("REFEREE_CRASHES")
         .ok()
         .and_then(|count| count.parse().ok())
@@ -17,7 +17,7 @@ fn rounds() -> u32 {
 }
 
 /// Starts a request and kills the process after a while; the TPM dies with it (`setpriv --pdeathsig KILL`).
-fn killed_after(host: &Host, request: &Request, delay: Duration) {
+pub fn killed_after(host: &Host, request: &Request, delay: Duration) {
     let mut process = Command::new(programs().tpm.path())
         .env("TSS2_LOG", "all+none")
         .stdin(Stdio::piped())
@@ -47,7 +47,7 @@ fn took(host: &Host, request: &Request) -> Duration {
 fn rotation_killed_anywhere_loses_no_key_and_leaves_no_old_one_good() {
     let host = Host::ready();
     let usual = (0..5)
-        .map(|_| took(&host, &Request::Rotate))
+        .map(|_| took(&host, &Request::Rotate { older_than: None }))
         .max()
         .unwrap_or_default();
     let (mut epoch, mut key) = host.keys();
@@ -57,7 +57,7 @@ fn rotation_killed_anywhere_loses_no_key_and_leaves_no_old_one_good() {
         let old = std::fs::read(host.path("state").join(format!("epoch-{epoch}"))).expect("is there");
         // Spread over all of the rotation, in an order that does not depend on the round before.
         let delay = usual * (round * 389 % 1000) / 1000;
-        killed_after(&host, &Request::Rotate, delay);
+        killed_after(&host, &Request::Rotate { older_than: None }, delay);
         let (now, found) = host.keys();
         if now == epoch {
             assert_eq!(found, key, "round {round}: the key of epoch {epoch} changed");

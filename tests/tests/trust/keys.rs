@@ -2,14 +2,14 @@
 
 use referee_attest::{Bundle, Request};
 
-use crate::host::{COUNTER, Host, bundle, measure};
+use crate::host::{COUNTER, Host, bundle, measure, programs};
 
 #[test]
 fn rotation_makes_a_new_key_and_the_old_file_never_opens_again() {
     let host = Host::ready();
     let (epoch, key) = host.keys();
     let old = std::fs::read(host.path("state").join(format!("epoch-{epoch}"))).expect("is there");
-    host.ask(&Request::Rotate).expect("rotates");
+    host.ask(&Request::Rotate { older_than: None }).expect("rotates");
     let (next, new_key) = host.keys();
     assert_eq!(next, epoch + 1);
     assert_ne!(new_key, key);
@@ -21,7 +21,11 @@ fn rotation_makes_a_new_key_and_the_old_file_never_opens_again() {
     // The whole directory as it was before the rotation.
     std::fs::remove_file(&current).expect("is removed");
     std::fs::write(host.path("state").join(format!("epoch-{epoch}")), &old).expect("is written");
-    for request in [Request::Status, Request::Rotate, Request::Init { replace: false }] {
+    for request in [
+        Request::Status,
+        Request::Rotate { older_than: None },
+        Request::Init { replace: false },
+    ] {
         assert_eq!(host.refused(&request), "state-rolled-back");
     }
     std::fs::write(&current, &new).expect("is written");
@@ -45,7 +49,7 @@ fn a_key_is_made_once_unless_it_is_replaced() {
 #[test]
 fn a_counter_that_was_defined_anew_does_not_go_back() {
     let host = Host::ready();
-    host.ask(&Request::Rotate).expect("rotates");
+    host.ask(&Request::Rotate { older_than: None }).expect("rotates");
     let (epoch, _) = host.keys();
     let old = std::fs::read(host.path("state").join(format!("epoch-{epoch}"))).expect("is there");
     let index = format!("{COUNTER:#x}");
@@ -223,7 +227,7 @@ fn an_update_that_was_prepared_keeps_the_key() {
         .expect("restarts")
     };
     // A rotation in between does not lose it.
-    host.ask(&Request::Rotate).expect("rotates");
+    host.ask(&Request::Rotate { older_than: None }).expect("rotates");
     let (epoch, key) = host.keys();
     restart(&host);
     host.open.components = after;
@@ -236,4 +240,127 @@ fn an_update_that_was_prepared_keeps_the_key() {
     host.open.components[0].digest = [78; 32];
     restart(&host);
     assert_eq!(host.refused(&Request::Status), "key-closed");
+}
+
+/// A regular rotation may be asked for every hour: it happens when it is due.
+#[test]
+fn a_key_is_rotated_when_it_is_older_than_asked() {
+    let host = Host::ready();
+    let before = host.keys();
+    let rotate = |seconds| {
+        let older_than = Some(seconds);
+        host.ask(&Request::Rotate { older_than }).expect("is answered");
+    };
+    rotate(3600);
+    assert_eq!(host.keys(), before);
+    // A floor that went up does not make the key younger.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    host.ask(&measure(Bundle {
+        epoch: 7,
+        ..bundle("first", 8)
+    }))
+    .expect("is measured");
+    let (raised, key) = host.keys();
+    assert_eq!((raised, &key), (before.0 + 1, &before.1));
+    rotate(1);
+    let (rotated, other) = host.keys();
+    assert_eq!(rotated, raised + 1);
+    assert_ne!(other, key);
+}
+
+fn offline_key() -> (String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("recovery.key");
+    let shown = path.display().to_string();
+    let made = programs()
+        .verify
+        .run(["recovery-key", "--secret", &shown])
+        .expect("ends");
+    assert_eq!(made.code, Some(0), "{}", made.errors());
+    let private = std::fs::read_to_string(&path)
+        .expect("is there")
+        .trim()
+        .to_owned();
+    (private, made.output().trim().to_owned())
+}
+
+fn copied(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("is made");
+    for entry in std::fs::read_dir(from).expect("is there") {
+        let path = entry.expect("is there").path();
+        std::fs::copy(&path, to.join(path.file_name().expect("has one"))).expect("is copied");
+    }
+}
+
+#[test]
+fn a_key_comes_back_by_the_offline_key_on_another_tpm_and_under_another_identity() {
+    let mut host = Host::ready();
+    let (private, public) = offline_key();
+    let set = Request::SetRecovery { public: Some(public) };
+    let recover = |private: &str| Request::Recover {
+        private: private.to_owned(),
+    };
+    assert_eq!(host.refused(&recover(&private)), "nothing-to-recover");
+    host.ask(&set).expect("is set");
+    // What came before and what comes after: raised, rotated.
+    host.ask(&measure(Bundle {
+        epoch: 9,
+        ..bundle("first", 8)
+    }))
+    .expect("is measured");
+    host.ask(&Request::Rotate { older_than: None }).expect("rotates");
+    let (_, key) = host.keys();
+    let (another, _) = offline_key();
+    assert_eq!(host.refused(&recover(&another)), "recovery-refused");
+    assert_eq!(host.refused(&recover("00")), "tpm-request");
+
+    // The TPM is gone; what was beside it is not.
+    let heir = Host::new();
+    copied(&host.path("state"), &heir.path("state"));
+    std::fs::remove_file(heir.path("state/boot.cel")).expect("is there");
+    assert_eq!(heir.refused(&recover(&another)), "recovery-refused");
+    heir.ask(&recover(&private)).expect("is recovered");
+    assert_eq!(heir.keys().1, key);
+    // Its floors came along, and so did the offline key.
+    let older = measure(Bundle {
+        epoch: 8,
+        ..bundle("first", 9)
+    });
+    assert_eq!(heir.refused(&older), "epoch-rolled-back");
+    heir.ask(&recover(&private)).expect("is recovered again");
+    assert_eq!(heir.keys().1, key);
+
+    // Another identity, that nobody announced.
+    host.ask(&Request::Restart {
+        tpm: host.open.tpm.clone(),
+    })
+    .expect("starts anew");
+    host.open.components[0].digest = [0xEE; 32];
+    assert_eq!(host.refused(&Request::Status), "key-closed");
+    host.ask(&recover(&private)).expect("is recovered");
+    assert_eq!(host.keys().1, key);
+    // Without an offline key nothing is wrapped any more.
+    host.ask(&Request::SetRecovery { public: None }).expect("is set");
+    assert_eq!(host.refused(&recover(&private)), "nothing-to-recover");
+}
+
+#[test]
+fn floors_that_were_changed_are_not_recovered() {
+    let host = Host::ready();
+    let (private, public) = offline_key();
+    host.ask(&Request::SetRecovery { public: Some(public) })
+        .expect("is set");
+    let (epoch, _) = host.keys();
+    let recover = Request::Recover { private };
+    for (name, refused) in [("epoch", "floors-forged"), ("recovery", "recovery-refused")] {
+        let path = host.path("state").join(format!("{name}-{epoch}"));
+        let whole = std::fs::read(&path).expect("is there");
+        let mut changed = whole.clone();
+        let last = changed.len() - 1;
+        changed[last] ^= 1;
+        std::fs::write(&path, changed).expect("is written");
+        assert_eq!(host.refused(&recover), refused);
+        std::fs::write(&path, whole).expect("is written");
+    }
+    host.ask(&recover).expect("is recovered");
 }

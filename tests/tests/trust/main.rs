@@ -1,8 +1,10 @@
 //! The host's TPM and what is said by it, with a real software TPM, the real programs, and other people's tools to check against.
 //! Every attack here must fail by its own name.
 
+mod checkpoints;
 mod commands;
 mod crashes;
+mod enrolment;
 mod evidence;
 mod host;
 mod keys;

@@ -107,7 +107,7 @@ fn a_key_that_was_used_is_left_nowhere_in_memory_or_files() {
     };
     let mut keys = vec![key(&mut session, &Request::Status)];
     session.ask(&measure(bundle("second", 8))).expect("is measured");
-    keys.push(key(&mut session, &Request::Rotate));
+    keys.push(key(&mut session, &Request::Rotate { older_than: None }));
     // It waits for the next request, and has nothing to do with keys.
     let regions = memory_of(session.process_id());
     assert!(

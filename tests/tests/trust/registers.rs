@@ -36,7 +36,10 @@ fn another_identity_in_the_same_boot_is_refused_by_component() {
         digest: [4; 32],
     });
     // A longer identity would be another register's value, and so no longer this one.
-    assert_eq!(host.refused(&Request::Rotate), "identity-differs");
+    assert_eq!(
+        host.refused(&Request::Rotate { older_than: None }),
+        "identity-differs"
+    );
     // After a reset it is measured, and does not get the other's keys.
     host.ask(&Request::Restart {
         tpm: host.open.tpm.clone(),
@@ -54,7 +57,11 @@ fn what_somebody_else_measures_stops_everything() {
         &["13:sha256=1111111111111111111111111111111111111111111111111111111111111111"],
     );
     drop(tools);
-    for request in [measure(bundle("a", 1)), Request::Status, Request::Rotate] {
+    for request in [
+        measure(bundle("a", 1)),
+        Request::Status,
+        Request::Rotate { older_than: None },
+    ] {
         assert_eq!(host.refused(&request), "event-log-mismatch");
     }
 }

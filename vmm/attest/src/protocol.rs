@@ -143,7 +143,43 @@ pub enum Request {
         audit_head: Option<(u64, String)>,
     },
     /// Make the next epoch's key.
-    Rotate,
+    Rotate {
+        /// Only if the present one is older than this many seconds.
+        older_than: Option<u64>,
+    },
+    /// Wrap the key for an offline key from now on, or for none.
+    SetRecovery {
+        /// Public half, X25519.
+        public: Option<String>,
+    },
+    /// Open the key with the private half of the offline key, and seal it to this TPM and this identity.
+    Recover {
+        /// The private half.
+        private: String,
+    },
+    /// Give what a verifier needs to become sure of this TPM's keys.
+    Enrol,
+    /// Open a verifier's challenge.
+    Activate {
+        /// The challenge.
+        challenge: String,
+    },
+    /// Say how far an audit log was when a checkpoint of it was signed last.
+    LogFloor {
+        /// The log's name.
+        origin: String,
+    },
+    /// Sign a checkpoint of an audit log, if the log has only grown since the last one.
+    Checkpoint {
+        /// The log's name.
+        origin: String,
+        /// Number of records.
+        size: u64,
+        /// Root of the tree over them.
+        root: String,
+        /// Proof that the tree of the last checkpoint is its beginning, one hash each.
+        proof: Vec<String>,
+    },
     /// Seal the key also to the identity that an update will have.
     PrepareUpdate {
         /// Its components, in the order in which they will be measured.
@@ -170,6 +206,8 @@ pub enum Rule {
     EpochJump,
     /// A newer trust store was used before.
     TrustStoreRolledBack,
+    /// An audit log that is not the continuation of what was signed of it before.
+    LogRolledBack,
 }
 
 impl Rule {
@@ -179,6 +217,7 @@ impl Rule {
             Rule::EpochRolledBack => "epoch-rolled-back",
             Rule::EpochJump => "epoch-jump",
             Rule::TrustStoreRolledBack => "trust-store-rolled-back",
+            Rule::LogRolledBack => "audit-log-rolled-back",
         }
     }
 }
@@ -226,7 +265,23 @@ pub enum Reply {
         /// The event log.
         events: serde_json::Value,
     },
-    /// A bundle or trust store must not be used.
+    /// How far an audit log was.
+    LogFloor {
+        /// Number of records; 0 when no checkpoint was signed yet.
+        size: u64,
+        /// Root of the tree over them.
+        root: String,
+    },
+    /// A checkpoint.
+    Checkpoint {
+        /// The signed note.
+        note: String,
+        /// What the TPM says about it.
+        anchor: String,
+        /// Public keys that signed, as c2sp.org/signed-note writes them.
+        keys: Vec<String>,
+    },
+    /// A bundle, trust store or audit log must not be used.
     Rejected {
         /// By which rule.
         rule: Rule,

@@ -36,23 +36,36 @@ pub fn verify_watched(path: &Path, mut watch: impl FnMut(u64, u64)) -> Result<Su
         source,
     })?;
     let size = file.metadata().map_err(AuditError::Read)?.len();
-    verify_from(BufReader::with_capacity(64 * 1024, file), |head, done| {
-        if head.records.is_multiple_of(WATCH_EACH) {
-            watch(done, size);
-        }
-    })
+    verify_from(
+        BufReader::with_capacity(64 * 1024, file),
+        u64::MAX,
+        |head, _, done| {
+            if head.records.is_multiple_of(WATCH_EACH) {
+                watch(done, size);
+            }
+        },
+    )
 }
 
-/// Checks every line of the log at `path`, and tells `each` where the log stood after it.
+/// Checks the first `most` lines of the log at `path` (`u64::MAX`: all), and gives `each` of them, without its newline, to the caller with
+/// where the log stood after it.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_each(path: &Path, mut each: impl FnMut(&Head)) -> Result<Summary, AuditError> {
+pub fn verify_each(
+    path: &Path,
+    most: u64,
+    mut each: impl FnMut(&Head, &[u8]),
+) -> Result<Summary, AuditError> {
     let file = File::open(path).map_err(|source| AuditError::Open {
         path: path.to_owned(),
         source,
     })?;
-    verify_from(BufReader::with_capacity(64 * 1024, file), |head, _| each(head))
+    verify_from(
+        BufReader::with_capacity(64 * 1024, file),
+        most,
+        |head, line, _| each(head, line),
+    )
 }
 
 /// Checks every line of a log that is in memory.
@@ -60,17 +73,21 @@ pub fn verify_each(path: &Path, mut each: impl FnMut(&Head)) -> Result<Summary, 
 /// # Errors
 /// [`AuditError::Broken`] at the first line that breaks a rule.
 pub fn verify_bytes(bytes: &[u8]) -> Result<Summary, AuditError> {
-    verify_from(bytes, |_, _| ())
+    verify_from(bytes, u64::MAX, |_, _, _| ())
 }
 
 /// Records between two looks at how far the check is.
 const WATCH_EACH: u64 = 1024;
 
-fn verify_from(mut input: impl BufRead, mut each: impl FnMut(&Head, u64)) -> Result<Summary, AuditError> {
+fn verify_from(
+    mut input: impl BufRead,
+    most: u64,
+    mut each: impl FnMut(&Head, &[u8], u64),
+) -> Result<Summary, AuditError> {
     let mut head = Head::EMPTY;
     let mut offset = 0u64;
     let mut line = Vec::new();
-    loop {
+    while head.records < most {
         line.clear();
         let limit = MAX_RECORD as u64 + 1;
         let taken = input
@@ -79,7 +96,7 @@ fn verify_from(mut input: impl BufRead, mut each: impl FnMut(&Head, u64)) -> Res
             .read_until(b'\n', &mut line)
             .map_err(AuditError::Read)?;
         if taken == 0 {
-            return Ok(Summary { head, bytes: offset });
+            break;
         }
         let broken = |defect| AuditError::Broken {
             line: head.records.saturating_add(1),
@@ -90,8 +107,9 @@ fn verify_from(mut input: impl BufRead, mut each: impl FnMut(&Head, u64)) -> Res
         record.follows(&head).map_err(broken)?;
         head = record.head();
         offset = offset.saturating_add(line.len() as u64);
-        each(&head, offset);
+        each(&head, line.strip_suffix(b"\n").unwrap_or(&line), offset);
     }
+    Ok(Summary { head, bytes: offset })
 }
 
 /// A line that is a record with a right hash.

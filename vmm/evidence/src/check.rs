@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 use crate::claims::{Claims, TOKEN_AAD, Token, TpmKind};
 use crate::error::Malformed;
 use crate::event_log::{Bank, Content, EventLog};
-use crate::evidence::Evidence;
+use crate::evidence::{Certified, Evidence};
 use crate::hex::to_hex;
 use crate::reference::{KeyReference, Reference, counter_name};
 use crate::report::Report;
@@ -46,7 +46,7 @@ pub fn check(evidence: &[u8], nonce: &[u8], reference: &Reference) -> Report {
         report.unknown(&AFTER_TOKEN, "the file cannot be read");
         return report;
     };
-    let key = report.note("attestation-key", attestation_key(&evidence));
+    let key = report.note("attestation-key", attestation_key(&evidence.attestation_key));
     let known = key
         .as_ref()
         .and_then(|key| report.note("key-known", key_known(key, reference)));
@@ -66,7 +66,10 @@ pub fn check(evidence: &[u8], nonce: &[u8], reference: &Reference) -> Report {
             "there is no sound quote to replay the log against",
         ),
     }
-    let counted = report.note("counter", counter(&evidence, &key, &token, reference));
+    let counted = report.note(
+        "counter",
+        counter(&evidence.counter, &key, &token.digest(), reference),
+    );
     match counted {
         Some(value) => {
             report.note("epoch", epoch(&claims, value, reference));
@@ -76,19 +79,19 @@ pub fn check(evidence: &[u8], nonce: &[u8], reference: &Reference) -> Report {
     report
 }
 
-type Found<T> = Result<(T, String), Malformed>;
+pub(crate) type Found<T> = Result<(T, String), Malformed>;
 
-fn no<T>(document: &'static str, what: impl Into<String>) -> Found<T> {
+pub(crate) fn no<T>(document: &'static str, what: impl Into<String>) -> Found<T> {
     Err(Malformed::new(document, what))
 }
 
-fn attestation_key(evidence: &Evidence) -> Found<AttestationKey> {
-    let key = AttestationKey::parse(&evidence.attestation_key)?;
+pub(crate) fn attestation_key(public: &[u8]) -> Found<AttestationKey> {
+    let key = AttestationKey::parse(public)?;
     let name = to_hex(&key.name());
     Ok((key, format!("restricted P-256 key {name}")))
 }
 
-fn key_known(key: &AttestationKey, reference: &Reference) -> Found<KeyReference> {
+pub(crate) fn key_known(key: &AttestationKey, reference: &Reference) -> Found<KeyReference> {
     let name = to_hex(&key.name());
     match reference.attestation_key.iter().find(|known| known.name == name) {
         Some(known) => Ok((known.clone(), "listed in the reference".into())),
@@ -379,9 +382,15 @@ fn bundles(contents: &[(u32, Content)], claims: &Claims, reference: &Reference) 
     ))
 }
 
-fn counter(evidence: &Evidence, key: &AttestationKey, token: &Token, reference: &Reference) -> Found<u64> {
+/// The counter's value, if this key certified it over `qualifying`.
+pub(crate) fn counter(
+    certified: &Certified,
+    key: &AttestationKey,
+    qualifying: &[u8],
+    reference: &Reference,
+) -> Found<u64> {
     let document = "counter";
-    let attested = evidence.counter.open(key, &token.digest())?;
+    let attested = certified.open(key, qualifying)?;
     let Body::Nv {
         name,
         offset,

@@ -4,6 +4,7 @@
 //!   6 iat  8 cnf: the instance key (RFC 8747)  10 nonce  265 profile  266 submods: { cell: claims of one muscle }
 //!   −70001 TPM {kind, manufacturer}   −70002 registers {identity, muscles}   −70003 events counted
 //!   −70004 epoch of the anti-rollback counter   −70005 head of the audit log {records, hash}
+//!   −70006 SHA-256 of the ML-DSA-44 key that cosigns checkpoints of audit logs
 //! ```
 //! A restricted key of a TPM signs nothing but the TPM's own statements; so the instance key signs the token, and the TPM's quote
 //! has the token's hash bound in. That makes the instance key as good as the quote, for whatever it signs later.
@@ -106,6 +107,8 @@ pub struct Claims {
     pub epoch: u64,
     /// How many records the audit log has, and the hash of the last.
     pub audit_head: Option<(u64, [u8; 32])>,
+    /// SHA-256 of the ML-DSA-44 key that cosigns checkpoints of this host's audit logs; absent where there is none.
+    pub log_key: Option<[u8; 32]>,
 }
 
 impl Encode<()> for Claims {
@@ -114,7 +117,7 @@ impl Encode<()> for Claims {
         out: &mut Encoder<W>,
         _: &mut (),
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        let pairs = 9 + u64::from(self.audit_head.is_some());
+        let pairs = 9 + u64::from(self.audit_head.is_some()) + u64::from(self.log_key.is_some());
         out.map(pairs)?.u8(6)?.u64(self.issued_at)?;
         // A COSE_Key within `cnf`: {1 kty: OKP, -1 crv: Ed25519, -2 x}.
         out.u8(8)?.map(1)?.u8(1)?.map(3)?;
@@ -137,6 +140,9 @@ impl Encode<()> for Claims {
         out.i32(-70003)?.u64(self.events)?.i32(-70004)?.u64(self.epoch)?;
         if let Some((sequence, hash)) = &self.audit_head {
             out.i32(-70005)?.array(2)?.u64(*sequence)?.bytes(hash)?;
+        }
+        if let Some(hash) = &self.log_key {
+            out.i32(-70006)?.bytes(hash)?;
         }
         Ok(())
     }
@@ -189,15 +195,26 @@ impl<'b> Decode<'b, ()> for Claims {
         let events = from.u64()?;
         key(from, -70004)?;
         let epoch = from.u64()?;
-        let audit_head = match pairs {
-            Some(9) => None,
-            Some(10) => {
-                key(from, -70005)?;
-                two(from)?;
-                Some((from.u64()?, hash(from)?))
-            }
-            _ => return Err(wrong("claims are missing or unknown")),
+        let Some(more) = pairs.and_then(|pairs| pairs.checked_sub(9)) else {
+            return Err(wrong("claims are missing"));
         };
+        let (mut audit_head, mut log_key) = (None, None);
+        let mut last = -70004;
+        for _ in 0..more {
+            let label = from.i64()?;
+            match label {
+                -70005 => {
+                    two(from)?;
+                    audit_head = Some((from.u64()?, hash(from)?));
+                }
+                -70006 => log_key = Some(hash(from)?),
+                _ => return Err(wrong("an unknown claim")),
+            }
+            if label >= last {
+                return Err(wrong("claims are not in order"));
+            }
+            last = label;
+        }
         Ok(Claims {
             issued_at,
             instance_key,
@@ -210,6 +227,7 @@ impl<'b> Decode<'b, ()> for Claims {
             events,
             epoch,
             audit_head,
+            log_key,
         })
     }
 }

@@ -13,7 +13,8 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    pub(crate) fn new(document: &'static str, what: impl Into<String>) -> Malformed {
+    /// Of this document.
+    pub fn new(document: &'static str, what: impl Into<String>) -> Malformed {
         Malformed {
             document,
             what: what.into(),

@@ -33,7 +33,7 @@ impl Certified {
             return no("its signer is no primary key of the endorsement hierarchy with this public part");
         }
         if attested.qualifying != qualifying {
-            return no("made for something else: its qualifying data is not the hash of this token");
+            return no("made for something else: its qualifying data is not the hash of this document");
         }
         Ok(attested)
     }

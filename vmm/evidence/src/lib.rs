@@ -14,8 +14,10 @@
 //! The host side, which has the TPM, is `vmm/attest`; it makes these formats with the same code that reads them here.
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod check;
 mod claims;
+mod enrolment;
 mod error;
 mod event_log;
 mod evidence;
@@ -26,8 +28,10 @@ mod reference;
 mod report;
 mod tpm;
 
+pub use anchor::{Anchor, check_anchor};
 pub use check::check;
 pub use claims::{Claims, Submodule, TOKEN_AAD, Token, TpmKind};
+pub use enrolment::{Challenge, EndorsementKey, EnrolmentRequest};
 pub use error::Malformed;
 pub use event_log::{Bank, Content, Event, EventLog, PcrValues};
 pub use evidence::{Certified, Evidence};

@@ -52,7 +52,7 @@ impl Report {
     }
 
     /// Adds a finding and gives the value on when it holds.
-    pub(crate) fn note<T, E: fmt::Display>(
+    pub fn note<T, E: fmt::Display>(
         &mut self,
         check: &'static str,
         result: Result<(T, String), E>,
@@ -70,7 +70,7 @@ impl Report {
     }
 
     /// Adds what could not be checked for want of something earlier.
-    pub(crate) fn unknown(&mut self, checks: &[&'static str], because: &str) {
+    pub fn unknown(&mut self, checks: &[&'static str], because: &str) {
         for check in checks {
             self.findings.push(Finding {
                 check,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use referee_attest::{Component, Reply, Request};
-use referee_audit::{AuditLog, Options, Sharing};
+use referee_audit::{AuditLog, Event, Kind, Options, Sharing, Value};
 
 use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
@@ -32,7 +32,10 @@ pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
 }
 
 /// This program, with what the command line says decides here.
-fn host(authority: &AuthorityArgs) -> anyhow::Result<HostIdentity> {
+///
+/// # Errors
+/// When a program, policy or trust store cannot be read.
+pub fn host(authority: &AuthorityArgs) -> anyhow::Result<HostIdentity> {
     HostIdentity::new(&prepare::authority(authority)?)
 }
 
@@ -47,7 +50,28 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
     };
     let text = match &args.action {
         TpmAction::Init { replace } => keys(asked(&Request::Init { replace: *replace })?)?,
-        TpmAction::Rotate => keys(asked(&Request::Rotate)?)?,
+        TpmAction::Rotate { older_than } => {
+            let older_than = older_than.map(|time| time.as_secs());
+            keys(asked(&Request::Rotate { older_than })?)?
+        }
+        TpmAction::SetRecovery { key } => {
+            let request = Request::SetRecovery { public: key.clone() };
+            keys(asked(&request)?)?
+        }
+        TpmAction::Recover { key, audit } => {
+            let shown = key.display();
+            let private = std::fs::read_to_string(key).with_context(|| format!("key {shown}"))?;
+            let request = Request::Recover {
+                private: private.trim().to_owned(),
+            };
+            // Recorded before it is done, so that no use of the offline key goes untold.
+            record_recovery(audit, "recover", None)?;
+            let reply = asked(&request)?;
+            if let Reply::Keys { epoch, .. } = &reply {
+                record_recovery(audit, "recovered", Some(*epoch))?;
+            }
+            keys(reply)?
+        }
         TpmAction::PrepareUpdate {
             next_program,
             next_trust,
@@ -87,6 +111,22 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
             Reply::Text { text } => text,
             other => return Err(unexpected(&other)),
         },
+        TpmAction::Enrol { output } => {
+            named(&args.tpm)?;
+            let bytes = ask_document(&args.tpm, &host(&args.authority)?, &Request::Enrol)?;
+            let shown = output.display();
+            std::fs::write(output, &bytes).with_context(|| format!("enrolment request {shown}"))?;
+            format!("{shown}: {} bytes\n", bytes.len())
+        }
+        TpmAction::Activate { challenge } => {
+            let shown = challenge.display();
+            let bytes = std::fs::read(challenge).with_context(|| format!("challenge {shown}"))?;
+            let challenge = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            match asked(&Request::Activate { challenge })? {
+                Reply::Bytes { bytes } => format!("{bytes}\n"),
+                other => return Err(unexpected(&other)),
+            }
+        }
         TpmAction::Status { json } => status(&asked(&Request::Status)?, *json)?,
         TpmAction::Restart => {
             restart(&args.tpm)?;
@@ -139,8 +179,29 @@ fn status(reply: &Reply, json: bool) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// How many records a log has, and the hash of the last.
-fn audit_head(path: &Path) -> anyhow::Result<(u64, String)> {
+fn record_recovery(path: &Path, op: &str, epoch: Option<u64>) -> anyhow::Result<()> {
+    let options = Options {
+        sync_each: true,
+        ..Options::default()
+    };
+    let detail: Vec<_> = epoch
+        .map(|epoch| ("epoch", Value::Number(epoch)))
+        .into_iter()
+        .collect();
+    let event = Event {
+        op: Some(op),
+        ..Event::of_cell(Kind::Key, &detail)
+    };
+    AuditLog::open(path, options)
+        .and_then(|mut log| log.append("", "", &event))
+        .with_context(|| format!("audit log {}", path.display()))
+}
+
+/// How many records a log has, and the hash of the last. What a crash left of a record is taken away first.
+///
+/// # Errors
+/// When the log cannot be opened, or its end is broken.
+pub fn audit_head(path: &Path) -> anyhow::Result<(u64, String)> {
     let file = std::fs::File::options().read(true).append(true).open(path);
     let options = Options {
         sharing: Sharing::Shared,

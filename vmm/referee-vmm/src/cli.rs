@@ -2,10 +2,12 @@
 //! else reads arguments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use referee_jail::Removal;
 use referee_policy::Binding;
+use referee_tlog::VerifierKey;
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
 /// that its manifest asked for and your policy granted.
@@ -143,6 +145,36 @@ pub enum TpmAction {
         #[arg(long)]
         replace: bool,
     },
+    /// Write what a verifier needs to become sure that this TPM's attestation key is in a TPM.
+    Enrol {
+        /// Where it goes.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Open a verifier's challenge, and print the answer.
+    Activate {
+        /// The challenge.
+        challenge: PathBuf,
+    },
+    /// Have the master key wrapped for an offline key too, from now on; without KEY for none.
+    SetRecovery {
+        /// Public half, as `referee-verify recovery-key` printed it.
+        key: Option<String>,
+    },
+    /// Take the key over with the offline key: after the TPM died, or the identity changed without `prepare-update`.
+    Recover {
+        /// The secret that `referee-verify recovery-key` made. Take it away afterwards.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The audit log that tells of it.
+        #[arg(
+            long,
+            env = "REFEREE_AUDIT",
+            value_name = "FILE",
+            default_value = "referee-audit.jsonl"
+        )]
+        audit: PathBuf,
+    },
     /// Say what there is: TPM, epoch, keys, events of this boot.
     Status {
         /// Print JSON.
@@ -150,7 +182,11 @@ pub enum TpmAction {
         json: bool,
     },
     /// Make a new key and count the epoch up; the old key never opens again.
-    Rotate,
+    Rotate {
+        /// Only if the present key is older than this, as 30d or 12h.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        older_than: Option<Duration>,
+    },
     /// Before an update of the program, the trust store or the policies: seal the key also to what comes after it, so that it opens
     /// when the host has been restarted. The new trust store and policies are named by --next-trust and --next-policy.
     PrepareUpdate {
@@ -289,17 +325,69 @@ pub struct DoctorArgs {
 #[derive(Debug, Args)]
 pub struct AuditArgs {
     /// What to do with the log.
-    #[arg(value_enum)]
+    #[command(subcommand)]
     pub action: AuditAction,
-    /// The log.
-    pub file: PathBuf,
 }
 
 /// What `audit` can do.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Subcommand)]
 pub enum AuditAction {
     /// Recompute every hash and check the chain.
-    Verify,
+    Verify {
+        /// The log.
+        file: PathBuf,
+    },
+    /// Publish the log as a Merkle tree, and have its head signed by this host's keys and certified by its TPM.
+    #[command(after_help = CHECKPOINT_EXAMPLES)]
+    Checkpoint(CheckpointArgs),
+    /// Write the proof that one record is in the published log.
+    Prove {
+        /// Number of the record, as its `seq` says.
+        record: u64,
+        /// Where the log is published.
+        #[arg(long, value_name = "DIR")]
+        tiles: PathBuf,
+        /// Where the proof goes; standard output without it.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Write what a witness is to be asked: to cosign the newest checkpoint.
+    WitnessRequest {
+        /// Where the log is published.
+        #[arg(long, value_name = "DIR")]
+        tiles: PathBuf,
+        /// How many records the witness saw last; it says so when it is another number.
+        #[arg(long, value_name = "RECORDS", default_value_t = 0)]
+        old: u64,
+    },
+    /// Add a witness's answer, from standard input, to the newest checkpoint.
+    Cosign {
+        /// Where the log is published.
+        #[arg(long, value_name = "DIR")]
+        tiles: PathBuf,
+        /// A public key of the witness. May be given several times; all must have signed.
+        #[arg(long, value_name = "KEY", required = true, value_parser = VerifierKey::parse)]
+        witness: Vec<VerifierKey>,
+    },
+}
+
+/// `audit checkpoint`.
+#[derive(Debug, Args)]
+pub struct CheckpointArgs {
+    /// The log.
+    pub file: PathBuf,
+    /// Where the log is published: a directory that a web server can hand out as it is.
+    #[arg(long, value_name = "DIR")]
+    pub tiles: PathBuf,
+    /// The log's name, the same for ever; by convention a URL without scheme, as `example.com/host1`. Needed the first time only.
+    #[arg(long, value_name = "NAME")]
+    pub origin: Option<String>,
+    /// Policies and trust store, which are part of what this host is.
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+    /// The TPM.
+    #[command(flatten)]
+    pub tpm: TpmArgs,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -350,6 +438,12 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   referee-vmm explain --trust trust.store thumbnail.muscle
   referee-vmm explain --trust trust.store --bind input=dir:photos:ro --json thumbnail.muscle";
+
+const CHECKPOINT_EXAMPLES: &str = "\
+Examples:
+  referee-vmm audit checkpoint referee-audit.jsonl --tiles published --origin example.com/host1
+  referee-vmm audit witness-request --tiles published | ssh witness referee-verify witness … \\
+      | referee-vmm audit cosign --tiles published --witness \"$(cat witness.pub)\"";
 
 const ATTEST_EXAMPLES: &str = "\
 Examples:

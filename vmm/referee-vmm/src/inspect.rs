@@ -1,10 +1,11 @@
-//! Commands that look and run nothing: `explain`, `audit`, `version`.
+//! Commands that look and run nothing: `explain`, `audit verify`, `version`.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Context;
 
-use crate::cli::{AuditAction, AuditArgs, ExplainArgs};
+use crate::cli::ExplainArgs;
 use crate::ending::{self, Rejection};
 use crate::prepare;
 use crate::terminal::Progress;
@@ -33,34 +34,22 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// [`Rejection`] naming the first record that does not hold.
-pub fn audit(args: &AuditArgs) -> anyhow::Result<u8> {
-    match args.action {
-        AuditAction::Verify => {
-            let mut progress: Option<Progress> = None;
-            let summary = referee_audit::verify_watched(&args.file, |done, total| {
-                progress
-                    .get_or_insert_with(|| {
-                        Progress::begin(format!("checking {}", args.file.display()), total)
-                    })
-                    .at(done);
-            });
-            drop(progress);
-            let summary = summary
-                .map_err(|error| Rejection {
-                    name: "audit-broken",
-                    message: error.to_string(),
-                })
-                .with_context(|| format!("audit log {}", args.file.display()))?;
-            write_out(
-                format!(
-                    "{}: {} records, all in order\n",
-                    args.file.display(),
-                    summary.head.records
-                )
-                .as_bytes(),
-            )
-        }
-    }
+pub fn verify_log(file: &Path) -> anyhow::Result<u8> {
+    let shown = file.display();
+    let mut progress: Option<Progress> = None;
+    let summary = referee_audit::verify_watched(file, |done, total| {
+        progress
+            .get_or_insert_with(|| Progress::begin(format!("checking {shown}"), total))
+            .at(done);
+    });
+    drop(progress);
+    let summary = summary
+        .map_err(|error| Rejection {
+            name: "audit-broken",
+            message: error.to_string(),
+        })
+        .with_context(|| format!("audit log {shown}"))?;
+    write_out(format!("{shown}: {} records, all in order\n", summary.head.records).as_bytes())
 }
 
 /// Prints versions.

@@ -17,6 +17,7 @@ mod prepare;
 mod receipt;
 mod session;
 mod terminal;
+mod transparency;
 mod values;
 mod vouch;
 
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         }),
         Command::Explain(args) => inspect::explain(&args),
         Command::Doctor(args) => doctor::examine(args.json),
-        Command::Audit(args) => inspect::audit(&args),
+        Command::Audit(args) => transparency::audit(&args),
         Command::Attest(args) => attest::attest(&args),
         Command::Tpm(args) => attest::tpm(&args),
         Command::Version => inspect::version(),

@@ -163,7 +163,8 @@ pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
     }
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Bytes of hexadecimal digits.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     text.as_bytes().chunks(2).map(pair).collect()
 }

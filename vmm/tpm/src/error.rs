@@ -115,6 +115,23 @@ pub enum TpmError {
         /// Which.
         epoch: u64,
     },
+    /// The offline key does not open what is there.
+    #[error(
+        "the recovery key does not open the key of epoch {epoch}: it is another one, or the file was changed"
+    )]
+    RecoveryRefused {
+        /// Which.
+        epoch: u64,
+    },
+    /// There is nothing that an offline key could open.
+    #[error(
+        "{} has no key that was wrapped for recovery: a recovery key must be set (referee-vmm tpm set-recovery) before it is needed",
+        directory.display()
+    )]
+    NothingToRecover {
+        /// Where.
+        directory: PathBuf,
+    },
     /// Something older, or too new.
     #[error("{}", .0.message)]
     Rejected(BelowFloor),
@@ -154,6 +171,8 @@ impl TpmError {
             TpmError::RolledBack { .. } => "state-rolled-back",
             TpmError::KeyClosed { .. } => "key-closed",
             TpmError::FloorsForged { .. } => "floors-forged",
+            TpmError::RecoveryRefused { .. } => "recovery-refused",
+            TpmError::NothingToRecover { .. } => "nothing-to-recover",
             TpmError::Rejected(below) => below.rule.name(),
             TpmError::CounterUnsound { .. } => "counter-unsound",
             TpmError::Resettable(_) => "register-resettable",

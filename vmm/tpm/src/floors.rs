@@ -3,17 +3,23 @@
 //! A floor goes up when something newer is used, and with it the counter, so that no copy of the disk brings the older back. It goes up
 //! **for the key that signed**, and by a bounded step: whoever steals a publisher's key can neither lock the owner's next key out nor
 //! run the numbers to their end.
+//!
+//! Audit logs have floors too: how far each was when a checkpoint of it was signed. The next one is signed only for a log that begins
+//! with that.
 
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 use referee_attest::{Bundle, Rule};
 use referee_evidence::to_hex;
+use referee_tlog::{TreeHash, TreeHead, verify_consistency};
 
 /// How far a security epoch may be ahead of its floor.
 pub const STEP_MAX: u64 = 256;
+/// How many audit logs a host may have.
+const LOGS_MAX: usize = 64;
 
-/// The table.
+/// The table, and what else is kept with the master key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Floors {
@@ -23,9 +29,39 @@ pub struct Floors {
     /// Version of the trust store.
     #[n(1)]
     trust: u64,
+    /// By name of the audit log.
+    #[n(2)]
+    #[cbor(default)]
+    logs: BTreeMap<String, LogFloor>,
+    /// Public half of the offline key for which the master key is wrapped.
+    #[n(3)]
+    #[cbor(default)]
+    recovery: Option<RecoveryKey>,
+    /// When the master key was made, in seconds since 1970.
+    #[n(4)]
+    #[cbor(default)]
+    rotated_at: u64,
 }
 
-/// Why something older, or too new, is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+struct RecoveryKey(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    [u8; 32],
+);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct LogFloor {
+    #[n(0)]
+    size: u64,
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    root: [u8; 32],
+}
+
+/// Why something older, too new, or not continued is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BelowFloor {
     /// The rule.
@@ -88,6 +124,85 @@ impl Floors {
         Ok((epoch > floor).then(|| {
             let mut next = self.clone();
             next.muscles.insert(key, epoch);
+            next
+        }))
+    }
+
+    /// The table with a master key that was made now.
+    pub fn rotated(&self, now: u64) -> Floors {
+        Floors {
+            rotated_at: now,
+            ..self.clone()
+        }
+    }
+
+    /// When the master key was made, in seconds since 1970.
+    pub fn rotated_at(&self) -> u64 {
+        self.rotated_at
+    }
+
+    /// The table with this offline key, or none.
+    pub fn with_recovery(&self, public: Option<[u8; 32]>) -> Floors {
+        Floors {
+            recovery: public.map(RecoveryKey),
+            ..self.clone()
+        }
+    }
+
+    /// Public half of the offline key.
+    pub fn recovery(&self) -> Option<[u8; 32]> {
+        self.recovery.map(|key| key.0)
+    }
+
+    /// How far this audit log was when a checkpoint of it was signed last.
+    pub fn log(&self, origin: &str) -> TreeHead {
+        self.logs
+            .get(origin)
+            .map_or_else(TreeHead::empty, |floor| TreeHead {
+                size: floor.size,
+                root: TreeHash(floor.root),
+            })
+    }
+
+    /// The table after a checkpoint of this log was signed; `None` when nothing changes.
+    ///
+    /// # Errors
+    /// [`BelowFloor`] when the log does not begin with what was signed before, or there are too many logs.
+    pub fn with_log(
+        &self,
+        origin: &str,
+        head: TreeHead,
+        proof: &[TreeHash],
+    ) -> Result<Option<Floors>, BelowFloor> {
+        let no = |message: String| BelowFloor {
+            rule: Rule::LogRolledBack,
+            message,
+        };
+        let floor = self.log(origin);
+        if head.size < floor.size {
+            return Err(no(format!(
+                "audit log {origin}: {} records, and {} were signed on this host before: its end was cut off, or an older disk was put back",
+                head.size, floor.size
+            )));
+        }
+        verify_consistency(&floor, &head, proof).map_err(|error| {
+            no(format!(
+                "audit log {origin}: it does not begin with the {} records that were signed on this host before: {error}",
+                floor.size
+            ))
+        })?;
+        if !self.logs.contains_key(origin) && self.logs.len() >= LOGS_MAX {
+            return Err(no(format!(
+                "audit log {origin}: a host may have {LOGS_MAX} logs, and has them"
+            )));
+        }
+        Ok((head.size > floor.size).then(|| {
+            let mut next = self.clone();
+            let floor = LogFloor {
+                size: head.size,
+                root: head.root.0,
+            };
+            next.logs.insert(origin.to_owned(), floor);
             next
         }))
     }

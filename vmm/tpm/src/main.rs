@@ -7,12 +7,16 @@
 //! ```text
 //!   service ─► session ┬─► measure     log, flush, extend        ─► state   files, locked
 //!                      ├─► vault       keys of the epoch, floors ─► esys    the library  ─► TPM
-//!                      └─► statements  evidence, receipts           software: swtpm, started and put to sleep
+//!                      ├─► statements  evidence, receipts           software: swtpm, started and put to sleep
+//!                      ├─► checkpoints of audit logs
+//!                      └─► enrolment: endorsement key, its certificates, a verifier's challenge
 //! ```
 // Unsafe code is allowed where the C library is called: in `esys.rs` and where the TPM's commands are.
 #![deny(unsafe_code)]
 
+mod checkpoints;
 mod commands;
+mod enrolment;
 mod error;
 #[allow(unsafe_code)]
 mod esys;
@@ -24,6 +28,7 @@ mod nv;
 mod objects;
 #[allow(unsafe_code)]
 mod quotes;
+mod recovery;
 #[allow(unsafe_code)]
 mod registers;
 mod sealed_file;

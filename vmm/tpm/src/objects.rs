@@ -261,6 +261,75 @@ impl Esys {
                 .collect(),
         ))
     }
+
+    /// TPM2_PolicySecret: whoever asks may use the endorsement hierarchy (whose password is empty).
+    ///
+    /// # Errors
+    /// [`TpmError::Refused`].
+    pub fn policy_endorsement(&self, session: ESYS_TR) -> Result<(), TpmError> {
+        let (nonce, hash, reference) = (
+            TPM2B_NONCE::default(),
+            TPM2B_DIGEST::default(),
+            TPM2B_NONCE::default(),
+        );
+        let (mut timeout, mut ticket) = (null_mut(), null_mut());
+        // SAFETY: the context is open, the session is one of it, all inputs outlive the call, the library writes two pointers.
+        let code = unsafe {
+            Esys_PolicySecret(
+                self.raw(),
+                ESYS_TR_RH_ENDORSEMENT,
+                session,
+                PASSWORD,
+                NONE,
+                NONE,
+                &raw const nonce,
+                &raw const hash,
+                &raw const reference,
+                0,
+                &raw mut timeout,
+                &raw mut ticket,
+            )
+        };
+        check("TPM2_PolicySecret", code)?;
+        taken(timeout);
+        taken(ticket);
+        Ok(())
+    }
+
+    /// TPM2_ActivateCredential: the secret in a credential, if both keys are in this TPM.
+    ///
+    /// # Errors
+    /// [`TpmError::Refused`] when it was made for other keys.
+    pub fn activate_credential(
+        &self,
+        activated: ESYS_TR,
+        key: ESYS_TR,
+        session: ESYS_TR,
+        credential: &[u8],
+        seed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        let credential: TPM2B_ID_OBJECT = sized!(TPM2B_ID_OBJECT, credential, credential)?;
+        let seed: TPM2B_ENCRYPTED_SECRET = sized!(TPM2B_ENCRYPTED_SECRET, secret, seed)?;
+        let mut secret = null_mut();
+        // SAFETY: the context is open, keys and session are of it, both inputs outlive the call, the library writes one pointer.
+        let code = unsafe {
+            Esys_ActivateCredential(
+                self.raw(),
+                activated,
+                key,
+                PASSWORD,
+                session,
+                NONE,
+                &raw const credential,
+                &raw const seed,
+                &raw mut secret,
+            )
+        };
+        check("TPM2_ActivateCredential", code)?;
+        let secret = Zeroizing::new(Wiped(taken(secret)));
+        let bytes = secret.0.buffer.iter().take(usize::from(secret.0.size));
+        Ok(Zeroizing::new(bytes.copied().collect()))
+    }
 }
 
 /// A structure of the library that may hold a secret, wiped when it is dropped.

@@ -4,16 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use referee_attest::{Bundle, Open, Reply, Request};
-use referee_evidence::{Content, RECEIPT_AAD, TpmKind, to_hex};
+use referee_evidence::{Challenge, Content, RECEIPT_AAD, TpmKind, to_hex};
+use referee_tlog::{TreeHash, TreeHead};
 use tss_esapi::tss2_esys::ESYS_TR_RH_ENDORSEMENT;
+use zeroize::Zeroizing;
 
+use crate::enrolment::{activate, enrolment_request};
 use crate::error::TpmError;
 use crate::esys::Esys;
 use crate::measure::Measured;
 use crate::service::bytes;
 use crate::software::SoftwareTpm;
 use crate::state::State;
-use crate::statements::{attestation_name, receipt, token};
+use crate::statements::{attestation_name, now, receipt, token};
 use crate::templates;
 use crate::vault::{Keys, Vault};
 
@@ -83,10 +86,60 @@ impl Session {
                     bytes: to_hex(&token.to_bytes()),
                 })
             }
-            Request::Rotate => {
+            Request::Rotate { older_than } => {
                 let vault = self.vault(&measured);
                 let keys = vault.open(&mut esys)?;
+                let age = now().saturating_sub(keys.floors.rotated_at());
+                if older_than.is_some_and(|seconds| age < seconds) {
+                    return Ok(described(&keys));
+                }
                 Ok(described(&vault.rotate(&mut esys, &keys)?))
+            }
+            Request::SetRecovery { public } => {
+                let vault = self.vault(&measured);
+                let keys = vault.open(&mut esys)?;
+                let public = public.map(|public| key_bytes(&public)).transpose()?;
+                let floors = keys.floors.with_recovery(public);
+                Ok(described(&vault.raise(&mut esys, &keys, floors)?))
+            }
+            Request::Recover { private } => {
+                let private = Zeroizing::new(key_bytes(&Zeroizing::new(private))?);
+                Ok(described(&self.vault(&measured).recover(&mut esys, &*private)?))
+            }
+            Request::Enrol => Ok(Reply::Bytes {
+                bytes: to_hex(&enrolment_request(&mut esys)?.to_bytes()),
+            }),
+            Request::Activate { challenge } => {
+                let challenge = Challenge::parse(&bytes(&challenge)?);
+                let challenge = challenge.map_err(|error| TpmError::Request(error.to_string()))?;
+                let secret = activate(&mut esys, &challenge)?;
+                Ok(Reply::Bytes {
+                    bytes: to_hex(&secret),
+                })
+            }
+            Request::LogFloor { origin } => {
+                let keys = self.vault(&measured).open(&mut esys)?;
+                let floor = keys.floors.log(&origin);
+                Ok(Reply::LogFloor {
+                    size: floor.size,
+                    root: to_hex(&floor.root.0),
+                })
+            }
+            Request::Checkpoint {
+                origin,
+                size,
+                root,
+                proof,
+            } => {
+                let head = TreeHead {
+                    size,
+                    root: tree_hash(&root)?,
+                };
+                let proof: Vec<TreeHash> = proof
+                    .iter()
+                    .map(|hash| tree_hash(hash))
+                    .collect::<Result<_, _>>()?;
+                self.checkpoint(&mut esys, &measured, &origin, head, &proof)
             }
             Request::PrepareUpdate { components } => {
                 let vault = self.vault(&measured);
@@ -154,6 +207,19 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// 32 bytes of a key.
+fn key_bytes(text: &str) -> Result<[u8; 32], TpmError> {
+    let bytes = Zeroizing::new(bytes(text)?);
+    <[u8; 32]>::try_from(&bytes[..]).map_err(|_| TpmError::Request("a recovery key has 32 bytes".into()))
+}
+
+fn tree_hash(text: &str) -> Result<TreeHash, TpmError> {
+    let bytes = bytes(text)?.try_into();
+    bytes
+        .map(TreeHash)
+        .map_err(|_| TpmError::Request("a hash of a tree has 32 bytes".into()))
 }
 
 fn described(keys: &Keys) -> Reply {

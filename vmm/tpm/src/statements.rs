@@ -11,6 +11,7 @@ use tss_esapi::structures::Public;
 use tss_esapi::traits::Marshall as _;
 use tss_esapi::tss2_esys::ESYS_TR_RH_ENDORSEMENT;
 
+use crate::checkpoints::log_key;
 use crate::commands::malformed;
 use crate::error::TpmError;
 use crate::esys::Esys;
@@ -106,6 +107,7 @@ impl Session {
             events: measured.log().events().len() as u64,
             epoch,
             audit_head,
+            log_key: Some(log_key(&keys)?),
         };
         let token = token(&instance, TOKEN_AAD, claims.to_bytes())?;
         let (key, public) = esys.primary(ESYS_TR_RH_ENDORSEMENT, &templates::attestation_key()?)?;
@@ -153,7 +155,7 @@ pub(crate) fn receipt(facts: Facts, epoch: u64) -> Result<Receipt, TpmError> {
 }
 
 /// Seconds since 1970, by the host's clock.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
 }
@@ -173,7 +175,7 @@ fn submodule(spoke: &Spoke) -> Result<Submodule, TpmError> {
     })
 }
 
-fn certificates(esys: &Esys) -> Result<Vec<Vec<u8>>, TpmError> {
+pub(crate) fn certificates(esys: &Esys) -> Result<Vec<Vec<u8>>, TpmError> {
     let mut found = Vec::new();
     for index in CERTIFICATES {
         if let Some(index) = esys.find(index)? {

@@ -1,8 +1,10 @@
 //! Public areas of the keys that are made (Part 2, 12.2.4). All have noDA: a host that loses power often must not lock itself out.
 
+use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributesBuilder;
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::structures::{
     Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public,
     PublicBuilder, PublicEccParametersBuilder, PublicKeyedHashParameters, SymmetricDefinitionObject,
@@ -14,6 +16,12 @@ use crate::error::TpmError;
 /// The storage root key: a parent for sealed objects.
 pub fn storage_root() -> Result<Public, TpmError> {
     primary(true)
+}
+
+/// The endorsement key by the default template for RSA 2048 (TCG EK Credential Profile 2.5, B.3.3).
+pub fn endorsement_key() -> Result<Public, TpmError> {
+    let algorithm = AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048);
+    ek::create_ek_public_from_default_template_2(algorithm, None).map_err(malformed)
 }
 
 /// The attestation key: restricted, so that it signs nothing but what the TPM says.

@@ -8,6 +8,7 @@
 //!
 //!   epoch-E       what is sealed, and the floors, in one file (sealed_file.rs)
 //!   epoch-E.next  the same key sealed to the identity that is expected after an update
+//!   recovery-E    the same key wrapped for an offline key, if there is one (recovery.rs)
 //! ```
 //! Killed anywhere, the counter says which file counts; a file of an earlier epoch never opens again, whoever kept a copy.
 
@@ -18,6 +19,7 @@ use tss_esapi::tss2_esys::{ESYS_TR, ESYS_TR_RH_OWNER};
 use zeroize::Zeroizing;
 
 use referee_evidence::{Bank, COUNTER_ATTRIBUTES, counter_name};
+use referee_tlog::CosignerKeys;
 
 use crate::commands::NV_WRITTEN;
 use crate::error::TpmError;
@@ -25,11 +27,13 @@ use crate::esys::Esys;
 use crate::floors::Floors;
 use crate::sealed_file::SealedFile;
 use crate::state::State;
+use crate::statements::now;
 use crate::templates;
 
 /// Where TCG's provisioning guidance puts the storage root key (version 1.0, 7.8).
 const STORAGE_ROOT: u32 = 0x8100_0001;
 const PREFIX: &str = "epoch-";
+const RECOVERY: &str = "recovery-";
 /// Purpose of the key that authenticates the floors.
 const FLOORS: &[u8] = b"referee floors 1";
 
@@ -48,9 +52,20 @@ impl Keys {
         let seed = derived(&self.master, b"referee instance key 1");
         InstanceKey(SigningKey::from_bytes(&seed))
     }
+
+    /// The keys by which this host cosigns checkpoints of the audit log with this name.
+    ///
+    /// # Errors
+    /// [`TpmError::Request`] when the name cannot be one.
+    pub fn log(&self, origin: &str) -> Result<CosignerKeys, TpmError> {
+        let ed25519 = derived(&self.master, b"referee log key 1 ed25519");
+        let ml_dsa = derived(&self.master, b"referee log key 1 ml-dsa-44");
+        CosignerKeys::from_seeds(origin, &ed25519, &ml_dsa)
+            .map_err(|error| TpmError::Request(error.to_string()))
+    }
 }
 
-/// The Ed25519 key that signs tokens and receipts.
+/// The Ed25519 key that signs tokens, receipts and checkpoints.
 pub struct InstanceKey(SigningKey);
 
 impl InstanceKey {
@@ -115,7 +130,7 @@ impl<'a> Vault<'a> {
         if replace {
             esys.increment(counter)?;
         }
-        let keys = fresh(esys.counter(counter)?, Floors::default())?;
+        let keys = fresh(esys.counter(counter)?, &Floors::default())?;
         self.seal(esys, &keys, &self.identity_value, &file(keys.epoch))?;
         self.state.remove(&prepared(epoch))?;
         self.clean(keys.epoch)?;
@@ -204,7 +219,7 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// Those of the TPM and the files; the old key stays good until the increment.
     pub fn rotate(&self, esys: &mut Esys, current: &Keys) -> Result<Keys, TpmError> {
-        let next = fresh(current.epoch.saturating_add(1), current.floors.clone())?;
+        let next = fresh(current.epoch.saturating_add(1), &current.floors)?;
         self.commit(esys, current, next)
     }
 
@@ -229,9 +244,52 @@ impl<'a> Vault<'a> {
             self.seal(esys, &next, &identity, &prepared(next.epoch))?;
         }
         self.seal(esys, &next, &self.identity_value, &file(next.epoch))?;
+        self.wrap(&next)?;
         esys.increment(counter)?;
         self.clean(next.epoch)?;
         Ok(next)
+    }
+
+    /// Opens the newest key that was wrapped with its private half, and takes it along into an epoch of this TPM and this identity.
+    ///
+    /// # Errors
+    /// [`TpmError::NothingToRecover`], [`TpmError::RecoveryRefused`], [`TpmError::FloorsForged`].
+    pub fn recover(&self, esys: &mut Esys, private: &[u8]) -> Result<Keys, TpmError> {
+        let nothing = || TpmError::NothingToRecover {
+            directory: self.state.directory().to_owned(),
+        };
+        let epoch = self.epochs()?.into_iter().max().ok_or_else(nothing)?;
+        let (Some(sealed), Some(wrapped)) =
+            (self.state.read(&file(epoch))?, self.state.read(&recovery(epoch))?)
+        else {
+            return Err(nothing());
+        };
+        let master = crate::recovery::unwrap(private, epoch, &wrapped)?;
+        let floors = SealedFile::parse(&sealed)?.floors(&derived(&master, FLOORS), epoch)?;
+        let counter = match esys.find(self.index)? {
+            Some(counter) => self.sound(esys, counter)?,
+            None => esys.define_counter(self.index)?,
+        };
+        // Beyond whatever this TPM has sealed before, and never below the epoch that is given up: names of files stay in order.
+        esys.increment(counter)?;
+        let keys = Keys {
+            epoch: esys.counter(counter)?,
+            floors,
+            master,
+        };
+        self.wrap(&keys)?;
+        self.seal(esys, &keys, &self.identity_value, &file(keys.epoch))?;
+        self.clean(keys.epoch)?;
+        Ok(keys)
+    }
+
+    /// Writes the key for the offline key, if there is one.
+    fn wrap(&self, keys: &Keys) -> Result<(), TpmError> {
+        let Some(public) = keys.floors.recovery() else {
+            return Ok(());
+        };
+        let wrapped = crate::recovery::wrap(&public, keys.epoch, &keys.master)?;
+        self.state.write(&recovery(keys.epoch), &wrapped)
     }
 
     /// Seals the key also to the identity that is expected after an update.
@@ -298,6 +356,11 @@ impl<'a> Vault<'a> {
                 self.state.remove(&name)?;
             }
         }
+        for name in self.state.names(RECOVERY)? {
+            if name != recovery(epoch) {
+                self.state.remove(&name)?;
+            }
+        }
         Ok(())
     }
 
@@ -315,6 +378,10 @@ fn file(epoch: u64) -> String {
     format!("{PREFIX}{epoch}")
 }
 
+fn recovery(epoch: u64) -> String {
+    format!("{RECOVERY}{epoch}")
+}
+
 fn prepared(epoch: u64) -> String {
     format!("{PREFIX}{epoch}.next")
 }
@@ -327,18 +394,18 @@ fn derived(master: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
     key
 }
 
-fn fresh(epoch: u64, floors: Floors) -> Result<Keys, TpmError> {
+fn fresh(epoch: u64, floors: &Floors) -> Result<Keys, TpmError> {
     let mut master = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *master)
         .map_err(|error| TpmError::Malformed(format!("no random bytes from the host: {error}")))?;
     Ok(Keys {
         epoch,
-        floors,
+        floors: floors.rotated(now()),
         master,
     })
 }
 
-fn storage_root(esys: &mut Esys) -> Result<ESYS_TR, TpmError> {
+pub(crate) fn storage_root(esys: &mut Esys) -> Result<ESYS_TR, TpmError> {
     if let Some(found) = esys.find(STORAGE_ROOT)? {
         return Ok(found);
     }

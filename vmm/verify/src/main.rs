@@ -2,12 +2,15 @@
 //! it did not check.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod cli;
+mod enrolment;
 mod evidence;
 mod log;
 mod receipt;
 mod seal;
 mod voucher;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,13 @@ fn main() -> ExitCode {
         Command::Evidence(args) => evidence::run(&args),
         Command::Receipt(args) => receipt::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Inclusion(args) => checkpoint::inclusion(&args),
+        Command::Consistency(args) => checkpoint::consistency(&args),
+        Command::Challenge(args) => enrolment::challenge(&args),
+        Command::Enrolled(args) => enrolment::enrolled(&args),
+        Command::RecoveryKey { secret } => seal::make_recovery_key(&secret),
+        Command::Witness(args) => witness::run(&args),
+        Command::WitnessKey { name, secret } => witness::make_key(&name, &secret),
     };
     match result {
         Ok(true) => ExitCode::from(HOLDS),

@@ -1,7 +1,9 @@
-//! A secret for a muscle that evidence vouches for, by HPKE (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305.
+//! HPKE keys: a secret for a muscle that evidence vouches for, and an offline key for recovery. By HPKE (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -13,6 +15,37 @@ use referee_evidence::{Submodule, to_hex};
 
 /// What sealing is also bound to, so that nothing sealed here opens for another purpose.
 const INFO: &[u8] = b"referee secret 1";
+
+/// Makes an X25519 key pair and prints the public half.
+///
+/// # Errors
+/// When the file exists or cannot be written.
+pub fn make_recovery_key(secret: &Path) -> anyhow::Result<bool> {
+    let mut seed = zeroize::Zeroizing::new([0u8; 32]);
+    getrandom::fill(&mut *seed).map_err(|error| anyhow!("no random bytes: {error}"))?;
+    let (private, public) = X25519HkdfSha256::derive_keypair(&*seed);
+    let text = zeroize::Zeroizing::new(to_hex(&private.to_bytes()) + "\n");
+    write_secret(secret, text.as_bytes())?;
+    println!("{}", to_hex(&public.to_bytes()));
+    Ok(true)
+}
+
+/// Writes a file that only its owner reads, and that did not exist.
+///
+/// # Errors
+/// When it exists or cannot be written.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().with_context(|| path.display().to_string())
+}
 
 /// Seals the secret to the one muscle of this name that speaks; the nonce is bound in. Whoever calls has checked the evidence.
 ///

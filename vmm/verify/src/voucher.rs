@@ -17,6 +17,13 @@ pub struct Known {
     pub key: Option<[u8; 32]>,
 }
 
+impl Known {
+    /// What the host claims, if there is evidence.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.evidence.as_ref().map(|(_, claims)| claims)
+    }
+}
+
 /// Checks the evidence, if there is some.
 ///
 /// # Errors
