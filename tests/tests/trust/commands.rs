@@ -179,7 +179,12 @@ fn run_page(name: &str, before: &str) -> String {
     std::fs::write(desk.file("maker.pem"), maker).expect("is written");
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     let page = std::fs::read_to_string(page).expect("is there");
-    let script = before.to_owned() + &shell_blocks(&page).concat();
+    // An update that was unpacked is this very program.
+    let this = programs().vmm.path().display().to_string();
+    let script = before.to_owned()
+        + &shell_blocks(&page)
+            .concat()
+            .replace("/usr/lib/referee/new/referee-vmm", &this);
     let programs = programs()
         .vmm
         .path()
@@ -204,6 +209,18 @@ fn run_page(name: &str, before: &str) -> String {
 fn the_commands_of_the_page_on_attestation_work() {
     let text = run_page("attestation.md", "");
     assert!(text.contains("everything holds"), "{text}");
+}
+
+#[test]
+fn the_commands_of_the_page_on_keys_work() {
+    let before = format!(
+        "export REFEREE_TPM=swtpm:$PWD/tpm REFEREE_TRUST=trust.store\n\
+         referee-vmm tpm init\n\
+         mkdir new-policies; cp {}/../policies/*.cedar new-policies/; cp trust.store new.store\n",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let text = run_page("keys.md", &before);
+    assert!(text.contains("epoch "), "{text}");
 }
 
 #[test]
