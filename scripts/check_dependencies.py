@@ -24,9 +24,9 @@ OURS = {
     "referee-attest": set(),
     "referee-evidence": {"referee-bundle"},
     "referee-tlog": {"referee-audit"},
-    "referee-tpm": {"referee-attest", "referee-evidence", "referee-tlog"},
+    "referee-tpm": {"referee-attest", "referee-bundle", "referee-evidence", "referee-tlog"},
     # No TPM library, no virtual machine.
-    "referee-verify": {"referee-audit", "referee-evidence", "referee-tlog"},
+    "referee-verify": {"referee-attest", "referee-audit", "referee-evidence", "referee-tlog"},
     "referee-vmm": {
         "muscle-abi", "referee", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-jail", "referee-policy", "referee-tlog", "referee-vsock",

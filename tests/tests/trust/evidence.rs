@@ -2,7 +2,7 @@
 
 use minicbor::bytes::ByteVec;
 use referee_attest::{Component, Request};
-use referee_evidence::{Bank, EventLog, Measurement, check, to_hex};
+use referee_evidence::{Bank, EventLog, Measurement, Reference, check, to_hex};
 
 use crate::host::{Host, NONCE, assert_fails, bundle, checked, evidence_of, measure, programs, reference_of};
 
@@ -326,4 +326,45 @@ fn other_peoples_tools_check_the_same_evidence() {
         assert!(openssl(&part(&format!("{statement}.msg"))));
         assert!(!openssl(&part("token.cose")));
     }
+}
+
+/// A quantum computer makes Ed25519 signatures; it does not make the second half's.
+#[test]
+fn the_second_signature_cannot_be_stripped() {
+    use ed25519_dalek::{Signer as _, SigningKey};
+    use referee_bundle::{Algorithm, SignatureSet};
+    use referee_evidence::{InstanceKey, TOKEN_AAD, Token};
+    let host = Host::ready();
+    let (evidence, reference) = (host.evidence(&NONCE), host.reference());
+    assert!(reference.require_ml_dsa);
+    let signed = SignatureSet::decode(&evidence.token).expect("is a signature set");
+    assert_eq!(signed.signatures.len(), 2);
+    for algorithm in [Algorithm::Ed25519, Algorithm::MlDsa65] {
+        let mut stripped = signed.clone();
+        stripped.signatures.retain(|one| one.algorithm != algorithm);
+        let mut changed = evidence.clone();
+        changed.token = stripped.encode().expect("is encoded").into();
+        assert_eq!(checked(&changed, &reference).failures(), ["token"]);
+    }
+    // A token that names no second half, by somebody who can sign with the first.
+    let forger = SigningKey::from_bytes(&[5; 32]);
+    let mut claims = Token::parse(&evidence.token)
+        .and_then(|token| token.claims())
+        .expect("has claims");
+    claims.ml_dsa_key = None;
+    claims.instance_key = forger.verifying_key().to_bytes();
+    let key = InstanceKey::classical(claims.instance_key);
+    let token = Token::sign(claims.to_bytes(), TOKEN_AAD, &key, |_, bytes| {
+        forger.sign(bytes).to_bytes().to_vec()
+    });
+    let mut forged = evidence;
+    forged.token = token.expect("is signed").to_bytes().into();
+    assert_eq!(checked(&forged, &reference).failures(), ["token"]);
+    // Where the reference does not ask for it, the token passes, and the quote is of another one.
+    let lax = Reference {
+        require_ml_dsa: false,
+        ..reference
+    };
+    assert!(!checked(&forged, &lax).failures().contains(&"token"));
+    assert!(checked(&forged, &lax).failures().contains(&"quote"));
 }

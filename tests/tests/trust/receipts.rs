@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use referee_evidence::{RECEIPT_AAD, Receipt, Token, to_hex};
+use referee_evidence::{Evidence, RECEIPT_AAD, Receipt, Token, to_hex};
 use referee_tests::Ended;
 
 use crate::commands::{Desk, assert_ends, workshop};
@@ -100,16 +100,19 @@ fn no_bit_of_a_receipt_is_free_and_no_other_host_can_sign_it() {
     let echoes = bundle("reactor", "echoes");
     let (path, _) = receipt(&desk, "a", 0, &["call"], &[&echoes, "echo", "[1]"]);
     let key = instance_key(&desk);
-    let key_bytes: [u8; 32] = referee_evidence::from_hex(&key)
-        .expect("is hexadecimal")
-        .try_into()
-        .expect("is a key");
+    let (vouching, _) = evidence(&desk);
+    let vouching = Evidence::parse(&std::fs::read(vouching).expect("is there")).expect("is evidence");
+    let both = Token::parse(&vouching.token)
+        .and_then(|token| token.claims())
+        .expect("has claims")
+        .instance();
+    assert!(both.ml_dsa.is_some());
     let bytes = std::fs::read(&path).expect("is there");
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1 << (at % 8);
         let holds = Token::parse(&changed)
-            .and_then(|token| token.verify(RECEIPT_AAD, &key_bytes))
+            .and_then(|token| token.verify(RECEIPT_AAD, &both))
             .is_ok();
         assert!(!holds, "byte {at} can be changed");
     }
@@ -118,10 +121,7 @@ fn no_bit_of_a_receipt_is_free_and_no_other_host_can_sign_it() {
     let text = assert_ends(&verify(&[&shown, "--instance-key", &instance_key(&stranger)]), 1);
     assert!(text.contains("FAILS  receipt"), "{text}");
     // A token of evidence by the same key is no receipt.
-    let (evidence, _) = evidence(&desk);
-    let evidence =
-        referee_evidence::Evidence::parse(&std::fs::read(evidence).expect("is there")).expect("is evidence");
-    std::fs::write(desk.file("token"), &evidence.token[..]).expect("is written");
+    std::fs::write(desk.file("token"), &vouching.token[..]).expect("is written");
     assert_ends(&verify(&[&desk.file("token"), "--instance-key", &key]), 1);
 }
 
@@ -135,7 +135,7 @@ fn a_run_can_be_repeated_on_another_machine_and_compared() {
         path.display().to_string()
     };
     let first = call(&desk, "first", "[1, \"two\"]");
-    let compared = |other: &str| verify(&[&first, "--instance-key", &key, "--replay", other]);
+    let compared = |other: &str| verify(&[&first, "--instance-key", &key, "--compare", other]);
     let again = call(&elsewhere, "again", "[1, \"two\"]");
     assert!(assert_ends(&compared(&again), 0).contains("same-output"));
     let other = call(&elsewhere, "other", "[2]");
@@ -149,8 +149,8 @@ fn a_run_can_be_repeated_on_another_machine_and_compared() {
     let (run, _) = receipt(&desk, "run", 0, &["run"], &[&hello]);
     let (rerun, _) = receipt(&elsewhere, "rerun", 0, &["run"], &[&hello]);
     let (run, rerun) = (run.display().to_string(), rerun.display().to_string());
-    assert_ends(&verify(&[&run, "--instance-key", &key, "--replay", &rerun]), 0);
-    let text = assert_ends(&verify(&[&run, "--instance-key", &key, "--replay", &again]), 1);
+    assert_ends(&verify(&[&run, "--instance-key", &key, "--compare", &rerun]), 0);
+    let text = assert_ends(&verify(&[&run, "--instance-key", &key, "--compare", &again]), 1);
     assert!(text.contains("FAILS  same-bundle"), "{text}");
 }
 
@@ -281,4 +281,40 @@ fn a_log_whose_end_was_cut_off_contradicts_what_was_signed_about_it() {
         code == Some(1) && text.contains("holds  chain") && text.contains("written anew"),
         "{text}"
     );
+}
+
+/// The verifier runs it again by itself, without a TPM.
+#[test]
+fn a_replay_finds_the_same_output_and_what_differs() {
+    let desk = desk();
+    let trust = workshop().trust_store().display().to_string();
+    let (echoes, zero) = (bundle("reactor", "echoes"), bundle("baseline", "exit-zero"));
+    let (called, _) = receipt(&desk, "called", 0, &["call"], &[&echoes, "echo", "[1]"]);
+    let (ran, _) = receipt(&desk, "ran", 0, &["run"], &[&zero]);
+    let (called, ran) = (called.display().to_string(), ran.display().to_string());
+    let key = instance_key(&desk);
+    let replay = |file: &str, words: &[&str]| {
+        let options = [
+            file,
+            "--instance-key",
+            &key,
+            "--replay",
+            "--",
+            words[0],
+            "--trust",
+            &trust,
+        ];
+        verify(&[&options[..], &words[1..]].concat())
+    };
+    assert_ends(&replay(&ran, &["run", &zero]), 0);
+    let text = assert_ends(&replay(&called, &["call", &echoes, "echo", "[1]"]), 0);
+    assert!(text.contains("holds  same-output"), "{text}");
+    // Another input, and another program.
+    let text = assert_ends(&replay(&called, &["call", &echoes, "echo", "[2]"]), 1);
+    assert!(text.contains("FAILS  same-input"), "{text}");
+    let text = assert_ends(&replay(&ran, &["run", &bundle("baseline", "exit-seven")]), 1);
+    assert!(text.contains("FAILS  same-bundle"), "{text}");
+    // What does not run is no replay, and only what runs muscles can be one.
+    assert_ends(&replay(&ran, &["run", "missing.muscle"]), 2);
+    assert_ends(&replay(&ran, &["tpm", "status"]), 2);
 }

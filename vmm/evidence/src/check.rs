@@ -50,7 +50,7 @@ pub fn check(evidence: &[u8], nonce: &[u8], reference: &Reference) -> Report {
     let known = key
         .as_ref()
         .and_then(|key| report.note("key-known", key_known(key, reference)));
-    let token = report.note("token", token(&evidence));
+    let token = report.note("token", token(&evidence, reference));
     let (Some(key), Some((token, claims))) = (key, token) else {
         report.unknown(&AFTER_TOKEN, "there is no sound key or token to check it by");
         return report;
@@ -102,11 +102,23 @@ pub(crate) fn key_known(key: &AttestationKey, reference: &Reference) -> Found<Ke
     }
 }
 
-fn token(evidence: &Evidence) -> Found<(Token, Claims)> {
+fn token(evidence: &Evidence, reference: &Reference) -> Found<(Token, Claims)> {
     let token = Token::parse(&evidence.token)?;
     let claims = token.claims()?;
-    token.verify(TOKEN_AAD, &claims.instance_key)?;
-    let shown = format!("signed by instance key {}", to_hex(&claims.instance_key));
+    token.verify(TOKEN_AAD, &claims.instance())?;
+    let named = 1 + usize::from(claims.ml_dsa_key.is_some());
+    if token.signatures() != named {
+        return no("token", "signed by a key that it does not name");
+    }
+    let with = match (&claims.ml_dsa_key, reference.require_ml_dsa) {
+        (Some(_), _) => "Ed25519 and ML-DSA-65",
+        (None, false) => "Ed25519 alone",
+        (None, true) => return no("token", "not signed with ML-DSA-65, which the reference requires"),
+    };
+    let shown = format!(
+        "signed by instance key {} with {with}",
+        to_hex(&claims.instance_key)
+    );
     Ok(((token, claims), shown))
 }
 

@@ -4,7 +4,7 @@
 //!   6 iat  8 cnf: the instance key (RFC 8747)  10 nonce  265 profile  266 submods: { cell: claims of one muscle }
 //!   −70001 TPM {kind, manufacturer}   −70002 registers {identity, muscles}   −70003 events counted
 //!   −70004 epoch of the anti-rollback counter   −70005 head of the audit log {records, hash}
-//!   −70006 SHA-256 of the ML-DSA-44 key that cosigns checkpoints of audit logs
+//!   −70006 SHA-256 of the ML-DSA-44 key that cosigns checkpoints of audit logs   −70007 the instance key's ML-DSA-65 half
 //! ```
 //! A restricted key of a TPM signs nothing but the TPM's own statements; so the instance key signs the token, and the TPM's quote
 //! has the token's hash bound in. That makes the instance key as good as the quote, for whatever it signs later.
@@ -109,6 +109,39 @@ pub struct Claims {
     pub audit_head: Option<(u64, [u8; 32])>,
     /// SHA-256 of the ML-DSA-44 key that cosigns checkpoints of this host's audit logs; absent where there is none.
     pub log_key: Option<[u8; 32]>,
+    /// The instance key's second half, ML-DSA-65: 1952 bytes; absent where there is none.
+    pub ml_dsa_key: Option<Vec<u8>>,
+}
+
+/// Public halves of an instance key. What it signs is signed by both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceKey {
+    /// Ed25519.
+    pub ed25519: [u8; 32],
+    /// ML-DSA-65, which a quantum computer does not break; `None` where it is not known.
+    pub ml_dsa: Option<Vec<u8>>,
+}
+
+impl InstanceKey {
+    /// By its first half alone.
+    pub fn classical(ed25519: [u8; 32]) -> InstanceKey {
+        InstanceKey {
+            ed25519,
+            ml_dsa: None,
+        }
+    }
+
+    fn halves(&self) -> Result<Vec<PublicKey>, Malformed> {
+        let half = |algorithm, bytes: &[u8]| {
+            PublicKey::new(algorithm, bytes)
+                .map_err(|error| Malformed::new("instance key", error.to_string()))
+        };
+        let mut halves = vec![half(Algorithm::Ed25519, &self.ed25519)?];
+        if let Some(bytes) = &self.ml_dsa {
+            halves.push(half(Algorithm::MlDsa65, bytes)?);
+        }
+        Ok(halves)
+    }
 }
 
 impl Encode<()> for Claims {
@@ -117,7 +150,10 @@ impl Encode<()> for Claims {
         out: &mut Encoder<W>,
         _: &mut (),
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        let pairs = 9 + u64::from(self.audit_head.is_some()) + u64::from(self.log_key.is_some());
+        let pairs = 9
+            + u64::from(self.audit_head.is_some())
+            + u64::from(self.log_key.is_some())
+            + u64::from(self.ml_dsa_key.is_some());
         out.map(pairs)?.u8(6)?.u64(self.issued_at)?;
         // A COSE_Key within `cnf`: {1 kty: OKP, -1 crv: Ed25519, -2 x}.
         out.u8(8)?.map(1)?.u8(1)?.map(3)?;
@@ -143,6 +179,9 @@ impl Encode<()> for Claims {
         }
         if let Some(hash) = &self.log_key {
             out.i32(-70006)?.bytes(hash)?;
+        }
+        if let Some(key) = &self.ml_dsa_key {
+            out.i32(-70007)?.bytes(key)?;
         }
         Ok(())
     }
@@ -198,7 +237,7 @@ impl<'b> Decode<'b, ()> for Claims {
         let Some(more) = pairs.and_then(|pairs| pairs.checked_sub(9)) else {
             return Err(wrong("claims are missing"));
         };
-        let (mut audit_head, mut log_key) = (None, None);
+        let (mut audit_head, mut log_key, mut ml_dsa_key) = (None, None, None);
         let mut last = -70004;
         for _ in 0..more {
             let label = from.i64()?;
@@ -208,6 +247,7 @@ impl<'b> Decode<'b, ()> for Claims {
                     audit_head = Some((from.u64()?, hash(from)?));
                 }
                 -70006 => log_key = Some(hash(from)?),
+                -70007 => ml_dsa_key = Some(from.bytes()?.to_vec()),
                 _ => return Err(wrong("an unknown claim")),
             }
             if label >= last {
@@ -228,6 +268,7 @@ impl<'b> Decode<'b, ()> for Claims {
             epoch,
             audit_head,
             log_key,
+            ml_dsa_key,
         })
     }
 }
@@ -243,6 +284,14 @@ impl Claims {
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)
     }
+
+    /// The instance key that they name.
+    pub fn instance(&self) -> InstanceKey {
+        InstanceKey {
+            ed25519: self.instance_key,
+            ml_dsa: self.ml_dsa_key.clone(),
+        }
+    }
 }
 
 /// A signed document of the instance key.
@@ -250,26 +299,29 @@ impl Claims {
 pub struct Token(SignatureSet);
 
 impl Token {
-    /// Signs a payload with `sign`, which holds the key with this public part.
+    /// Signs a payload with `sign`, which has the secret halves of this key.
     ///
     /// # Errors
-    /// [`Malformed`] when `key` is no sound Ed25519 key.
+    /// [`Malformed`] when a half is no sound key.
     pub fn sign(
         payload: Vec<u8>,
         aad: &[u8],
-        key: &[u8; 32],
-        sign: impl FnOnce(&[u8]) -> [u8; 64],
+        key: &InstanceKey,
+        sign: impl Fn(Algorithm, &[u8]) -> Vec<u8>,
     ) -> Result<Token, Malformed> {
-        let algorithm = Algorithm::Ed25519;
-        let key_id = public_key(key)?.key_id();
-        let bytes = sign(&to_be_signed(algorithm, key_id, aad, &payload)).to_vec();
-        Ok(Token(SignatureSet {
-            payload: Some(payload),
-            signatures: vec![Signature {
+        let signature = |half: PublicKey| {
+            let (algorithm, key_id) = (half.algorithm(), half.key_id());
+            Signature {
                 algorithm,
                 key_id,
-                bytes,
-            }],
+                bytes: sign(algorithm, &to_be_signed(algorithm, key_id, aad, &payload)),
+            }
+        };
+        let mut signatures: Vec<Signature> = key.halves()?.into_iter().map(signature).collect();
+        signatures.sort_by_key(|signature| signature.key_id);
+        Ok(Token(SignatureSet {
+            payload: Some(payload),
+            signatures,
         }))
     }
 
@@ -301,32 +353,37 @@ impl Token {
         decode("claims", self.payload())
     }
 
-    /// Checks that exactly this key signed.
+    /// Checks that this key signed, with each of its halves that are known, and that no other key of their algorithms did.
     ///
     /// # Errors
-    /// [`Malformed`] when it did not, or when another did too.
-    pub fn verify(&self, aad: &[u8], key: &[u8; 32]) -> Result<(), Malformed> {
-        let key = public_key(key)?;
-        let [signature] = &self.0.signatures[..] else {
-            return Err(Malformed::new(
-                "token",
-                format!("{} signatures; one was expected", self.0.signatures.len()),
-            ));
-        };
-        if signature.key_id != key.key_id() || signature.algorithm != key.algorithm() {
-            return Err(Malformed::new("token", "signed by another key than it names"));
+    /// [`Malformed`] when a signature is missing, does not hold, or is by another key.
+    pub fn verify(&self, aad: &[u8], key: &InstanceKey) -> Result<(), Malformed> {
+        for half in key.halves()? {
+            let algorithm = half.algorithm();
+            let mut found = self.0.signatures.iter().filter(|one| one.algorithm == algorithm);
+            let (Some(signature), None) = (found.next(), found.next()) else {
+                return Err(Malformed::new(
+                    "token",
+                    format!("not exactly one signature with {algorithm}"),
+                ));
+            };
+            if signature.key_id != half.key_id() {
+                return Err(Malformed::new("token", "signed by another key than it names"));
+            }
+            let signed = to_be_signed(algorithm, signature.key_id, aad, self.payload());
+            half.verify(&signed, &signature.bytes)
+                .map_err(|error| Malformed::new("token", error.to_string()))?;
         }
-        let signed = to_be_signed(signature.algorithm, signature.key_id, aad, self.payload());
-        key.verify(&signed, &signature.bytes)
-            .map_err(|error| Malformed::new("token", error.to_string()))
+        Ok(())
+    }
+
+    /// How many keys have signed, whether or not they are known.
+    pub fn signatures(&self) -> usize {
+        self.0.signatures.len()
     }
 
     /// SHA-256 of the token, which the TPM's statements carry.
     pub fn digest(&self) -> [u8; 32] {
         Digest::of(&self.to_bytes()).0
     }
-}
-
-fn public_key(key: &[u8; 32]) -> Result<PublicKey, Malformed> {
-    PublicKey::new(Algorithm::Ed25519, key).map_err(|error| Malformed::new("instance key", error.to_string()))
 }

@@ -30,7 +30,7 @@ mod tpm;
 
 pub use anchor::{Anchor, check_anchor};
 pub use check::check;
-pub use claims::{Claims, Submodule, TOKEN_AAD, Token, TpmKind};
+pub use claims::{Claims, InstanceKey, Submodule, TOKEN_AAD, Token, TpmKind};
 pub use enrolment::{Challenge, EndorsementKey, EnrolmentRequest};
 pub use error::Malformed;
 pub use event_log::{Bank, Content, Event, EventLog, PcrValues};

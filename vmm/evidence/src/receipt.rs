@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::claims::Token;
+use crate::claims::{InstanceKey, Token};
 use crate::error::{Malformed, decode, encode};
 use crate::event_log::Content;
 use crate::evidence::Evidence;
@@ -136,7 +136,7 @@ impl Receipt {
 /// Checks that a receipt is by this instance key, and adds the findings.
 ///
 /// Whose key that is must come from evidence that holds, or be known otherwise.
-pub fn check_receipt(report: &mut Report, bytes: &[u8], instance_key: &[u8; 32]) -> Option<Receipt> {
+pub fn check_receipt(report: &mut Report, bytes: &[u8], instance_key: &InstanceKey) -> Option<Receipt> {
     let signed = Token::parse(bytes).and_then(|token| {
         let receipt = Receipt::of(&token)?;
         token.verify(RECEIPT_AAD, instance_key)?;

@@ -35,6 +35,9 @@ pub struct Reference {
     /// Whether registers will do that software can set back.
     #[serde(default)]
     pub allow_resettable_registers: bool,
+    /// Whether the instance key must have a second half, ML-DSA-65.
+    #[serde(default)]
+    pub require_ml_dsa: bool,
     /// The anti-rollback counter.
     #[serde(default)]
     pub counter: CounterReference,

@@ -238,6 +238,9 @@ pub struct CellArgs {
     /// Write a signed receipt of the run into this file; needs a TPM with a key (`tpm init`).
     #[arg(long, value_name = "FILE", requires = "tpm")]
     pub receipt: Option<PathBuf>,
+    /// Write what the run was into this file, unsigned, as JSON: for comparing with a receipt.
+    #[arg(long, value_name = "FILE")]
+    pub transcript: Option<PathBuf>,
     /// Set an environment variable that the muscle was granted.
     #[arg(long = "env", short = 'e', value_name = "KEY=VALUE", value_parser = parse_variable)]
     pub env: Vec<(String, String)>,

@@ -197,3 +197,12 @@ pub fn write(path: &Path, facts: Facts, tpm: &TpmArgs, host: &HostIdentity) -> a
         ask_document(tpm, host, &request).context("the muscle has run, and there is no receipt of it")?;
     std::fs::write(path, bytes).with_context(|| format!("receipt {}", path.display()))
 }
+
+/// Writes the facts as they are.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_unsigned(path: &Path, facts: &Facts) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(facts)?;
+    std::fs::write(path, text).with_context(|| format!("transcript {}", path.display()))
+}

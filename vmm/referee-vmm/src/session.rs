@@ -86,14 +86,14 @@ pub fn run(mut session: Session<'_>, host: Option<&HostIdentity>) -> anyhow::Res
     let origin = Origin::capture()?;
     let kvm = Kvm::open()?;
     let args = session.args;
-    let way = match &args.receipt {
-        Some(_) => Some(Way::new(
+    let way = match args.receipt.is_some() || args.transcript.is_some() {
+        true => Some(Way::new(
             &session.bundle,
             session.decision,
             &session.grants,
             &session.task,
         )?),
-        None => None,
+        false => None,
     };
     let voucher = session.acquired.attest.take().zip(host).map(|(line, host)| {
         let Session {
@@ -137,6 +137,9 @@ fn conclude_parent(
     match end {
         ChildExit::Code(code) => {
             let facts = way.map(Way::facts).transpose()?.flatten();
+            if let (Some(path), Some(facts)) = (&args.transcript, &facts) {
+                receipt::write_unsigned(path, facts)?;
+            }
             if let (Some(path), Some(facts), Some(host)) = (&args.receipt, facts, host) {
                 receipt::write(path, facts, &args.tpm, host)?;
             }

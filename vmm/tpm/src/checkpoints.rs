@@ -43,7 +43,7 @@ impl Session {
         let instance = keys.instance();
         let key = VerifierKey::new(origin, Algorithm::Ed25519, &instance.public()).map_err(request)?;
         note.signatures
-            .push(key.line(instance.sign(note.text.as_bytes()).to_vec()));
+            .push(key.line(instance.sign(referee_bundle::Algorithm::Ed25519, note.text.as_bytes())));
         let cosigner = keys.log(origin)?;
         note.signatures
             .push(cosigner.cosign_ml_dsa(&note, now()).map_err(request)?);

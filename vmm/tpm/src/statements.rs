@@ -35,6 +35,7 @@ impl Session {
         let reference = Reference {
             allow_software_tpm: software,
             allow_resettable_registers: self.open.registers.allow_resettable,
+            require_ml_dsa: true,
             counter: CounterReference {
                 index: self.open.counter,
                 minimum: epoch,
@@ -108,6 +109,7 @@ impl Session {
             epoch,
             audit_head,
             log_key: Some(log_key(&keys)?),
+            ml_dsa_key: instance.both().ml_dsa,
         };
         let token = token(&instance, TOKEN_AAD, claims.to_bytes())?;
         let (key, public) = esys.primary(ESYS_TR_RH_ENDORSEMENT, &templates::attestation_key()?)?;
@@ -193,6 +195,8 @@ pub(crate) fn attestation_name(public: &Public) -> Result<[u8; 34], TpmError> {
 }
 
 pub(crate) fn token(instance: &InstanceKey, aad: &[u8], payload: Vec<u8>) -> Result<Token, TpmError> {
-    Token::sign(payload, aad, &instance.public(), |signed| instance.sign(signed))
-        .map_err(|error| TpmError::Malformed(error.to_string()))
+    Token::sign(payload, aad, &instance.both(), |algorithm, signed| {
+        instance.sign(algorithm, signed)
+    })
+    .map_err(|error| TpmError::Malformed(error.to_string()))
 }

@@ -14,6 +14,8 @@
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use hkdf::Hkdf;
+use ml_dsa::{Keypair as _, MlDsa65};
+use referee_bundle::Algorithm;
 use sha2::{Digest as _, Sha256};
 use tss_esapi::tss2_esys::{ESYS_TR, ESYS_TR_RH_OWNER};
 use zeroize::Zeroizing;
@@ -49,8 +51,10 @@ pub struct Keys {
 impl Keys {
     /// The instance key.
     pub fn instance(&self) -> InstanceKey {
-        let seed = derived(&self.master, b"referee instance key 1");
-        InstanceKey(SigningKey::from_bytes(&seed))
+        InstanceKey {
+            ed25519: SigningKey::from_bytes(&derived(&self.master, b"referee instance key 1")),
+            ml_dsa: derived(&self.master, b"referee instance key 1 ml-dsa-65"),
+        }
     }
 
     /// The keys by which this host cosigns checkpoints of the audit log with this name.
@@ -65,18 +69,37 @@ impl Keys {
     }
 }
 
-/// The Ed25519 key that signs tokens, receipts and checkpoints.
-pub struct InstanceKey(SigningKey);
+/// The key that signs tokens and receipts, by both halves, and checkpoints, by the first.
+pub struct InstanceKey {
+    ed25519: SigningKey,
+    /// Seed of the second half, which is made when it is needed.
+    ml_dsa: Zeroizing<[u8; 32]>,
+}
 
 impl InstanceKey {
-    /// Its public part.
+    /// The first half's public part, by which the key is called.
     pub fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+        self.ed25519.verifying_key().to_bytes()
     }
 
-    /// Signs.
-    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
-        self.0.sign(bytes).to_bytes()
+    /// Both public parts.
+    pub fn both(&self) -> referee_evidence::InstanceKey {
+        referee_evidence::InstanceKey {
+            ed25519: self.public(),
+            ml_dsa: Some(self.second().verifying_key().encode().to_vec()),
+        }
+    }
+
+    /// Signs with one half.
+    pub fn sign(&self, algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
+        match algorithm {
+            Algorithm::Ed25519 => self.ed25519.sign(bytes).to_bytes().to_vec(),
+            Algorithm::MlDsa65 => self.second().sign(bytes).encode().to_vec(),
+        }
+    }
+
+    fn second(&self) -> Box<ml_dsa::SigningKey<MlDsa65>> {
+        Box::new(ml_dsa::SigningKey::from_seed(&(*self.ml_dsa).into()))
     }
 }
 

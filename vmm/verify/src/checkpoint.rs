@@ -41,7 +41,7 @@ impl<'a> Signers<'a> {
             .map(|path| parse(path).with_context(|| format!("keys {}", path.display())))
             .transpose()?;
         Ok(Signers {
-            instance: known.key,
+            instance: known.key.as_ref().map(|key| key.ed25519),
             log,
             named: known.claims().and_then(|claims| claims.log_key),
             witnesses: &args.witness,

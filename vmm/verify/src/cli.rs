@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -95,10 +96,16 @@ pub struct ReceiptArgs {
     /// A receipt of the same bundle and input, run again, here or elsewhere: must have the same output. By whom it is signed is not
     /// checked.
     #[arg(long, value_name = "FILE")]
-    pub replay: Option<PathBuf>,
+    pub compare: Option<PathBuf>,
+    /// Run it again here: what follows `--` is a command of `referee-vmm`, and standard input is the muscle's.
+    #[arg(long, requires = "command")]
+    pub replay: bool,
     /// Print the findings and the receipt as JSON.
     #[arg(long)]
     pub json: bool,
+    /// `run` or `call`, with options, bundle and arguments.
+    #[arg(last = true, value_name = "COMMAND", requires = "replay")]
+    pub command: Vec<OsString>,
 }
 
 /// What says whose an instance key is.
@@ -280,8 +287,8 @@ const RECEIPT_EXAMPLES: &str = "\
 Examples:
   referee-vmm run --receipt first.receipt phi-redact.muscle < note.txt
   referee-verify receipt first.receipt --evidence host.evidence --nonce $nonce --reference reference.toml
-  referee-vmm run --receipt second.receipt phi-redact.muscle < note.txt      # on a machine of your own
-  referee-verify receipt first.receipt --instance-key 5b1c… --replay second.receipt";
+  # Again, on a machine of your own:
+  referee-verify receipt first.receipt --instance-key 5b1c… --replay -- run --trust trust.store phi-redact.muscle < note.txt";
 
 const LOG_EXAMPLES: &str = "\
 Examples:

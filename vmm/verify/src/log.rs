@@ -31,7 +31,11 @@ pub fn run(args: &LogArgs) -> anyhow::Result<bool> {
     }
     for path in &args.receipt {
         let bytes = read(path, "receipt")?;
-        if let Some(receipt) = known.key.and_then(|key| check_receipt(&mut report, &bytes, &key)) {
+        if let Some(receipt) = known
+            .key
+            .as_ref()
+            .and_then(|key| check_receipt(&mut report, &bytes, key))
+        {
             add(path.display().to_string(), receipt.log_records, receipt.log_hash);
         }
     }

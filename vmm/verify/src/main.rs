@@ -8,6 +8,7 @@ mod enrolment;
 mod evidence;
 mod log;
 mod receipt;
+mod replay;
 mod seal;
 mod voucher;
 mod witness;

@@ -2,6 +2,8 @@
 
 use referee_evidence::{Receipt, Token, check_receipt, check_receipt_fits, check_replay};
 
+use crate::replay::run_again;
+
 use crate::cli::ReceiptArgs;
 use crate::evidence::{read, verdict};
 use crate::voucher::{Known, known};
@@ -21,7 +23,10 @@ pub fn run(args: &ReceiptArgs) -> anyhow::Result<bool> {
     if let (Some(receipt), Some((evidence, _))) = (&receipt, &evidence) {
         check_receipt_fits(&mut report, receipt, evidence);
     }
-    if let (Some(receipt), Some(path)) = (&receipt, &args.replay) {
+    if let (Some(receipt), true) = (&receipt, args.replay) {
+        check_replay(&mut report, receipt, &run_again(&args.command)?);
+    }
+    if let (Some(receipt), Some(path)) = (&receipt, &args.compare) {
         let other = Token::parse(&read(path, "receipt")?).and_then(|token| Receipt::of(&token))?;
         check_replay(&mut report, receipt, &other);
     }

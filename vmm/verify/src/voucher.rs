@@ -1,7 +1,7 @@
 //! Whose an instance key is: evidence says it, or whoever calls knows.
 
 use anyhow::bail;
-use referee_evidence::{Claims, Evidence, Report, Token, check};
+use referee_evidence::{Claims, Evidence, InstanceKey, Report, Token, check};
 
 use crate::cli::VoucherArgs;
 use crate::evidence::{read, read_reference};
@@ -14,7 +14,7 @@ pub struct Known {
     /// The evidence, if there is some that can be read.
     pub evidence: Option<(Evidence, Claims)>,
     /// The instance key.
-    pub key: Option<[u8; 32]>,
+    pub key: Option<InstanceKey>,
 }
 
 impl Known {
@@ -39,7 +39,7 @@ pub fn known(args: &VoucherArgs) -> anyhow::Result<Known> {
                 Some((evidence, claims))
             };
             let evidence = parsed();
-            let key = evidence.as_ref().map(|(_, claims)| claims.instance_key);
+            let key = evidence.as_ref().map(|(_, claims)| claims.instance());
             Ok(Known {
                 report,
                 evidence,
@@ -47,7 +47,7 @@ pub fn known(args: &VoucherArgs) -> anyhow::Result<Known> {
             })
         }
         (None, _, _, Some(key)) => Ok(Known {
-            key: Some(key.0),
+            key: Some(InstanceKey::classical(key.0)),
             ..Known::default()
         }),
         _ => bail!("--evidence with --nonce and --reference, or --instance-key"),
