@@ -83,7 +83,7 @@ say "the same on emulated nested paging"
 code=0
 for attempt in 1 2 3 4; do
   code=0
-  scripts/npt/vm.sh --timeout "${NPT_TIMEOUT:-600}" --files "$stage" -- run "$@" || code=$?
+  scripts/npt/vm.sh --timeout "${NPT_TIMEOUT:-420}" --files "$stage" -- run "$@" || code=$?
   [ "$code" -eq 124 ] || break
   say "attempt $attempt: the emulated machine was not done in time"
 done

@@ -162,6 +162,35 @@ fn a_log_is_published_signed_anchored_and_proved() {
 }
 
 #[test]
+fn a_log_that_was_rotated_is_published_as_one() {
+    let rig = Rig::new();
+    rig.run();
+    assert_ends(&rig.checkpoint(), 0);
+    let rotate = || {
+        assert_ends(
+            &programs().vmm.run(["audit", "rotate", &rig.log]).expect("ends"),
+            0,
+        )
+    };
+    let archive = rotate();
+    assert_eq!(rig.lines().len(), 1);
+    rig.run();
+    assert_ends(&rig.checkpoint(), 0);
+    let vouched = rig.vouched();
+    assert_ends(&rig.verify_log(&vouched, &[]), 0);
+    // What was moved must lie beside it.
+    fs::rename(archive.trim(), rig.desk.file("away")).expect("is moved");
+    assert!(assert_ends(&rig.checkpoint(), 104).contains("must lie beside it"));
+    let text = assert_ends(
+        &programs().vmm.run(["audit", "verify", &rig.log]).expect("ends"),
+        0,
+    );
+    assert!(text.contains("moved away and are not beside it"), "{text}");
+    fs::rename(rig.desk.file("away"), archive.trim()).expect("is moved");
+    assert_ends(&rig.checkpoint(), 0);
+}
+
+#[test]
 fn an_end_that_is_cut_off_contradicts_everything_that_was_signed() {
     let rig = Rig::new();
     rig.run();

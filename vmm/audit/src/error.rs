@@ -51,6 +51,9 @@ pub enum AuditError {
         /// Which rule it breaks.
         defect: Defect,
     },
+    /// Moving older records into another file failed; it is finished when the log is opened next.
+    #[error("cannot rotate the audit log")]
+    Rotate(#[source] io::Error),
     /// Sequence numbers are used up.
     #[error("the audit log is full: no sequence number follows {last}")]
     Full {

@@ -22,6 +22,7 @@
 mod error;
 mod log;
 mod record;
+mod rotate;
 mod sink;
 mod tail;
 mod verify;
@@ -29,5 +30,6 @@ mod verify;
 pub use error::{AuditError, Defect};
 pub use log::{AuditLog, Options, Sharing};
 pub use record::{Event, GuestText, Hash, Head, Kind, MAX_RECORD, Value};
+pub use rotate::archives;
 pub use sink::AuditSink;
 pub use verify::{Summary, verify, verify_bytes, verify_each, verify_watched};

@@ -5,21 +5,26 @@
 //! 1. take the file lock (`flock`); 2. has the file grown since my last record? then read its new tail;
 //! 3. write my record after the head; 4. give the lock back.
 //!
+//! A log may be rotated under a process that has it open (`rotate.rs`): it finds the file shorter, sees that it begins with a record that
+//! says so, and goes on.
+//!
 //! The lock belongs to the open file. A process that forks shares it with its child, so that parent and
 //! child must not append at the same time through one [`AuditLog`]; each opens its own.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, OFlags};
 
 use crate::error::{AuditError, Defect};
-use crate::record::{Event, GuestText, Hash, Head, Kind, Subject, Value, encode};
+use crate::record::{Event, GuestText, Hash, Head, Kind, MAX_RECORD, Subject, Value, encode};
+use crate::rotate;
 use crate::tail::{Tail, read_tail};
+use crate::verify::{CheckedLine, check_line};
 
 /// Who else may append to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +71,15 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`]; a log whose last records do not follow from each other is [`AuditError::Broken`].
     pub fn open(path: &Path, options: Options) -> Result<AuditLog, AuditError> {
+        AuditLog::from_file(AuditLog::open_file(path)?, options)
+    }
+
+    /// Opens the log's file as [`AuditLog::from_file`] wants it, making it when it is not there, and finishes a rotation that a crash
+    /// interrupted.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`], [`AuditError::Rotate`].
+    pub fn open_file(path: &Path) -> Result<File, AuditError> {
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -77,7 +91,68 @@ impl AuditLog {
                 path: path.to_owned(),
                 source,
             })?;
-        AuditLog::from_file(file, options)
+        rotate::finish_locked(path, &file)?;
+        Ok(file)
+    }
+
+    /// Moves all records so far into a file beside the log at `path`, which this must be, and goes on with one that says so. Gives the file's
+    /// name; `None` when there is nothing to move.
+    ///
+    /// # Errors
+    /// [`AuditError::Rotate`]; what was begun is finished when the log is opened next.
+    pub fn rotate(&mut self, path: &Path) -> Result<Option<PathBuf>, AuditError> {
+        self.locked(|log| {
+            log.catch_up()?;
+            let (Some(file), Some(first)) = (log.file(), log.first()?) else {
+                return Ok(None);
+            };
+            let (first, last) = (first.before().records, log.head.records.saturating_sub(1));
+            if first == last {
+                return Ok(None);
+            }
+            let archive = rotate::archive_of(path, first, last);
+            rotate::copy_to(&archive, &file, log.length).map_err(AuditError::Rotate)?;
+            let detail = [("bytes", Value::Number(log.length))];
+            let event = Event::of_cell(Kind::Rotate, &detail);
+            let subject = Subject { cell: "", muscle: "" };
+            let guest = log.options.guest;
+            let next = encode(&mut log.line, log.head, now_ns(), subject, &event, guest)
+                .map_err(AuditError::Encode)?;
+            rotate::begin(path, &file, &log.line).map_err(AuditError::Rotate)?;
+            log.head = next;
+            log.length = log.line.len() as u64;
+            Ok(Some(archive))
+        })
+    }
+
+    /// The file's first record; `None` when it has none.
+    fn first(&self) -> Result<Option<CheckedLine>, AuditError> {
+        let Store::File(file) = &self.store else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; MAX_RECORD];
+        let got = file.read_at(&mut bytes, 0).map_err(AuditError::Read)?;
+        bytes.truncate(got);
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
+        let broken = |defect| AuditError::Broken {
+            line: 1,
+            offset: 0,
+            defect,
+        };
+        check_line(bytes.get(..=end).unwrap_or_default())
+            .map(Some)
+            .map_err(broken)
+    }
+
+    /// Whether a file that became shorter was rotated: it begins with a record that says so, and none of ours is missing before it.
+    fn was_rotated(&self) -> bool {
+        let Ok(Some(first)) = self.first() else {
+            return false;
+        };
+        let before = first.before();
+        first.kind == Kind::Rotate && (before.records > self.head.records || before == self.head)
     }
 
     /// The same on a file that somebody else opened, with `O_APPEND` and for reading and writing.
@@ -262,7 +337,7 @@ impl AuditLog {
             return Ok(());
         };
         let length = self.file_length()?;
-        if length < self.length {
+        if length < self.length && !self.was_rotated() {
             let defect = Defect::Shrunk {
                 was: self.length,
                 now: length,

@@ -35,6 +35,8 @@ pub enum Kind {
     End,
     /// The log was repaired after a crash.
     Recover,
+    /// Everything before was moved into another file.
+    Rotate,
     /// A key of this host was used by hand: the offline one for recovery.
     Key,
 }

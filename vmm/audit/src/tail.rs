@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::error::{AuditError, Defect};
-use crate::record::{Head, MAX_RECORD};
+use crate::record::{Head, Kind, MAX_RECORD};
 use crate::verify::check_line;
 
 /// How a log ends.
@@ -49,7 +49,7 @@ pub(crate) fn tail_of(bytes: &[u8], start: u64) -> Result<Tail, AuditError> {
         let last = last_line_start(lines, start).ok_or(broken(0, Defect::TooLong { max: MAX_RECORD }))?;
         let record = check_line(lines.get(last..).unwrap_or(&[])).map_err(|defect| broken(last, defect))?;
         let before = lines.get(..last).unwrap_or(&[]);
-        if last == 0 && start == 0 {
+        if last == 0 && start == 0 && record.kind != Kind::Rotate {
             record
                 .follows(&Head::EMPTY)
                 .map_err(|defect| broken(last, defect))?;

@@ -8,17 +8,20 @@ use serde::Deserialize;
 
 use crate::error::{AuditError, Defect};
 use crate::record::{HASH_MARK, HASH_TAIL, Hash, Head, Kind, MAX_RECORD};
+use crate::rotate::archives;
 
 /// What a whole and unbroken log holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
+    /// Number of its first record; more than 0 when older ones were moved away and are not beside it.
+    pub first: u64,
     /// Where it stands.
     pub head: Head,
     /// Bytes.
     pub bytes: u64,
 }
 
-/// Checks every line of the log at `path`.
+/// Checks every line of the log at `path`, and of what was moved away before it and lies beside it.
 ///
 /// # Errors
 /// [`AuditError::Open`], [`AuditError::Read`], or [`AuditError::Broken`] at the first line that breaks a rule.
@@ -31,20 +34,12 @@ pub fn verify(path: &Path) -> Result<Summary, AuditError> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_watched(path: &Path, mut watch: impl FnMut(u64, u64)) -> Result<Summary, AuditError> {
-    let file = File::open(path).map_err(|source| AuditError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
-    let size = file.metadata().map_err(AuditError::Read)?.len();
-    verify_from(
-        BufReader::with_capacity(64 * 1024, file),
-        u64::MAX,
-        |head, _, done| {
-            if head.records.is_multiple_of(WATCH_EACH) {
-                watch(done, size);
-            }
-        },
-    )
+    let (input, size) = open(path)?;
+    verify_from(input, u64::MAX, |head, _, done| {
+        if head.records.is_multiple_of(WATCH_EACH) {
+            watch(done, size);
+        }
+    })
 }
 
 /// Checks the first `most` lines of the log at `path` (`u64::MAX`: all), and gives `each` of them, without its newline, to the caller with
@@ -57,15 +52,19 @@ pub fn verify_each(
     most: u64,
     mut each: impl FnMut(&Head, &[u8]),
 ) -> Result<Summary, AuditError> {
-    let file = File::open(path).map_err(|source| AuditError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
-    verify_from(
-        BufReader::with_capacity(64 * 1024, file),
-        most,
-        |head, line, _| each(head, line),
-    )
+    verify_from(open(path)?.0, most, |head, line, _| each(head, line))
+}
+
+/// The log with what was moved away before it and lies beside it, as one, and its size.
+fn open(path: &Path) -> Result<(impl BufRead, u64), AuditError> {
+    let mut input: Box<dyn Read> = Box::new(std::io::empty());
+    let mut size = 0u64;
+    for path in archives(path)?.into_iter().chain([path.to_owned()]) {
+        let file = File::open(&path).map_err(|source| AuditError::Open { path, source })?;
+        size = size.saturating_add(file.metadata().map_err(AuditError::Read)?.len());
+        input = Box::new(input.chain(file));
+    }
+    Ok((BufReader::with_capacity(64 * 1024, input), size))
 }
 
 /// Checks every line of a log that is in memory.
@@ -85,6 +84,7 @@ fn verify_from(
     mut each: impl FnMut(&Head, &[u8], u64),
 ) -> Result<Summary, AuditError> {
     let mut head = Head::EMPTY;
+    let mut first = 0;
     let mut offset = 0u64;
     let mut line = Vec::new();
     while head.records < most {
@@ -98,23 +98,34 @@ fn verify_from(
         if taken == 0 {
             break;
         }
+        let number = head.records.saturating_add(1);
         let broken = |defect| AuditError::Broken {
-            line: head.records.saturating_add(1),
+            line: number,
             offset,
             defect,
         };
         let record = check_line(&line).map_err(broken)?;
+        if offset == 0 && record.kind == Kind::Rotate {
+            head = record.before();
+            first = head.records;
+        }
         record.follows(&head).map_err(broken)?;
         head = record.head();
         offset = offset.saturating_add(line.len() as u64);
         each(&head, line.strip_suffix(b"\n").unwrap_or(&line), offset);
     }
-    Ok(Summary { head, bytes: offset })
+    Ok(Summary {
+        first,
+        head,
+        bytes: offset,
+    })
 }
 
 /// A line that is a record with a right hash.
 #[derive(Debug)]
 pub(crate) struct CheckedLine {
+    /// What it tells of.
+    pub kind: Kind,
     seq: u64,
     prev: Hash,
     hash: Hash,
@@ -126,6 +137,14 @@ impl CheckedLine {
         Head {
             records: self.seq.saturating_add(1),
             hash: self.hash,
+        }
+    }
+
+    /// The head of a log that this line belongs after.
+    pub fn before(&self) -> Head {
+        Head {
+            records: self.seq,
+            hash: self.prev,
         }
     }
 
@@ -170,6 +189,7 @@ pub(crate) fn check_line(line: &[u8]) -> Result<CheckedLine, Defect> {
     })?;
     let prev = Hash::from_hex(wire.prev.as_bytes()).ok_or(Defect::NotARecord { column: 0 })?;
     Ok(CheckedLine {
+        kind: wire.kind,
         seq: wire.seq,
         prev,
         hash,

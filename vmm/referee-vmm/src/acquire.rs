@@ -213,13 +213,7 @@ fn cell_name() -> anyhow::Result<String> {
 }
 
 fn open_audit(path: &Path) -> anyhow::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    AuditLog::open_file(path)
         .with_context(|| format!("audit log {}: choose another with --audit", path.display()))
 }
 

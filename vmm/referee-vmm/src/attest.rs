@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use referee_attest::{Component, Reply, Request};
-use referee_audit::{AuditLog, Event, Kind, Options, Sharing, Value};
+use referee_audit::{AuditLog, Event, Kind, Options, Value};
 
 use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
@@ -202,15 +202,11 @@ fn record_recovery(path: &Path, op: &str, epoch: Option<u64>) -> anyhow::Result<
 /// # Errors
 /// When the log cannot be opened, or its end is broken.
 pub fn audit_head(path: &Path) -> anyhow::Result<(u64, String)> {
-    let file = std::fs::File::options().read(true).append(true).open(path);
-    let options = Options {
-        sharing: Sharing::Shared,
-        ..Options::default()
-    };
-    let log = file
-        .context("opening")
-        .and_then(|file| Ok(AuditLog::from_file(file, options)?))
-        .with_context(|| format!("audit log {}", path.display()))?;
+    let shown = path.display();
+    if !path.exists() {
+        bail!("audit log {shown}: there is none");
+    }
+    let log = AuditLog::open(path, Options::default()).with_context(|| format!("audit log {shown}"))?;
     let head = log.head();
     Ok((head.records, head.hash.to_string()))
 }

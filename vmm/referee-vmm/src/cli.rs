@@ -340,6 +340,11 @@ pub enum AuditAction {
         /// The log.
         file: PathBuf,
     },
+    /// Move all records so far into a file beside the log, and go on; cells that are running go on too.
+    Rotate {
+        /// The log.
+        file: PathBuf,
+    },
     /// Publish the log as a Merkle tree, and have its head signed by this host's keys and certified by its TPM.
     #[command(after_help = CHECKPOINT_EXAMPLES)]
     Checkpoint(CheckpointArgs),

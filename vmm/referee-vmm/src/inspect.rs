@@ -49,7 +49,12 @@ pub fn verify_log(file: &Path) -> anyhow::Result<u8> {
             message: error.to_string(),
         })
         .with_context(|| format!("audit log {shown}"))?;
-    write_out(format!("{shown}: {} records, all in order\n", summary.head.records).as_bytes())
+    let records = summary.head.records - summary.first;
+    let before = match summary.first {
+        0 => String::new(),
+        first => format!(", after {first} that were moved away and are not beside it"),
+    };
+    write_out(format!("{shown}: {records} records, all in order{before}\n").as_bytes())
 }
 
 /// Prints versions.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use referee_attest::{Reply, Request};
+use referee_audit::{AuditLog, Options};
 use referee_tlog::{
     Answer, CHECKPOINT, Checkpoint, InclusionProof, Note, TileDirectory, TlogError, Verification,
     VerifierKey, consistency, publish, replace, save_checkpoint,
@@ -31,6 +32,17 @@ const ANSWER_MAX: u64 = 1 << 20;
 pub fn audit(args: &AuditArgs) -> anyhow::Result<u8> {
     match &args.action {
         AuditAction::Verify { file } => verify_log(file),
+        AuditAction::Rotate { file } => {
+            let rotate = || AuditLog::open(file, Options::default())?.rotate(file);
+            let moved = rotate().with_context(|| format!("audit log {}", file.display()))?;
+            write_out(
+                match moved {
+                    Some(archive) => format!("{}\n", archive.display()),
+                    None => "there is nothing to move\n".into(),
+                }
+                .as_bytes(),
+            )
+        }
         AuditAction::Checkpoint(args) => checkpoint(args),
         AuditAction::Prove {
             record,

@@ -1,7 +1,5 @@
 //! What all cells of a program share: `/dev/kvm`, whom to trust, what policy permits, where acts are recorded.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -92,7 +90,7 @@ impl Referee {
             sync_each: config.audit_sync,
             ..Options::default()
         };
-        let file = open_log(&config.audit).map_err(StartError::host("opening the audit log"))?;
+        let file = AuditLog::open_file(&config.audit).map_err(StartError::host("opening the audit log"))?;
         let log = AuditLog::from_file(file, options).map_err(StartError::host("reading the audit log"))?;
         let kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
         let keeper = Shell::create(&kvm).map_err(StartError::host("making a virtual machine"))?;
@@ -173,13 +171,4 @@ impl Referee {
 pub(crate) fn cell_name() -> Result<String, StartError> {
     let number = getrandom::u64().map_err(StartError::host("taking random bytes"))?;
     Ok(format!("{number:016x}"))
-}
-
-fn open_log(path: &Path) -> std::io::Result<File> {
-    File::options()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
 }

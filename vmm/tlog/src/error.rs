@@ -34,6 +34,14 @@ pub enum TlogError {
         /// The first that differs, counted from 0.
         record: u64,
     },
+    /// Older records were moved away, and are not beside the log.
+    #[error(
+        "the log begins with record {first}: the files with the records before it must lie beside it (LOG.FIRST-LAST)"
+    )]
+    Missing {
+        /// Number of the first that is there.
+        first: u64,
+    },
     /// A tile that must be there is not, or has the wrong length.
     #[error("tile {path}: {what}")]
     Tile {

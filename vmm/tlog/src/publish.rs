@@ -1,15 +1,13 @@
 //! From the audit log to its tiles. What was published before is compared, so that a log that was cut or written anew is noticed here
 //! already; a crash in between leaves tiles that the next run finds right.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use referee_audit::verify_each;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::TlogError;
-use crate::files::{failed, read, replace};
+use crate::files::{read, replace};
 use crate::hash::TreeHash;
 use crate::note::Note;
 use crate::tiles::{TILE_WIDTH, TileDirectory, TileKind};
@@ -25,8 +23,11 @@ pub const CHECKPOINT: &str = "checkpoint";
 /// [`TlogError::Audit`] when the log is broken.
 pub fn leaves_of(log: &Path, most: u64) -> Result<Leaves, TlogError> {
     let mut leaves = Leaves::default();
-    verify_each(log, most, |_, line| leaves.push(line))?;
-    Ok(leaves)
+    let summary = verify_each(log, most, |_, line| leaves.push(line))?;
+    match summary.first {
+        0 => Ok(leaves),
+        first => Err(TlogError::Missing { first }),
+    }
 }
 
 /// Writes the tiles of the first `records` of a log, and gives the tree. The checkpoint is the caller's to sign and to save, last.
@@ -109,33 +110,34 @@ fn write_hashes(
 
 /// Writes the records themselves. The log is read once more, so each line is compared with the leaf that it was.
 fn write_entries(log: &Path, leaves: &Leaves, tiles: &TileDirectory) -> Result<(), TlogError> {
-    let input = File::open(log).map_err(|error| failed(log, error))?;
-    let mut lines = BufReader::with_capacity(64 * 1024, input).split(b'\n');
-    let (full, partial) = tiles.extent(0);
-    for bundle in 0..=full {
-        let width = if bundle == full { partial } else { TILE_WIDTH };
-        let mut bytes = Vec::new();
-        for record in bundle * TILE_WIDTH..bundle * TILE_WIDTH + width {
-            let rewritten = TlogError::Rewritten { record };
-            let line = match lines.next() {
-                Some(line) => line.map_err(|error| failed(log, error))?,
-                None => return Err(rewritten),
-            };
+    let (mut bundle, mut record) = (Vec::new(), 0u64);
+    let mut result = Ok(());
+    verify_each(log, leaves.size(), |_, line| {
+        let entry = || {
             // The audit log's records have at most 16 KiB.
-            let (Ok(length), true) = (
-                u16::try_from(line.len()),
-                TreeHash::of_leaf(&line) == leaves.node(0, record)?,
-            ) else {
-                return Err(rewritten);
-            };
-            bytes.extend(length.to_be_bytes());
-            bytes.extend(line);
+            let length = u16::try_from(line.len()).ok();
+            let same = leaves
+                .node(0, record)
+                .is_ok_and(|leaf| leaf == TreeHash::of_leaf(line));
+            length.filter(|_| same).ok_or(TlogError::Rewritten { record })
+        };
+        let width = record % TILE_WIDTH + 1;
+        let last = record + 1 == leaves.size();
+        let written = entry().and_then(|length| {
+            bundle.extend(length.to_be_bytes());
+            bundle.extend(line);
+            if width == TILE_WIDTH || last {
+                tiles.write(TileKind::Entries, record / TILE_WIDTH, width, &bundle)?;
+                bundle.clear();
+            }
+            Ok(())
+        });
+        if result.is_ok() {
+            result = written;
         }
-        if width > 0 {
-            tiles.write(TileKind::Entries, bundle, width, &bytes)?;
-        }
-    }
-    Ok(())
+        record += 1;
+    })?;
+    result
 }
 
 /// The root of a published tree, from its tiles alone.

@@ -389,3 +389,110 @@ fn after_a_flush_that_failed_nothing_more_is_recorded() {
         "it is still not on the disk"
     );
 }
+
+fn whole(path: &std::path::Path, first: u64, records: u64) {
+    let summary = verify(path).expect("a whole log");
+    assert_eq!((summary.first, summary.head.records), (first, records));
+}
+
+/// Somebody has the log open while it is rotated, and goes on; nothing is lost, and the chain goes through all files.
+#[test]
+fn a_log_is_rotated_under_those_who_have_it_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let mut cell = AuditLog::open(&path, SHARED).expect("opens");
+    let mut idle = AuditLog::open(&path, SHARED).expect("opens");
+    let mut tool = AuditLog::open(&path, SHARED).expect("opens");
+    assert_eq!(tool.rotate(&path).expect("has nothing to do"), None);
+    append(&mut cell, 3);
+    let first = tool.rotate(&path).expect("rotates").expect("moves");
+    assert!(
+        first
+            .display()
+            .to_string()
+            .ends_with("audit.jsonl.00000000000000000000-00000000000000000002")
+    );
+    assert_eq!(tool.rotate(&path).expect("has nothing to do"), None);
+    append(&mut cell, 2);
+    append(&mut idle, 1);
+    let second = tool.rotate(&path).expect("rotates").expect("moves");
+    append(&mut idle, 1);
+    append(&mut cell, 1);
+    append(&mut tool, 1);
+    // 3, a rotation, 3, a rotation, 3.
+    whole(&path, 0, 11);
+    assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 4);
+    // Without the oldest file the log begins later and says so; with a hole in the middle it is broken.
+    let away = folder.path().join("away");
+    fs::rename(&first, &away).expect("is moved");
+    whole(&path, 3, 11);
+    fs::rename(&away, &first).expect("is moved");
+    fs::remove_file(&second).expect("is there");
+    assert!(matches!(verify(&path), Err(AuditError::Broken { .. })));
+    // Opened anew, it goes on.
+    let mut log = AuditLog::open(&path, SHARED).expect("opens");
+    append(&mut log, 1);
+    assert_eq!(log.head().records, 12);
+}
+
+/// Every state that a crash can leave of a rotation is finished by whoever opens the log next.
+#[test]
+fn a_rotation_that_a_crash_interrupted_is_finished() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let mut log = AuditLog::open(&path, SHARED).expect("opens");
+    append(&mut log, 5);
+    let before = fs::read(&path).expect("is there");
+    log.rotate(&path).expect("rotates").expect("moves");
+    let line = fs::read(&path).expect("is there");
+    let sign = folder.path().join("audit.jsonl.rotating");
+    for left in [&before[..], &[], &line] {
+        fs::write(&path, left).expect("is written");
+        fs::write(&sign, &line).expect("is written");
+        let mut log = AuditLog::open(&path, SHARED).expect("opens");
+        assert!(!sign.exists());
+        assert_eq!(fs::read(&path).expect("is there"), line);
+        append(&mut log, 1);
+        whole(&path, 0, 7);
+    }
+    // A log that somebody began anew meanwhile is not thrown away.
+    fs::write(&path, b"").expect("is written");
+    let mut other = AuditLog::open(&path, SHARED).expect("opens");
+    append(&mut other, 2);
+    fs::write(&sign, &line).expect("is written");
+    assert!(matches!(
+        AuditLog::open(&path, SHARED),
+        Err(AuditError::Rotate(_))
+    ));
+    assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 2);
+}
+
+/// A file that is shorter and does not go on from where this process was is refused, also when it claims a rotation.
+#[test]
+fn a_shorter_file_that_is_no_rotation_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, other) = (folder.path().join("a.jsonl"), folder.path().join("b.jsonl"));
+    let mut log = AuditLog::open(&path, SHARED).expect("opens");
+    append(&mut log, 9);
+    let mut short = AuditLog::open(&other, SHARED).expect("opens");
+    append(&mut short, 2);
+    short.rotate(&other).expect("rotates").expect("moves");
+    let forged = fs::read(&other).expect("is there");
+    fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(&path)
+        .expect("opens");
+    fs::write(&path, forged).expect("is written");
+    let result = log.append("c", "m", &Event::of_cell(Kind::End, &[]));
+    assert!(
+        matches!(
+            result,
+            Err(AuditError::Broken {
+                defect: Defect::Shrunk { .. },
+                ..
+            })
+        ),
+        "{result:?}"
+    );
+}
