@@ -1,13 +1,16 @@
 //! The command line: argv in, a checked request out. Everything the rest of the program needs is here; nothing
 //! else reads arguments.
 
+mod audit;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use referee_jail::Removal;
 use referee_policy::Binding;
-use referee_tlog::VerifierKey;
+
+pub use audit::{AuditAction, AuditArgs, CheckpointArgs};
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
 /// that its manifest asked for and your policy granted.
@@ -33,7 +36,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Check this host: KVM, what it enforces, limits; and say what to do about what is missing.
     Doctor(DoctorArgs),
-    /// Check an audit log: every record's hash and the chain.
+    /// Check an audit log, rotate it, publish it for others to check.
     Audit(AuditArgs),
     /// Have the TPM say what this host is and what ran on it, for somebody who does not trust it.
     #[command(after_help = ATTEST_EXAMPLES)]
@@ -324,80 +327,6 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// `audit`.
-#[derive(Debug, Args)]
-pub struct AuditArgs {
-    /// What to do with the log.
-    #[command(subcommand)]
-    pub action: AuditAction,
-}
-
-/// What `audit` can do.
-#[derive(Debug, Subcommand)]
-pub enum AuditAction {
-    /// Recompute every hash and check the chain.
-    Verify {
-        /// The log.
-        file: PathBuf,
-    },
-    /// Move all records so far into a file beside the log, and go on; cells that are running go on too.
-    Rotate {
-        /// The log.
-        file: PathBuf,
-    },
-    /// Publish the log as a Merkle tree, and have its head signed by this host's keys and certified by its TPM.
-    #[command(after_help = CHECKPOINT_EXAMPLES)]
-    Checkpoint(CheckpointArgs),
-    /// Write the proof that one record is in the published log.
-    Prove {
-        /// Number of the record, as its `seq` says.
-        record: u64,
-        /// Where the log is published.
-        #[arg(long, value_name = "DIR")]
-        tiles: PathBuf,
-        /// Where the proof goes; standard output without it.
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    /// Write what a witness is to be asked: to cosign the newest checkpoint.
-    WitnessRequest {
-        /// Where the log is published.
-        #[arg(long, value_name = "DIR")]
-        tiles: PathBuf,
-        /// How many records the witness saw last; it says so when it is another number.
-        #[arg(long, value_name = "RECORDS", default_value_t = 0)]
-        old: u64,
-    },
-    /// Add a witness's answer, from standard input, to the newest checkpoint.
-    Cosign {
-        /// Where the log is published.
-        #[arg(long, value_name = "DIR")]
-        tiles: PathBuf,
-        /// A public key of the witness. May be given several times; all must have signed.
-        #[arg(long, value_name = "KEY", required = true, value_parser = VerifierKey::parse)]
-        witness: Vec<VerifierKey>,
-    },
-}
-
-/// `audit checkpoint`.
-#[derive(Debug, Args)]
-pub struct CheckpointArgs {
-    /// The log.
-    pub file: PathBuf,
-    /// Where the log is published: a directory that a web server can hand out as it is.
-    #[arg(long, value_name = "DIR")]
-    pub tiles: PathBuf,
-    /// The log's name, the same for ever; by convention a URL without scheme, as `example.com/host1`. Needed the first time only.
-    #[arg(long, value_name = "NAME")]
-    pub origin: Option<String>,
-    /// Policies and trust store, which are part of what this host is.
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
-    /// The TPM.
-    #[command(flatten)]
-    pub tpm: TpmArgs,
-}
-
 fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
@@ -446,12 +375,6 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   referee-vmm explain --trust trust.store thumbnail.muscle
   referee-vmm explain --trust trust.store --bind input=dir:photos:ro --json thumbnail.muscle";
-
-const CHECKPOINT_EXAMPLES: &str = "\
-Examples:
-  referee-vmm audit checkpoint referee-audit.jsonl --tiles published --origin example.com/host1
-  referee-vmm audit witness-request --tiles published | ssh witness referee-verify witness … \\
-      | referee-vmm audit cosign --tiles published --witness \"$(cat witness.pub)\"";
 
 const ATTEST_EXAMPLES: &str = "\
 Examples:

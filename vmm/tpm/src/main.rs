@@ -26,6 +26,7 @@ mod measure;
 mod nv;
 #[allow(unsafe_code)]
 mod objects;
+mod opening_policy;
 #[allow(unsafe_code)]
 mod quotes;
 mod recovery;

@@ -16,17 +16,18 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use hkdf::Hkdf;
 use ml_dsa::{Keypair as _, MlDsa65};
 use referee_bundle::Algorithm;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use tss_esapi::tss2_esys::{ESYS_TR, ESYS_TR_RH_OWNER};
 use zeroize::Zeroizing;
 
-use referee_evidence::{Bank, COUNTER_ATTRIBUTES, counter_name};
+use referee_evidence::COUNTER_ATTRIBUTES;
 use referee_tlog::CosignerKeys;
 
 use crate::commands::NV_WRITTEN;
 use crate::error::TpmError;
 use crate::esys::Esys;
 use crate::floors::Floors;
+use crate::opening_policy::opening_policy;
 use crate::sealed_file::SealedFile;
 use crate::state::State;
 use crate::statements::now;
@@ -324,44 +325,12 @@ impl<'a> Vault<'a> {
     }
 
     fn seal(&self, esys: &mut Esys, keys: &Keys, identity: &[u8], name: &str) -> Result<(), TpmError> {
-        let policy = self.policy(identity, keys.epoch);
+        let policy = opening_policy(self.identity_pcr, identity, self.index, keys.epoch);
         let parent = storage_root(esys)?;
         let (private, public) = esys.seal(parent, &templates::sealed(&policy)?, &*keys.master)?;
         let sealed = SealedFile::new(private, public, identity.to_vec());
         let bytes = sealed.to_bytes(&derived(&keys.master, FLOORS), keys.epoch, &keys.floors)?;
         self.state.write(name, &bytes)
-    }
-
-    /// The policy's digest, as the TPM computes it (Part 3, 23.7 and 23.9).
-    fn policy(&self, identity: &[u8], epoch: u64) -> [u8; 32] {
-        const POLICY_PCR: u32 = 0x0000_017F;
-        const POLICY_NV: u32 = 0x0000_0149;
-        const EQ: u16 = 0;
-        let mut mask = [0u8; 3];
-        if let Some(byte) = mask.get_mut((self.identity_pcr / 8) as usize) {
-            *byte = 1 << (self.identity_pcr % 8);
-        }
-        let hash = |parts: &[&[u8]]| -> [u8; 32] { Sha256::digest(parts.concat()).into() };
-        let selection = [
-            &1u32.to_be_bytes()[..],
-            &Bank::Sha256.number().to_be_bytes(),
-            &[3],
-            &mask,
-        ]
-        .concat();
-        let pcr = hash(&[
-            &[0; 32],
-            &POLICY_PCR.to_be_bytes(),
-            &selection,
-            &hash(&[identity]),
-        ]);
-        let arguments = hash(&[&epoch.to_be_bytes(), &0u16.to_be_bytes(), &EQ.to_be_bytes()]);
-        hash(&[
-            &pcr,
-            &POLICY_NV.to_be_bytes(),
-            &arguments,
-            &counter_name(self.index),
-        ])
     }
 
     fn epochs(&self) -> Result<Vec<u64>, TpmError> {
