@@ -81,9 +81,9 @@ say "the same on emulated nested paging"
 # The emulator's two processors now and then hardly get on, for reasons of the machine below; then another boot does, in a tenth of the time. Only that is
 # tried again: what fails, fails.
 code=0
-for attempt in 1 2 3 4; do
+for attempt in 1 2 3; do
   code=0
-  scripts/npt/vm.sh --timeout "${NPT_TIMEOUT:-420}" --files "$stage" -- run "$@" || code=$?
+  scripts/npt/vm.sh --timeout "${NPT_TIMEOUT:-900}" --files "$stage" -- run "$@" || code=$?
   [ "$code" -eq 124 ] || break
   say "attempt $attempt: the emulated machine was not done in time"
 done
