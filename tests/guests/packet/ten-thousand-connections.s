@@ -1,6 +1,7 @@
 # Rule: ten thousand connections at once are refused one by one, each with a reset; the table stays small, and an
 # honest request is answered afterwards.
 # expect: exit 0
+# limits: deadline_ms=60000 cpu_ms=60000
 .include "muscle.inc"
 .include "channel.inc"
 begin
