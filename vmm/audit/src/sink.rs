@@ -8,7 +8,7 @@
 //!   thread 3            append ─► wait ────────► (done by 2) ┘
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::AuditError;
 use crate::log::AuditLog;
@@ -18,10 +18,24 @@ use crate::record::{Event, Head};
 #[derive(Debug, Clone)]
 pub struct AuditSink {
     log: Arc<Mutex<AuditLog>>,
-    /// How many records are on the disk, held while a flush is under way.
-    flushed: Arc<Mutex<u64>>,
+    flushed: Arc<Flushed>,
     cell: Arc<str>,
     muscle: Arc<str>,
+}
+
+/// What is on the disk, and who waits for it.
+#[derive(Debug, Default)]
+struct Flushed {
+    flushes: Mutex<Flushes>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Flushes {
+    /// How many records are on the disk.
+    done: u64,
+    /// Whether somebody is flushing.
+    under_way: bool,
 }
 
 impl AuditSink {
@@ -29,7 +43,7 @@ impl AuditSink {
     pub fn new(log: AuditLog, cell: &str, muscle: &str) -> AuditSink {
         AuditSink {
             log: Arc::new(Mutex::new(log)),
-            flushed: Arc::new(Mutex::new(0)),
+            flushed: Arc::default(),
             cell: cell.into(),
             muscle: muscle.into(),
         }
@@ -66,20 +80,38 @@ impl AuditSink {
     /// [`AuditError::Sync`]. The log takes no more records then: what a flush that failed has lost, a later one does not bring back.
     pub fn sync(&self) -> Result<(), AuditError> {
         let wanted = self.head().records;
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *flushed >= wanted {
-            return Ok(());
+        {
+            let mut flushes = self.flushes();
+            loop {
+                if flushes.done >= wanted {
+                    return Ok(());
+                }
+                if !flushes.under_way {
+                    break;
+                }
+                flushes = self
+                    .flushed
+                    .changed
+                    .wait(flushes)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            flushes.under_way = true;
         }
         let (file, records) = self.with(|log| (log.file(), log.head().records));
-        if let Some(file) = file {
-            // The log is not held meanwhile, so that others append what the next flush is for.
-            file.sync_data().map_err(|error| {
-                self.with(AuditLog::poison);
-                AuditError::Sync(error)
-            })?;
+        // The log is not held meanwhile, so that others append what the next flush is for.
+        let result = file.map_or(Ok(()), |file| file.sync_data());
+        let mut flushes = self.flushes();
+        flushes.under_way = false;
+        if result.is_ok() {
+            flushes.done = records;
         }
-        *flushed = records;
-        Ok(())
+        drop(flushes);
+        // All of them: most find that theirs was in it, and one does the next.
+        self.flushed.changed.notify_all();
+        result.map_err(|error| {
+            self.with(AuditLog::poison);
+            AuditError::Sync(error)
+        })
     }
 
     /// Where the log stands.
@@ -90,6 +122,13 @@ impl AuditSink {
     /// Everything written so far, when the log is in memory; `None` when it is a file.
     pub fn memory(&self) -> Option<Vec<u8>> {
         self.with(|log| log.memory().map(<[u8]>::to_vec))
+    }
+
+    fn flushes(&self) -> MutexGuard<'_, Flushes> {
+        self.flushed
+            .flushes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut AuditLog) -> T) -> T {
