@@ -10,8 +10,8 @@ use referee_tests::Ended;
 use crate::commands::{Desk, assert_ends, workshop};
 use crate::crashes::{killed_after, rounds};
 use crate::host::{Host, programs};
+use crate::receipts::{NONCE, evidence};
 
-const NONCE: &str = "00112233445566778899aabbccddeeff";
 const ORIGIN: &str = "example.com/desk";
 
 /// A host that keeps a log, publishes it, and has somebody who checks.
@@ -42,13 +42,7 @@ impl Rig {
 
     /// Evidence and reference of now, as options of `referee-verify`.
     fn vouched(&self) -> Vec<String> {
-        let (evidence, reference) = (self.desk.file("evidence"), self.desk.file("reference.toml"));
-        assert_ends(
-            &self.desk.vmm(&["attest"], &["--nonce", NONCE, "-o", &evidence]),
-            0,
-        );
-        let text = assert_ends(&self.desk.vmm(&["tpm", "reference"], &[]), 0);
-        fs::write(&reference, text).expect("is written");
+        let (evidence, reference) = evidence(&self.desk);
         let words = [
             "--evidence",
             &evidence,

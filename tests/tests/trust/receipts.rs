@@ -8,7 +8,7 @@ use referee_tests::Ended;
 use crate::commands::{Desk, assert_ends, workshop};
 use crate::host::programs;
 
-const NONCE: &str = "00112233445566778899aabbccddeeff";
+pub const NONCE: &str = "00112233445566778899aabbccddeeff";
 
 fn bundle(group: &str, name: &str) -> String {
     let guest = workshop().guest(group, name).expect("is there");
@@ -45,7 +45,7 @@ fn instance_key(desk: &Desk) -> String {
 }
 
 /// Evidence and reference of a host, as files.
-fn evidence(desk: &Desk) -> (String, String) {
+pub fn evidence(desk: &Desk) -> (String, String) {
     let (evidence, reference) = (desk.file("evidence"), desk.file("reference.toml"));
     assert_ends(&desk.vmm(&["attest"], &["--nonce", NONCE, "-o", &evidence]), 0);
     let text = assert_ends(&desk.vmm(&["tpm", "reference"], &[]), 0);

@@ -37,7 +37,8 @@ pub use event_log::{Bank, Content, Event, EventLog, PcrValues};
 pub use evidence::{Certified, Evidence};
 pub use hex::{from_hex, to_hex};
 pub use receipt::{
-    Cost, RECEIPT_AAD, Receipt, SignedHead, check_log, check_receipt, check_receipt_fits, check_replay,
+    Cost, RECEIPT_AAD, Receipt, Repeated, SignedHead, check_log, check_receipt, check_receipt_fits,
+    check_replay,
 };
 pub use reference::{
     COUNTER_ATTRIBUTES, CounterReference, KeyReference, Measurement, Reference, counter_name,

@@ -168,7 +168,7 @@ pub fn check_receipt_fits(report: &mut Report, receipt: &Receipt, evidence: &Evi
 }
 
 /// Compares two receipts of what should be the same run, and adds the findings.
-pub fn check_replay(report: &mut Report, first: &Receipt, second: &Receipt) {
+pub fn check_replay(report: &mut Report, first: &Receipt, second: &Repeated) {
     let same = |what: &'static str, first: &[u8], second: &[u8]| match first == second {
         true => Ok(((), to_hex(first))),
         false => Err(Malformed::new(
@@ -194,6 +194,30 @@ pub fn check_replay(report: &mut Report, first: &Receipt, second: &Receipt) {
             (compared, _) => compared,
         },
     );
+}
+
+/// What is compared of a run that was repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeated {
+    /// SHA-256 of the bundle.
+    pub bundle: [u8; 32],
+    /// SHA-256 of all that came in.
+    pub input: [u8; 32],
+    /// SHA-256 of all that went out.
+    pub output: [u8; 32],
+    /// How it ended.
+    pub outcome: String,
+}
+
+impl From<Receipt> for Repeated {
+    fn from(receipt: Receipt) -> Repeated {
+        Repeated {
+            bundle: receipt.bundle,
+            input: receipt.input,
+            output: receipt.output,
+            outcome: receipt.outcome,
+        }
+    }
 }
 
 /// What somebody signed about an audit log, and what is there.

@@ -10,7 +10,7 @@ use referee_audit::{AuditLog, Event, Kind, Options, Value};
 
 use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
-use crate::measured::{HostIdentity, ask, ask_document, identity_of, named, restart, unexpected};
+use crate::measured::{HostIdentity, ask, ask_document, identity_of, named, restart, to_hex, unexpected};
 use crate::prepare;
 
 /// Writes evidence.
@@ -97,11 +97,7 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
                 format!("{}\n", serde_json::to_string(components)?)
             } else {
                 let line = |component: &Component| {
-                    let digest: String = component
-                        .digest
-                        .iter()
-                        .map(|byte| format!("{byte:02x}"))
-                        .collect();
+                    let digest = to_hex(&component.digest);
                     format!("{:<12} {digest}\n", component.name)
                 };
                 components.iter().map(line).collect()
@@ -121,7 +117,7 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
         TpmAction::Activate { challenge } => {
             let shown = challenge.display();
             let bytes = std::fs::read(challenge).with_context(|| format!("challenge {shown}"))?;
-            let challenge = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let challenge = to_hex(&bytes);
             match asked(&Request::Activate { challenge })? {
                 Reply::Bytes { bytes } => format!("{bytes}\n"),
                 other => return Err(unexpected(&other)),

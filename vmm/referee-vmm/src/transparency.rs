@@ -16,7 +16,7 @@ use crate::attest::{audit_head, host};
 use crate::cli::{AuditAction, AuditArgs, CheckpointArgs};
 use crate::ending::Rejection;
 use crate::inspect::{verify_log, write_out};
-use crate::measured::{ask, from_hex, named, unexpected};
+use crate::measured::{ask, from_hex, named, to_hex, unexpected};
 
 /// Name of the file with what the TPM says about the newest checkpoint.
 const ANCHOR: &str = "checkpoint.anchor";
@@ -99,12 +99,11 @@ fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
     };
     // A log that is shorter has no proof; the process with the key says so.
     let proof = consistency(&leaves, floor.min(head.size), head.size)?;
-    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let request = Request::Checkpoint {
         origin,
         size: head.size,
-        root: hex(&head.root.0),
-        proof: proof.iter().map(|hash| hex(&hash.0)).collect(),
+        root: to_hex(&head.root.0),
+        proof: proof.iter().map(|hash| to_hex(&hash.0)).collect(),
     };
     let Reply::Checkpoint { note, anchor, keys } = ask(&args.tpm, &host, &request)? else {
         bail!("referee-tpm is of another version than this program");

@@ -28,7 +28,7 @@ pub fn run(args: &ReceiptArgs) -> anyhow::Result<bool> {
     }
     if let (Some(receipt), Some(path)) = (&receipt, &args.compare) {
         let other = Token::parse(&read(path, "receipt")?).and_then(|token| Receipt::of(&token))?;
-        check_replay(&mut report, receipt, &other);
+        check_replay(&mut report, receipt, &other.into());
     }
     let holds = report.holds() && receipt.is_some();
     if args.json {

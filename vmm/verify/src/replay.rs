@@ -6,16 +6,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow, bail};
 use referee_attest::Facts;
-use referee_evidence::{Cost, Receipt};
+use referee_evidence::Repeated;
 
 /// Codes of `referee-vmm` from which on nothing of the muscle ended: usage, rejected. A fault is an outcome like another.
 const NOTHING_RAN: [i32; 3] = [100, 101, 104];
 
-/// Runs a command of `referee-vmm` and gives what the run was, in the form of a receipt that nobody signed.
+/// Runs a command of `referee-vmm` and gives what is compared of the run.
 ///
 /// # Errors
 /// When it is neither `run` nor `call`, or nothing ran.
-pub fn run_again(command: &[OsString]) -> anyhow::Result<Receipt> {
+pub fn run_again(command: &[OsString]) -> anyhow::Result<Repeated> {
     let (verb, words) = command.split_first().context("a command after --")?;
     if verb != "run" && verb != "call" {
         bail!("{} cannot be replayed: `run` or `call` can", verb.display());
@@ -41,7 +41,12 @@ pub fn run_again(command: &[OsString]) -> anyhow::Result<Receipt> {
         ),
     };
     let facts: Facts = serde_json::from_slice(&text).context("what referee-vmm says of the replay")?;
-    Ok(unsigned(facts))
+    Ok(Repeated {
+        bundle: facts.bundle.digest,
+        input: facts.input,
+        output: facts.output,
+        outcome: facts.outcome,
+    })
 }
 
 /// The program beside this one, or the one that is found.
@@ -51,31 +56,4 @@ fn program() -> anyhow::Result<PathBuf> {
         .map_err(|error| anyhow!("where this program lies: {error}"))?
         .with_file_name(name);
     Ok(if beside.exists() { beside } else { name.into() })
-}
-
-fn unsigned(facts: Facts) -> Receipt {
-    Receipt {
-        format: 1,
-        muscle: facts.bundle.muscle,
-        bundle: facts.bundle.digest,
-        signer: facts.bundle.signer,
-        security_epoch: facts.bundle.epoch,
-        grants: facts.grants,
-        policy: facts.policy,
-        function: facts.function,
-        input: facts.input,
-        output: facts.output,
-        outcome: facts.outcome,
-        cost: Cost {
-            wall_us: facts.wall_us,
-            cpu_us: facts.cpu_us,
-            exits: facts.exits,
-            heap_bytes: facts.heap_bytes,
-        },
-        issued_at: 0,
-        log_records: facts.log_records,
-        log_hash: [0; 32],
-        nondeterminism: facts.nondeterminism,
-        epoch: 0,
-    }
 }

@@ -496,3 +496,44 @@ fn a_shorter_file_that_is_no_rotation_is_refused() {
         "{result:?}"
     );
 }
+
+/// Somebody who may make files beside the log, but not write it, gets neither the log emptied nor another file overwritten.
+#[test]
+fn files_that_others_put_beside_a_log_do_no_harm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let (sign, victim) = (
+        folder.path().join("audit.jsonl.rotating"),
+        folder.path().join("victim"),
+    );
+    let mut log = AuditLog::open(&path, SHARED).expect("opens");
+    append(&mut log, 5);
+    let before = fs::read(&path).expect("is there");
+    // A sound record that would follow the last one, while nothing was moved.
+    let mut line = Vec::new();
+    let event = Event::of_cell(Kind::Rotate, &[]);
+    let subject = Subject { cell: "", muscle: "" };
+    encode(&mut line, log.head(), 0, subject, &event, GuestText::Redact).expect("is encoded");
+    fs::write(&sign, &line).expect("is written");
+    assert!(matches!(
+        AuditLog::open(&path, SHARED),
+        Err(AuditError::Rotate(_))
+    ));
+    assert_eq!(fs::read(&path).expect("is there"), before);
+    fs::remove_file(&sign).expect("is there");
+    // As a link it is not ours, so nothing happens.
+    fs::write(&victim, &line).expect("is written");
+    std::os::unix::fs::symlink(&victim, &sign).expect("is made");
+    AuditLog::open(&path, SHARED).expect("opens");
+    assert_eq!(fs::read(&path).expect("is there"), before);
+    fs::remove_file(&sign).expect("is there");
+    // A link where the records go is replaced, not followed.
+    let archive = folder
+        .path()
+        .join("audit.jsonl.00000000000000000000-00000000000000000004");
+    std::os::unix::fs::symlink(&victim, &archive).expect("is made");
+    assert_eq!(log.rotate(&path).expect("rotates"), Some(archive.clone()));
+    assert_eq!(fs::read(&victim).expect("is there"), line);
+    assert_eq!(fs::read(&archive).expect("is there"), before);
+    whole(&path, 0, 6);
+}
