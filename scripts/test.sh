@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Passes every test that Referee has; a missing /dev/kvm is a failure, nothing is skipped silently.
+# An emulator that does not get on is said at the end; with REFEREE_REQUIRE_NPT=1 it is a failure too.
 #   scripts/test.sh            everything
 #   scripts/test.sh --quick    without fuzzing and without the second kind of KVM, which is emulated
 . "$(dirname "$0")/lib.sh"
 
 quick=false
+untested=''
 case "${1:-}" in
   --quick) quick=true ;;
   '') ;;
@@ -38,8 +40,22 @@ cargo test --workspace --locked
 
 if ! $quick; then
   step "the second kind of KVM: nested paging under emulation"
-  scripts/test-npt.sh
+  code=0
+  scripts/test-npt.sh || code=$?
+  case $code in
+    0) ;;
+    124)
+      untested="the second kind of KVM was NOT tested: the emulator was not done in time"
+      say "$untested"
+      [ "${REFEREE_REQUIRE_NPT:-0}" != 1 ] || exit 1
+      ;;
+    *) exit "$code" ;;
+  esac
   step "fuzzing, each parser for a bounded time"
   scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
 fi
-step "all passed"
+if [ -n "$untested" ]; then
+  step "all passed that ran; $untested (scripts/test-npt.sh tries again)"
+else
+  step "all passed"
+fi
