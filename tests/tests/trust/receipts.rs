@@ -1,5 +1,6 @@
 //! Receipts: whose they are, what they say, and runs that are repeated somewhere else.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use referee_evidence::{Evidence, RECEIPT_AAD, Receipt, Token, to_hex};
@@ -317,4 +318,38 @@ fn a_replay_finds_the_same_output_and_what_differs() {
     // What does not run is no replay, and only what runs muscles can be one.
     assert_ends(&replay(&ran, &["run", "missing.muscle"]), 2);
     assert_ends(&replay(&ran, &["tpm", "status"]), 2);
+}
+
+/// Another `referee-vmm` that the PATH leads to could say whatever the receipt says.
+#[test]
+fn a_replay_asks_no_program_but_the_one_beside_it() {
+    let desk = desk();
+    let zero = bundle("baseline", "exit-zero");
+    let (ran, _) = receipt(&desk, "ran", 0, &["run"], &[&zero]);
+    let (alone, elsewhere) = (desk.file("alone"), desk.file("elsewhere"));
+    std::fs::create_dir(&alone).expect("is made");
+    std::fs::create_dir(&elsewhere).expect("is made");
+    let (verify, asked) = (format!("{alone}/referee-verify"), desk.file("asked"));
+    std::fs::copy(programs().verify.path(), &verify).expect("is copied");
+    let script = format!("{elsewhere}/referee-vmm");
+    std::fs::write(&script, format!("#!/bin/sh\n: >{asked}\n")).expect("is written");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("may run");
+    let ended = std::process::Command::new(&verify)
+        .args([
+            "receipt",
+            &ran.display().to_string(),
+            "--instance-key",
+            &instance_key(&desk),
+        ])
+        .args(["--replay", "--", "run", &zero])
+        .env("PATH", &elsewhere)
+        .output()
+        .expect("ends");
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{text}");
+    assert!(text.contains("in the same folder"), "{text}");
+    assert!(
+        !std::path::Path::new(&asked).exists(),
+        "the other program was asked"
+    );
 }

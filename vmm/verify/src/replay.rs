@@ -49,11 +49,16 @@ pub fn run_again(command: &[OsString]) -> anyhow::Result<Repeated> {
     })
 }
 
-/// The program beside this one, or the one that is found.
+/// The program beside this one. None is looked for elsewhere: what answers here decides what a receipt is compared with.
 fn program() -> anyhow::Result<PathBuf> {
-    let name = "referee-vmm";
     let beside = std::env::current_exe()
         .map_err(|error| anyhow!("where this program lies: {error}"))?
-        .with_file_name(name);
-    Ok(if beside.exists() { beside } else { name.into() })
+        .with_file_name("referee-vmm");
+    if !beside.exists() {
+        bail!(
+            "a replay needs {}: install referee-vmm in the same folder as this program",
+            beside.display()
+        );
+    }
+    Ok(beside)
 }
