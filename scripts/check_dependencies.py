@@ -18,7 +18,7 @@ OURS = {
     "referee-capabilities": {"muscle-abi", "referee-audit", "referee-bundle", "referee-policy"},
     "referee-cell": {"muscle-abi", "referee-hv", "referee-vsock", "referee-bundle", "referee-jail"},
     "referee": {
-        "muscle-abi", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
+        "muscle-abi", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-policy", "referee-vsock",
     },
     "referee-attest": set(),

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod commands;
 mod crashes;
+mod embedded;
 mod enrolment;
 mod evidence;
 mod host;

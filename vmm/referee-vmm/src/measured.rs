@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use referee_attest::{AttestError, Attester, Bundle, Component, Open, Registers, Reply, Request};
-use referee_bundle::{Digest, VerifiedBundle};
-use referee_hv::x86_64::system::SystemPages;
+use referee::measured;
+use referee_attest::{AttestError, Attester, Component, Open, Registers, Reply, Request};
+use referee_bundle::VerifiedBundle;
 use referee_jail::FILTER_SOURCES;
 
 use crate::cli::{AuthorityArgs, TpmArgs};
@@ -28,7 +28,7 @@ impl HostIdentity {
     /// Those of reading the programs.
     pub fn new(decides: &Authority) -> anyhow::Result<HostIdentity> {
         Ok(HostIdentity {
-            components: components(decides, &program()?)?,
+            components: referee::identity(&program()?, &FILTER_SOURCES, decides.policy, decides.trust)?,
             trust_version: decides.trust_version,
         })
     }
@@ -56,17 +56,6 @@ pub fn before_running(
     match ask(args, host, &request)? {
         Reply::Measured { first } => Ok(first),
         other => Err(unexpected(&other)),
-    }
-}
-
-/// A bundle as it is measured.
-pub fn measured(bundle: &VerifiedBundle) -> Bundle {
-    let manifest = bundle.manifest();
-    Bundle {
-        muscle: format!("{} {}", manifest.name, manifest.version),
-        digest: bundle.digest().0,
-        signer: bundle.signer().key_id.0,
-        epoch: manifest.security_epoch,
     }
 }
 
@@ -199,34 +188,4 @@ fn patience(args: &TpmArgs) -> Duration {
 fn program() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("where this program lies")?;
     Ok(this.with_file_name("referee-tpm"))
-}
-
-/// Everything that enforces the rules here, in the order in which it is measured.
-fn components(decides: &Authority, tpm_program: &Path) -> anyhow::Result<Vec<Component>> {
-    let file = |path: &Path| -> anyhow::Result<Digest> {
-        let bytes = std::fs::read(path).with_context(|| format!("measuring {}", path.display()))?;
-        Ok(Digest::of(&bytes))
-    };
-    // The very file that runs, whatever lies at its path by now.
-    let vmm = file(Path::new("/proc/self/exe"))?;
-    // Descriptor tables and stubs as they are before addresses are drawn for a cell.
-    let system = SystemPages {
-        tables_va: 0,
-        stubs_va: 0,
-        trap_stack_va: 0,
-    };
-    let stubs = Digest::of(&system.to_bytes()?);
-    let filters = Digest::of(FILTER_SOURCES.concat().as_bytes());
-    let component = |name: &str, digest: [u8; 32]| Component {
-        name: name.into(),
-        digest,
-    };
-    Ok(vec![
-        component("vmm", vmm.0),
-        component("tpm", file(tpm_program)?.0),
-        component("trap-stubs", stubs.0),
-        component("seccomp", filters.0),
-        component("policy", decides.policy),
-        component("trust", decides.trust),
-    ])
 }

@@ -5,16 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::Context;
-use referee::{Digests, Outcome, Transcript, Usage, grants_digest, nondeterminism};
-use referee_attest::{Bundle, Facts, Request};
+use referee::receipt::{Planned, Ran, transcript};
+use referee::{Outcome, Transcript, Usage};
+use referee_attest::{Facts, Request};
 use referee_audit::Head;
 use referee_bundle::VerifiedBundle;
 use referee_cell::{Answer, CellSpec};
 use referee_policy::{Decision, Grants};
-use serde::{Deserialize, Serialize};
 
 use crate::cli::TpmArgs;
-use crate::measured::{HostIdentity, ask_document, measured};
+use crate::measured::{HostIdentity, ask_document};
 use crate::session::Task;
 
 /// Both ends, before the fork, and what is known of the run by then: the cell's process is not asked about it.
@@ -22,25 +22,7 @@ use crate::session::Task;
 pub struct Way {
     reader: PipeReader,
     writer: PipeWriter,
-    bundle: Bundle,
-    grants: [u8; 32],
-    policy: [u8; 32],
-    function: Option<String>,
-    nondeterminism: Vec<String>,
-}
-
-/// What only the cell's process knows: what the run was.
-#[derive(Debug, Serialize, Deserialize)]
-struct Ran {
-    input: [u8; 32],
-    output: [u8; 32],
-    outcome: String,
-    wall_us: u64,
-    cpu_us: u64,
-    exits: u64,
-    heap_bytes: u64,
-    log_records: u64,
-    log_hash: String,
+    planned: Planned,
 }
 
 /// More than it ever says, and less than a pipe holds (pipe(7)).
@@ -65,29 +47,26 @@ impl Way {
         task: &Task,
     ) -> anyhow::Result<Way> {
         let (reader, writer) = std::io::pipe().context("pipe")?;
+        let function = match task {
+            Task::Main => None,
+            Task::Call { function, .. } => Some(function.as_str()),
+        };
         Ok(Way {
             reader,
             writer,
-            bundle: measured(bundle),
-            grants: grants_digest(decision, grants),
-            policy: decision.policy_digest(),
-            function: match task {
-                Task::Main => None,
-                Task::Call { function, .. } => Some(function.clone()),
-            },
-            nondeterminism: nondeterminism(grants).into_iter().map(str::to_owned).collect(),
+            planned: Planned::new(bundle, decision, grants, function),
         })
     }
 
     /// The end for the process that has the cell. The transcript begins with all that the cell is started with.
     pub fn sender(self, spec: &CellSpec, task: &Task) -> Sender {
-        let (function, payload): (&[u8], &[u8]) = match task {
-            Task::Main => (b"", b""),
-            Task::Call { function, payload } => (function.as_bytes(), payload),
+        let call = match task {
+            Task::Main => None,
+            Task::Call { function, payload } => Some((function.as_str(), payload.as_slice())),
         };
         Sender {
             writer: self.writer,
-            transcript: Transcript::of(&[&spec.argument_block, function, payload]),
+            transcript: transcript(spec, call),
         }
     }
 
@@ -106,22 +85,7 @@ impl Way {
             return Ok(None);
         }
         let ran: Ran = serde_json::from_slice(&text).context("receipt")?;
-        Ok(Some(Facts {
-            bundle: self.bundle,
-            grants: self.grants,
-            policy: self.policy,
-            function: self.function,
-            input: ran.input,
-            output: ran.output,
-            outcome: ran.outcome,
-            wall_us: ran.wall_us,
-            cpu_us: ran.cpu_us,
-            exits: ran.exits,
-            heap_bytes: ran.heap_bytes,
-            log_records: ran.log_records,
-            log_hash: ran.log_hash,
-            nondeterminism: self.nondeterminism,
-        }))
+        Ok(Some(self.planned.facts(ran)))
     }
 }
 
@@ -141,31 +105,7 @@ impl Sender {
     /// # Errors
     /// When the parent is gone.
     pub fn send(&mut self, run: &Run<'_>) -> anyhow::Result<()> {
-        let outcome = match run.outcome {
-            Outcome::Exited(code) => format!("exited {code}"),
-            Outcome::Faulted(report) => format!("fault {}", report.fault.name()),
-            Outcome::Answered => "answered".to_owned(),
-            Outcome::Stopped => "stopped".to_owned(),
-        };
-        let answered: (&[u8], &[u8]) = match run.answer {
-            None => (&[], &[]),
-            Some(answer) => (&[answer.kind as u8], &answer.payload),
-        };
-        let Digests { input, output } =
-            self.transcript
-                .digests(&[outcome.as_bytes(), answered.0, answered.1]);
-        let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let ran = Ran {
-            input,
-            output,
-            outcome,
-            wall_us: micros(run.usage.wall),
-            cpu_us: micros(run.usage.cpu),
-            exits: run.usage.exits,
-            heap_bytes: run.usage.heap_bytes,
-            log_records: run.head.records,
-            log_hash: run.head.hash.to_string(),
-        };
+        let ran = Ran::new(&self.transcript, run.outcome, run.answer, &run.usage, &run.head);
         self.writer
             .write_all(&serde_json::to_vec(&ran)?)
             .context("receipt")

@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use anyhow::bail;
-use referee::grants_digest;
+use referee::{grants_digest, measured};
 use referee_attest::{Bundle, Request, Spoke};
 use referee_bundle::VerifiedBundle;
 use referee_policy::{Decision, Grants};
 
 use crate::cli::TpmArgs;
-use crate::measured::{HostIdentity, ask_document, measured};
+use crate::measured::{HostIdentity, ask_document, to_hex};
 
 /// Longest question: user data, nonce and key of a muscle.
 const QUESTION_MAX: usize = 4096;
@@ -68,11 +68,10 @@ impl<'a> Voucher<'a> {
         if decoder.array()? != Some(3) {
             bail!("a question of another shape");
         }
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (user_data, nonce, public_key) = (
-            hex(decoder.bytes()?),
-            hex(decoder.bytes()?),
-            hex(decoder.bytes()?),
+            to_hex(decoder.bytes()?),
+            to_hex(decoder.bytes()?),
+            to_hex(decoder.bytes()?),
         );
         let spoke = Spoke {
             bundle: self.bundle.clone(),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
-use referee_audit::AuditSink;
+use referee_audit::{AuditSink, Head};
 use referee_cell::{Answer, CellError, LoadedCell, Stop, Usage};
 use referee_hv::Runner;
 pub use referee_hv::VcpuThread as CellThread;
@@ -104,17 +104,22 @@ impl Cell {
         function: &str,
         payload: &[u8],
     ) -> Result<Vec<u8>, CallError> {
+        self.call_frame(thread, function, payload)?.answered()
+    }
+
+    pub(crate) fn call_frame(
+        &mut self,
+        thread: &CellThread,
+        function: &str,
+        payload: &[u8],
+    ) -> Result<Ended, CallError> {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
         if !cell.start_call(function, payload) {
             return Err(CallError::TooLarge {
                 limit: cell.frame_bytes(),
             });
         }
-        match self.drive(thread)? {
-            Ended::Answered(answer) if answer.kind == FrameKind::Return => Ok(answer.payload),
-            Ended::Answered(answer) => Err(values::read_error(&answer.payload)),
-            Ended::Exited(code) => Err(CallError::Exited(code)),
-        }
+        self.drive(thread)
     }
 
     /// Runs `main` to its end and gives the exit code, 0 to 99. The cell is then over.
@@ -122,11 +127,7 @@ impl Cell {
     /// # Errors
     /// [`CallError`].
     pub fn run(&mut self, thread: &CellThread) -> Result<u8, CallError> {
-        match self.drive(thread)? {
-            Ended::Exited(code) => Ok(code),
-            // Nothing was called, so nothing can be answered.
-            Ended::Answered(_) => Err(CallError::Over),
-        }
+        self.drive(thread)?.exited()
     }
 
     /// Gives the cell a new life with new inputs: memory, registers, connections, grants and counters are as in a cell that was
@@ -137,7 +138,7 @@ impl Cell {
     /// [`StartError`]; the cell is then over.
     pub fn reset(&mut self, inputs: Inputs) -> Result<(), StartError> {
         let Some(cell) = self.cell.as_mut() else {
-            *self = self.permit.build(self.style, inputs)?;
+            *self = self.permit.build(self.style, inputs, |_| None)?;
             return Ok(());
         };
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
@@ -195,7 +196,14 @@ impl Cell {
         Ok(self.used)
     }
 
-    fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
+    /// Ends the cell unless it is over, and says what it used and where the log stands with all its records on the disk.
+    pub(crate) fn close(mut self, outcome: &Outcome) -> Result<(Usage, Head), CallError> {
+        self.finish(outcome)?;
+        self.audit.sync()?;
+        Ok((self.used, self.audit.head()))
+    }
+
+    pub(crate) fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
         cell.renew_time();
         let (answer, outcome) = match run_until_it_answers(cell, &self.shared, thread) {
@@ -237,9 +245,30 @@ impl Drop for Cell {
 }
 
 /// How driving a cell ended well.
-enum Ended {
+#[derive(Debug)]
+pub(crate) enum Ended {
     Answered(Answer),
     Exited(u8),
+}
+
+impl Ended {
+    /// The result of a call.
+    pub(crate) fn answered(self) -> Result<Vec<u8>, CallError> {
+        match self {
+            Ended::Answered(answer) if answer.kind == FrameKind::Return => Ok(answer.payload),
+            Ended::Answered(answer) => Err(values::read_error(&answer.payload)),
+            Ended::Exited(code) => Err(CallError::Exited(code)),
+        }
+    }
+
+    /// The exit code of a `main`.
+    pub(crate) fn exited(self) -> Result<u8, CallError> {
+        match self {
+            Ended::Exited(code) => Ok(code),
+            // Nothing was called, so nothing can be answered.
+            Ended::Answered(_) => Err(CallError::Over),
+        }
+    }
 }
 
 /// Runs a cell until it answers or is over: an answer, an outcome, or both.

@@ -15,6 +15,7 @@ use crate::error::StartError;
 use crate::muscle::Muscle;
 use crate::pool::Pool;
 use crate::record;
+use crate::tpm::{HostTpm, Tpm};
 
 /// Where everything is that a program's cells depend on.
 #[derive(Debug, Clone)]
@@ -32,6 +33,9 @@ pub struct Config {
     /// Virtual machines kept ready for muscles of all kinds, so that a cell's start does not wait for one to be made. For a
     /// muscle that is started often, [`crate::Permit::keep_loaded`] does more.
     pub pool: usize,
+    /// The host's TPM. With one, every muscle is measured before it is admitted, and receipts can be had; nothing that cannot be
+    /// measured is admitted.
+    pub tpm: Option<Tpm>,
 }
 
 impl Config {
@@ -44,6 +48,7 @@ impl Config {
             policies: Vec::new(),
             limits: ReadLimits::default(),
             pool: 0,
+            tpm: None,
         }
     }
 }
@@ -61,6 +66,7 @@ struct Inner {
     _keeper: Mutex<Shell>,
     trust_store: TrustStore,
     policies: PolicySet,
+    tpm: Option<HostTpm>,
     audit: AuditSink,
     limits: ReadLimits,
     /// Numbers given to permits so far.
@@ -85,6 +91,11 @@ impl Referee {
             name: "policy-invalid",
             message: format!("policies: {error}"),
         })?;
+        let measuring = |tpm: &Tpm| {
+            let (trust, version) = (trust_store.digest().0, trust_store.document().version);
+            HostTpm::new(tpm.clone(), policies.digest(), trust, version)
+        };
+        let tpm = config.tpm.as_ref().map(measuring).transpose()?;
         let options = Options {
             sharing: Sharing::Shared,
             sync_each: config.audit_sync,
@@ -101,10 +112,16 @@ impl Referee {
             _keeper: Mutex::new(keeper),
             trust_store,
             policies,
+            tpm,
             audit: AuditSink::new(log, "", ""),
             limits: config.limits,
             permits: AtomicU64::new(0),
         })))
+    }
+
+    /// The host's TPM, if [`Config::tpm`] names one.
+    pub fn tpm(&self) -> Option<&HostTpm> {
+        self.0.tpm.as_ref()
     }
 
     /// Verifies a bundle against the trust store as of now, and checks its image.
@@ -119,10 +136,21 @@ impl Referee {
             let bundle = verify(bundle, &self.0.trust_store, &self.0.limits, now)?;
             CheckedImage::check_unconfined(Arc::new(bundle))
         };
-        match admitted() {
-            Ok(image) => Ok(Muscle::new(self.clone(), image)),
-            Err(rejected) => Err(self.refusal(rejected.into(), "")?),
+        let image = match admitted() {
+            Ok(image) => image,
+            Err(rejected) => return Err(self.refusal(rejected.into(), "")?),
+        };
+        let muscle = Muscle::new(self.clone(), image);
+        if let Some(tpm) = &self.0.tpm {
+            let title = muscle.title();
+            let first = match tpm.measure(muscle.bundle()) {
+                Ok(first) => first,
+                Err(refused) => return Err(self.refusal(refused, &title)?),
+            };
+            record::measured(&self.audit(&cell_name()?, &title), muscle.bundle(), first)
+                .map_err(StartError::host("recording a measurement"))?;
         }
+        Ok(muscle)
     }
 
     /// As [`Referee::admit`], of a file.

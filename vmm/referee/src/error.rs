@@ -97,3 +97,17 @@ pub enum CallError {
     #[error("cannot record what a muscle does")]
     Audit(#[from] referee_audit::AuditError),
 }
+
+/// Why there is no receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// Nothing ran.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Nothing was called, or the host failed on the way.
+    #[error(transparent)]
+    Call(CallError),
+    /// The muscle has run, and it could not be signed.
+    #[error("the muscle has run, and there is no receipt of it")]
+    Unsigned(#[source] StartError),
+}

@@ -20,6 +20,7 @@ use crate::error::StartError;
 use crate::pool::Recipe;
 use crate::record;
 use crate::spec::cell_spec;
+use crate::transcript::Transcript;
 
 /// A muscle whose bundle was verified and whose image was checked. Clones are cheap.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ impl Muscle {
         }
     }
 
-    fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let manifest = self.manifest();
         format!("{} {}", manifest.name, manifest.version)
     }
@@ -178,12 +179,7 @@ impl Permit {
     /// # Errors
     /// [`StartError`]; [`StartError::Rejected`] when the muscle exports nothing.
     pub fn start(&self, inputs: Inputs) -> Result<Cell, StartError> {
-        let manifest = self.0.muscle.manifest();
-        if manifest.style != Style::Reactor && manifest.exports.is_empty() {
-            let message = format!("`{}` exports no functions", manifest.name);
-            return Err(self.wrong_style(message)?);
-        }
-        self.build(Style::Reactor, inputs)
+        self.start_observed(Style::Reactor, inputs, |_| None)
     }
 
     /// Starts a cell whose `main` is to be run, with [`Cell::run`].
@@ -191,12 +187,31 @@ impl Permit {
     /// # Errors
     /// [`StartError`]; [`StartError::Rejected`] when the muscle has no `main`.
     pub fn start_main(&self, inputs: Inputs) -> Result<Cell, StartError> {
+        self.start_observed(Style::Command, inputs, |_| None)
+    }
+
+    /// Starts a cell. All that passes between it and the host is written into the transcript that `observe` makes.
+    pub(crate) fn start_observed(
+        &self,
+        style: Style,
+        inputs: Inputs,
+        observe: impl FnOnce(&CellSpec) -> Option<Transcript>,
+    ) -> Result<Cell, StartError> {
         let manifest = self.0.muscle.manifest();
-        if manifest.style != Style::Command {
-            let message = format!("`{}` has no main to run; it exports functions", manifest.name);
-            return Err(self.wrong_style(message)?);
+        let wrong = match style {
+            Style::Reactor if manifest.style != Style::Reactor && manifest.exports.is_empty() => {
+                Some(format!("`{}` exports no functions", manifest.name))
+            }
+            Style::Command if manifest.style != Style::Command => Some(format!(
+                "`{}` has no main to run; it exports functions",
+                manifest.name
+            )),
+            _ => None,
+        };
+        match wrong {
+            Some(message) => Err(self.wrong_style(message)?),
+            None => self.build(style, inputs, observe),
         }
-        self.build(Style::Command, inputs)
     }
 
     fn wrong_style(&self, message: String) -> Result<StartError, StartError> {
@@ -211,7 +226,16 @@ impl Permit {
         &self.0.muscle.referee
     }
 
-    pub(crate) fn build(&self, style: Style, inputs: Inputs) -> Result<Cell, StartError> {
+    pub(crate) fn bundle(&self) -> &VerifiedBundle {
+        self.0.muscle.bundle()
+    }
+
+    pub(crate) fn build(
+        &self,
+        style: Style,
+        inputs: Inputs,
+        observe: impl FnOnce(&CellSpec) -> Option<Transcript>,
+    ) -> Result<Cell, StartError> {
         let muscle = &self.0.muscle;
         self.referee().pool().check_log()?;
         let audit = self.referee().audit(&cell_name()?, &muscle.title());
@@ -223,7 +247,12 @@ impl Permit {
             "all: embedded in another program",
         )
         .map_err(StartError::host("recording a start"))?;
-        let life = self.life(style, inputs, &audit);
+        let life = self.life(style, inputs, &audit).map(|mut life| {
+            if let Some(transcript) = observe(&life.spec) {
+                life.host = life.host.with_transcript(transcript);
+            }
+            life
+        });
         match life.and_then(|life| self.furnish(style, life)) {
             Ok(cell) => Ok(Cell::new(self.clone(), style, cell, audit)),
             Err(error) => {

@@ -1,0 +1,224 @@
+//! The host's TPM: what this program is, bundles before they run, and what is signed about either, all by `referee-tpm`,
+//! the process that has the TPM.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use referee_attest::Registers;
+use referee_attest::{AttestError, Attester, Bundle, Component, Facts, Open, Reply, Request};
+use referee_bundle::{Digest, VerifiedBundle};
+use referee_hv::x86_64::system::SystemPages;
+
+use crate::error::StartError;
+
+/// Which TPM, and how it is used.
+#[derive(Debug, Clone)]
+pub struct Tpm {
+    /// `device:/dev/tpmrm0`; `swtpm:DIR`, a program that is made and started as needed; `tcti:CONF`, as its library writes it.
+    pub name: String,
+    /// The program `referee-tpm`. Whoever can replace it decides what is signed here.
+    pub program: PathBuf,
+    /// Directory of event log and sealed keys; without it, /var/lib/referee/tpm or within the software TPM's directory.
+    pub state: Option<PathBuf>,
+    /// Registers that are measured into. An identity register holds one identity a boot: a program that embeds cells is not
+    /// `referee-vmm`, so where both run, each needs its own registers, counter and state.
+    pub registers: Registers,
+    /// NV index of the anti-rollback counter.
+    pub counter: u32,
+    /// The TPM is given up when it has not answered for so long.
+    pub patience: Duration,
+}
+
+impl Tpm {
+    /// This TPM by this `referee-tpm`, with the defaults of `referee-vmm`: registers 14 and 13, counter 01800100, a minute.
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Tpm {
+        Tpm {
+            name: name.into(),
+            program: program.into(),
+            state: None,
+            registers: Registers {
+                identity: 14,
+                muscles: 13,
+                allow_resettable: false,
+            },
+            counter: 0x0180_0100,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A bundle as it is measured.
+pub fn measured(bundle: &VerifiedBundle) -> Bundle {
+    let manifest = bundle.manifest();
+    Bundle {
+        muscle: format!("{} {}", manifest.name, manifest.version),
+        digest: bundle.digest().0,
+        signer: bundle.signer().key_id.0,
+        epoch: manifest.security_epoch,
+    }
+}
+
+/// Everything that enforces the rules in this process, in the order in which it is measured: the program that runs and not
+/// what lies at its path by now, `referee-tpm`, the trap stubs, the system-call filters (none for an embedded cell), the
+/// policies and the trust store, the last two as their digests.
+///
+/// # Errors
+/// Those of reading the programs.
+pub fn identity(
+    tpm_program: &Path,
+    filters: &[&str],
+    policy: [u8; 32],
+    trust: [u8; 32],
+) -> std::io::Result<Vec<Component>> {
+    let file = |path: &Path| -> std::io::Result<[u8; 32]> {
+        let named = |error: std::io::Error| {
+            std::io::Error::new(error.kind(), format!("measuring {}: {error}", path.display()))
+        };
+        Ok(Digest::of(&std::fs::read(path).map_err(named)?).0)
+    };
+    // Descriptor tables and stubs as they are before addresses are drawn for a cell.
+    let system = SystemPages {
+        tables_va: 0,
+        stubs_va: 0,
+        trap_stack_va: 0,
+    };
+    let stubs = system.to_bytes().map_err(std::io::Error::other)?;
+    let component = |name: &str, digest: [u8; 32]| Component {
+        name: name.into(),
+        digest,
+    };
+    Ok(vec![
+        component("vmm", file(Path::new("/proc/self/exe"))?),
+        component("tpm", file(tpm_program)?),
+        component("trap-stubs", Digest::of(&stubs).0),
+        component("seccomp", Digest::of(filters.concat().as_bytes()).0),
+        component("policy", policy),
+        component("trust", trust),
+    ])
+}
+
+/// The TPM of a [`crate::Referee`] whose [`crate::Config`] names one. Each request starts `referee-tpm` and ends it, so that other
+/// programs of the host may use the TPM in between.
+#[derive(Debug)]
+pub struct HostTpm {
+    tpm: Tpm,
+    components: Vec<Component>,
+    trust_version: u64,
+    /// Whether it was seen to have a key.
+    signs: AtomicBool,
+}
+
+impl HostTpm {
+    pub(crate) fn new(
+        tpm: Tpm,
+        policy: [u8; 32],
+        trust: [u8; 32],
+        trust_version: u64,
+    ) -> Result<HostTpm, StartError> {
+        let components = identity(&tpm.program, &[], policy, trust)
+            .map_err(StartError::host("reading what this program is"))?;
+        Ok(HostTpm {
+            tpm,
+            components,
+            trust_version,
+            signs: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes counter and first key, without which nothing is signed; to be done once on a host, by its owner.
+    ///
+    /// # Errors
+    /// [`StartError`]; also when there is a key already.
+    pub fn init(&self) -> Result<(), StartError> {
+        self.ask(&Request::Init { replace: false }).map(drop)
+    }
+
+    /// Evidence of this program for a verifier: what it is, which bundles ran in this boot, its instance key. `nonce` is the
+    /// verifier's, 16 to 64 bytes, each used once. `referee-verify evidence` reads it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn evidence(&self, nonce: &[u8]) -> Result<Vec<u8>, StartError> {
+        let nonce = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.document(&Request::Evidence {
+            nonce,
+            spoke: std::collections::BTreeMap::new(),
+            audit_head: None,
+        })
+    }
+
+    /// This program and host as they are, as TOML, for a verifier to hold later evidence against.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn reference(&self) -> Result<String, StartError> {
+        match self.ask(&Request::Reference)? {
+            Reply::Text { text } => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Measures a bundle, which may run when this returns; says whether it is the first time in this boot.
+    pub(crate) fn measure(&self, bundle: &VerifiedBundle) -> Result<bool, StartError> {
+        self.measure_for(bundle, false)
+    }
+
+    /// Refuses unless what is about to run can be signed afterwards.
+    pub(crate) fn must_sign(&self, bundle: &VerifiedBundle) -> Result<(), StartError> {
+        if !self.signs.load(Ordering::Relaxed) {
+            self.measure_for(bundle, true)?;
+            self.signs.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn measure_for(&self, bundle: &VerifiedBundle, to_be_signed: bool) -> Result<bool, StartError> {
+        let bundle = measured(bundle);
+        match self.ask(&Request::Measure { bundle, to_be_signed })? {
+            Reply::Measured { first } => Ok(first),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has the facts signed.
+    pub(crate) fn sign(&self, facts: Facts) -> Result<Vec<u8>, StartError> {
+        let facts = Box::new(facts);
+        self.document(&Request::Receipt { facts })
+    }
+
+    fn document(&self, request: &Request) -> Result<Vec<u8>, StartError> {
+        let reply = self.ask(request)?;
+        let Reply::Bytes { bytes } = &reply else {
+            return Err(unexpected(&reply));
+        };
+        let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let document: Option<Vec<u8>> = bytes.as_bytes().chunks(2).map(digits).collect();
+        document.ok_or_else(|| unexpected(&reply))
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply, StartError> {
+        let open = Open {
+            tpm: self.tpm.name.clone(),
+            state: self.tpm.state.clone(),
+            registers: self.tpm.registers,
+            counter: self.tpm.counter,
+            components: self.components.clone(),
+            trust_version: self.trust_version,
+        };
+        let answer = Attester::start(&self.tpm.program, open, self.tpm.patience)
+            .and_then(|mut attester| attester.ask(request));
+        answer.map_err(|error| match error {
+            AttestError::Rejected { rule, message } => StartError::Rejected {
+                name: rule.name(),
+                message,
+            },
+            other => StartError::host("asking the TPM")(other),
+        })
+    }
+}
+
+fn unexpected(reply: &Reply) -> StartError {
+    let message = format!("referee-tpm is of another version than this program: it answered {reply:?}");
+    StartError::host("asking the TPM")(std::io::Error::other(message))
+}
