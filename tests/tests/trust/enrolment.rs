@@ -32,6 +32,10 @@ fn enrol(desk: &Desk) -> String {
 }
 
 fn challenge(desk: &Desk, request: &str, authorities: &[String]) -> Ended {
+    challenge_unless_revoked(desk, request, authorities, &[])
+}
+
+fn challenge_unless_revoked(desk: &Desk, request: &str, authorities: &[String], lists: &[&str]) -> Ended {
     let (challenge, expect) = (desk.file("host.challenge"), desk.file("host.expect"));
     for path in [&challenge, &expect] {
         let _ = fs::remove_file(path);
@@ -47,6 +51,9 @@ fn challenge(desk: &Desk, request: &str, authorities: &[String]) -> Ended {
     ];
     for authority in authorities {
         words.extend(["--ca", authority]);
+    }
+    for list in lists {
+        words.extend(["--crl", list]);
     }
     programs().verify.run(words).expect("ends")
 }
@@ -202,4 +209,71 @@ fn a_key_that_signs_anything_is_no_attestation_key() {
         text.contains("FAILS  keys") && text.contains("restricted"),
         "{text}"
     );
+}
+
+/// A maker that says which of its certificates are good no more. Serial numbers 77 and 78.
+const MAKER: &str = r#"
+set -e
+cat >ca.cnf <<END
+[ca]
+default_ca = maker
+[maker]
+database = index
+crlnumber = number
+default_md = sha256
+default_crl_days = 2
+END
+: >index
+echo 01 >number
+printf 'extendedKeyUsage = 2.23.133.8.1\n' >extensions
+openssl x509 -inform DER -in own.der -pubkey -noout >ek.pub
+for name in ca stranger; do
+  openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=maker -days 2 -keyout $name.key -out $name.pem -addext keyUsage=critical,keyCertSign,cRLSign
+done
+openssl req -new -newkey rsa:2048 -nodes -subj /CN=tpm -keyout tpm.key -out tpm.csr
+for serial in 77 78; do
+  openssl x509 -req -in tpm.csr -CA ca.pem -CAkey ca.key -set_serial $serial -force_pubkey ek.pub -extfile extensions -days 2 -out $serial.pem
+  openssl x509 -in $serial.pem -outform DER -out $serial.der
+done
+list() { openssl ca -config ca.cnf -keyfile $1.key -cert $1.pem -gencrl "${@:3}" -out $2; }
+openssl ca -config ca.cnf -keyfile ca.key -cert ca.pem -revoke 78.pem
+list ca list.pem
+openssl crl -in list.pem -outform DER -out list.der
+list stranger forged.pem
+list ca expired.pem -crl_lastupdate 20200101000000Z -crl_nextupdate 20200102000000Z
+"#;
+
+#[test]
+fn a_certificate_that_its_maker_revoked_does_not_count() {
+    let desk = Desk::new();
+    let mut request = parsed(&enrol(&desk));
+    fs::write(desk.file("own.der"), &*request.certificates[0]).expect("is written");
+    let made = std::process::Command::new("bash")
+        .args(["-c", MAKER])
+        .current_dir(Path::new(&desk.file("")))
+        .output()
+        .expect("bash is there");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let path = desk.file("made.enrol");
+    let mut challenged = |serial: &str, lists: &[&str], code: i32| {
+        let der = fs::read(desk.file(&format!("{serial}.der"))).expect("is there");
+        request.certificates = vec![der.into()];
+        fs::write(&path, request.to_bytes()).expect("is written");
+        let lists: Vec<String> = lists.iter().map(|list| desk.file(list)).collect();
+        let lists: Vec<&str> = lists.iter().map(String::as_str).collect();
+        assert_ends(
+            &challenge_unless_revoked(&desk, &path, &[desk.file("ca.pem")], &lists),
+            code,
+        )
+    };
+    assert!(challenged("78", &[], 0).contains("revocation not looked at"));
+    for list in ["list.pem", "list.der"] {
+        assert!(challenged("77", &[list], 0).contains("not revoked"));
+        assert!(challenged("78", &[list], 1).contains("CertRevoked"));
+    }
+    // A list that somebody else signed under the maker's name, one of long ago, and none of this maker.
+    assert!(challenged("77", &["forged.pem"], 1).contains("InvalidCrlSignatureForPublicKey"));
+    assert!(challenged("77", &["expired.pem"], 1).contains("CrlExpired"));
+    challenged("77", &["ca.pem"], 2);
+    challenged("77", &["missing.pem"], 2);
 }

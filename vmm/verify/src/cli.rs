@@ -214,6 +214,10 @@ pub struct ChallengeArgs {
     /// Certificates of authorities that you trust to sign for TPMs, PEM. May be given several times.
     #[arg(long, value_name = "FILE", required = true)]
     pub ca: Vec<PathBuf>,
+    /// Revocation list of an authority, DER or PEM. With any, each authority on the way must have one, and nothing on them is
+    /// taken. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub crl: Vec<PathBuf>,
     /// These authorities sign for TPMs that are programs; the key is listed as one of those.
     #[arg(long)]
     pub software: bool,

@@ -36,6 +36,12 @@ pub fn challenge(args: &ChallengeArgs) -> anyhow::Result<bool> {
         .map(|path| certificates::authority(path))
         .collect::<anyhow::Result<Vec<_>>>()?
         .concat();
+    let lists = args
+        .crl
+        .iter()
+        .map(|path| certificates::revocation_lists(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let lists: Vec<_> = lists.into_iter().flatten().collect();
     let mut report = Report::default();
     let keys = EnrolmentRequest::parse(&bytes).and_then(|request| {
         let attestation = AttestationKey::parse(&request.attestation_key)?;
@@ -46,7 +52,7 @@ pub fn challenge(args: &ChallengeArgs) -> anyhow::Result<bool> {
     let Some((request, attestation, endorsement)) = report.note("keys", keys) else {
         return finish(&report, &args.request);
     };
-    let made_by = certificates::check(&request.certificates, &endorsement, &authorities);
+    let made_by = certificates::check(&request.certificates, &endorsement, &authorities, &lists);
     if report.note("certificate", made_by).is_none() {
         return finish(&report, &args.request);
     }

@@ -1,5 +1,6 @@
 //! The endorsement key's certificate, up to an authority that the verifier names. Chains are checked by `webpki`; the signatures in them by
-//! the same implementations of RSA and ECDSA as everything else here. Revocation is not looked at.
+//! the same implementations of RSA and ECDSA as everything else here. Revocation is looked at
+//! in the lists that the verifier names, and then of every certificate of the chain.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,9 +13,13 @@ use rsa::pkcs1::DecodeRsaPublicKey as _;
 use rsa::traits::PublicKeyParts as _;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{
-    AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm, UnixTime, alg_id,
+    AlgorithmIdentifier, CertificateDer, CertificateRevocationListDer, InvalidSignature,
+    SignatureVerificationAlgorithm, UnixTime, alg_id,
 };
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
+};
 
 /// `tcg-kp-EKCertificate`, 2.23.133.8.1 (TCG EK Credential Profile 2.5, 3.2.16).
 const EK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
@@ -35,18 +40,55 @@ pub fn authority(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
+/// Reads revocation lists, DER or PEM.
+///
+/// # Errors
+/// When the file cannot be read or has none.
+pub fn revocation_lists(path: &Path) -> anyhow::Result<Vec<CertRevocationList<'static>>> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("revocation list {shown}"))?;
+    let ders: Vec<Vec<u8>> = if bytes.starts_with(b"-----BEGIN") {
+        CertificateRevocationListDer::pem_slice_iter(&bytes)
+            .map(|list| list.map(|der| der.as_ref().to_vec()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .with_context(|| format!("revocation list {shown}"))?
+    } else {
+        vec![bytes]
+    };
+    if ders.is_empty() {
+        bail!("{shown} has no revocation list in PEM");
+    }
+    ders.iter()
+        .map(|der| OwnedCertRevocationList::from_der(der).map(CertRevocationList::from))
+        .collect::<Result<_, _>>()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+        .with_context(|| format!("revocation list {shown}"))
+}
+
 /// Whether one of the certificates is for this key and made by one of the authorities. Of those, the ones that sign themselves are the
-/// roots; the others may stand between.
+/// roots; the others may stand between. With revocation lists, each certificate below the root must be told good by one that its issuer
+/// signed and that has not expired.
 pub fn check(
     certificates: &[ByteVec],
     key: &EndorsementKey,
     authorities: &[CertificateDer<'static>],
+    lists: &[CertRevocationList<'static>],
 ) -> Result<((), String), Malformed> {
     let no = |what: String| Malformed::new("endorsement certificate", what);
     let anchors: Vec<_> = authorities
         .iter()
         .filter_map(|authority| anchor_from_trusted_cert(authority).ok())
         .collect();
+    let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+    // No list at all is the only thing that the builder refuses.
+    let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+        options
+            .with_depth(RevocationCheckDepth::Chain)
+            .with_status_policy(UnknownStatusPolicy::Deny)
+            .with_expiration_policy(ExpirationPolicy::Enforce)
+            .build()
+    });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let carried = certificates
         .iter()
@@ -68,7 +110,7 @@ pub fn check(
                         &between,
                         UnixTime::since_unix_epoch(now),
                         KeyUsage::required(EK_CERTIFICATE),
-                        None,
+                        revocation,
                         None,
                     )
                     .map(|_| ())
@@ -78,7 +120,14 @@ pub fn check(
             Ok(()) => {
                 return Ok((
                     (),
-                    format!("made by one of {} authorities given", authorities.len()),
+                    format!(
+                        "made by one of {} authorities given, {}",
+                        authorities.len(),
+                        match lists.is_empty() {
+                            true => "revocation not looked at",
+                            false => "not revoked",
+                        }
+                    ),
                 ));
             }
             // What was said about the right certificate counts more than that another one is for another key.
