@@ -79,8 +79,8 @@ EOF
 chmod +x "$stage/run"
 
 say "the same on emulated nested paging"
-# The emulator's two processors now and then hardly get on, for reasons of the machine below; then another boot mostly does, in
-# a tenth of the time. Only that is tried again, and told apart (exit code 124) by the caller: what fails, fails.
+# An emulator that hardly gets on, for reasons of the machine below, is tried once more, and told apart (exit code 124) by the
+# caller: what fails, fails.
 code=0
 for attempt in 1 2; do
   code=0

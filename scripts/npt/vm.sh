@@ -11,7 +11,7 @@
 #   --program NAME     another program of this machine to take along, with its libraries; may be repeated
 #   --timeout SECONDS  for the whole run (300)
 #   --memory MIB       of the emulated machine (2048, and what DIR takes is added)
-#   --cpus N           of the emulated machine (2)
+#   --cpus N           of the emulated machine (1): with two, QEMU 7.2 now and then hardly gets on, busy with interrupts
 #   --cpu MODEL        as QEMU names it (max,+svm,+npt)
 #   --kernel-log FILE  where the emulated kernel's messages go (kept only when something fails)
 #   --quiet            print nothing but what COMMAND prints
@@ -24,7 +24,7 @@ set -euo pipefail
 fail() { printf 'vm.sh: %s\n' "$*" >&2; exit 125; }
 say() { $quiet || printf '==> %s\n' "$*" >&2; }
 
-files='' timeout=300 memory=2048 cpus=2 cpu=max,+svm,+npt kernel_log='' quiet=false
+files='' timeout=300 memory=2048 cpus=1 cpu=max,+svm,+npt kernel_log='' quiet=false
 programs=()
 while [ $# -gt 0 ]; do
   case $1 in
