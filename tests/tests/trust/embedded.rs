@@ -67,6 +67,10 @@ fn a_receipt_of_an_embedded_call_is_checked_and_repeated_like_any_other() {
         "nothing runs before it is measured"
     );
 
+    for length in [0, 15, 65] {
+        let refused = tpm.evidence(&vec![7; length]).expect_err("is refused");
+        assert_eq!(name_of(&refused), "nonce-length");
+    }
     let files = ["receipt", "evidence", "reference.toml"].map(|name| desk.file(name));
     let [receipt, evidence, reference] = &files;
     let nonce: Vec<u8> = (0..16).map(|digit| digit * 0x11).collect();

@@ -140,6 +140,12 @@ impl HostTpm {
     /// # Errors
     /// [`StartError`].
     pub fn evidence(&self, nonce: &[u8]) -> Result<Vec<u8>, StartError> {
+        if !(16..=64).contains(&nonce.len()) {
+            return Err(StartError::Rejected {
+                name: "nonce-length",
+                message: format!("a nonce has 16 to 64 bytes, not {}", nonce.len()),
+            });
+        }
         let nonce = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
         self.document(&Request::Evidence {
             nonce,
