@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 mod attester;
+mod hex;
 mod protocol;
 
 pub use attester::{Answer, AttestError, Attester};
+pub use hex::{from_hex, to_hex};
 pub use protocol::{Bundle, Component, Facts, Open, Registers, Reply, Request, Rule, Spoke};

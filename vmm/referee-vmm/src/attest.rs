@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use referee_attest::{Component, Reply, Request};
+use referee_attest::{Component, Reply, Request, to_hex};
 use referee_audit::{AuditLog, Event, Kind, Options, Value};
 
 use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
-use crate::measured::{HostIdentity, ask, ask_document, identity_of, named, restart, to_hex, unexpected};
+use crate::measured::{HostIdentity, ask, ask_document, identity_of, named, restart, unexpected};
 use crate::prepare;
 
 /// Writes evidence.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use referee::measured;
-use referee_attest::{AttestError, Attester, Component, Open, Registers, Reply, Request};
+use referee_attest::{AttestError, Attester, Component, Open, Registers, Reply, Request, from_hex};
 use referee_bundle::VerifiedBundle;
 use referee_jail::FILTER_SOURCES;
 
@@ -150,17 +150,6 @@ pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
         AttestError::Rejected { rule, .. } => Some(rule.name()),
         AttestError::Missing { .. } | AttestError::Broken(_) => Some("tpm-process"),
     }
-}
-
-/// Hexadecimal digits of bytes.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Bytes of hexadecimal digits.
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 /// What was answered makes no sense here.

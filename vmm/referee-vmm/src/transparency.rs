@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use referee_attest::{Reply, Request};
+use referee_attest::{Reply, Request, from_hex, to_hex};
 use referee_audit::{AuditLog, Options};
 use referee_tlog::{
     Answer, CHECKPOINT, Checkpoint, InclusionProof, Note, TileDirectory, TlogError, Verification,
@@ -16,7 +16,7 @@ use crate::attest::{audit_head, host};
 use crate::cli::{AuditAction, AuditArgs, CheckpointArgs};
 use crate::ending::Rejection;
 use crate::inspect::{verify_log, write_out};
-use crate::measured::{ask, from_hex, named, to_hex, unexpected};
+use crate::measured::{ask, named, unexpected};
 
 /// Name of the file with what the TPM says about the newest checkpoint.
 const ANCHOR: &str = "checkpoint.anchor";

@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::bail;
 use referee::{grants_digest, measured};
-use referee_attest::{Bundle, Request, Spoke};
+use referee_attest::{Bundle, Request, Spoke, to_hex};
 use referee_bundle::VerifiedBundle;
 use referee_policy::{Decision, Grants};
 
 use crate::cli::TpmArgs;
-use crate::measured::{HostIdentity, ask_document, to_hex};
+use crate::measured::{HostIdentity, ask_document};
 
 /// Longest question: user data, nonce and key of a muscle.
 const QUESTION_MAX: usize = 4096;

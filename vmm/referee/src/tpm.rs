@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use referee_attest::Registers;
-use referee_attest::{AttestError, Attester, Bundle, Component, Facts, Open, Reply, Request};
+use referee_attest::{
+    AttestError, Attester, Bundle, Component, Facts, Open, Reply, Request, from_hex, to_hex,
+};
 use referee_bundle::{Digest, VerifiedBundle};
 use referee_hv::x86_64::system::SystemPages;
 
@@ -146,9 +148,8 @@ impl HostTpm {
                 message: format!("a nonce has 16 to 64 bytes, not {}", nonce.len()),
             });
         }
-        let nonce = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
         self.document(&Request::Evidence {
-            nonce,
+            nonce: to_hex(nonce),
             spoke: std::collections::BTreeMap::new(),
             audit_head: None,
         })
@@ -198,9 +199,7 @@ impl HostTpm {
         let Reply::Bytes { bytes } = &reply else {
             return Err(unexpected(&reply));
         };
-        let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let document: Option<Vec<u8>> = bytes.as_bytes().chunks(2).map(digits).collect();
-        document.ok_or_else(|| unexpected(&reply))
+        from_hex(bytes).ok_or_else(|| unexpected(&reply))
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, StartError> {
