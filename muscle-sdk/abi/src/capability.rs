@@ -7,6 +7,8 @@
 pub const GRANT_ENTRY_SIZE: usize = 56;
 /// Most bytes of a slot's name.
 pub const SLOT_NAME_MAX: usize = 32;
+/// Most bytes of a muscle's state.
+pub const STATE_MAX: u64 = 256 << 10;
 /// Most slots in a manifest.
 pub const SLOTS_MAX: usize = 64;
 
@@ -34,11 +36,13 @@ pub enum CapabilityKind {
     Pio = 9,
     /// Evidence of the host's TPM, with what the muscle says in it.
     Attest = 10,
+    /// A few bytes that the host keeps for this muscle from run to run, sealed by its TPM.
+    State = 11,
 }
 
 impl CapabilityKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [CapabilityKind; 10] = [
+    pub const ALL: [CapabilityKind; 11] = [
         CapabilityKind::Console,
         CapabilityKind::Args,
         CapabilityKind::Env,
@@ -49,6 +53,7 @@ impl CapabilityKind {
         CapabilityKind::VsockConnect,
         CapabilityKind::Pio,
         CapabilityKind::Attest,
+        CapabilityKind::State,
     ];
 
     /// The kind with this number, if there is one.
@@ -71,6 +76,7 @@ impl CapabilityKind {
             CapabilityKind::VsockConnect => "vsock-connect",
             CapabilityKind::Pio => "pio",
             CapabilityKind::Attest => "attest",
+            CapabilityKind::State => "state",
         }
     }
 
@@ -96,7 +102,7 @@ pub struct GrantEntry {
     /// Bytes of the name.
     pub name_len: u32,
     /// What a driver needs to know of the grant: the port of a vsock grant, `first | last << 32` of a port
-    /// range, 1 coarse or 2 fine of a clock, 0 read or 1 read-write of files.
+    /// range, 1 coarse or 2 fine of a clock, 0 read or 1 read-write of files, most bytes of a state.
     pub detail: u64,
     /// The slot's name as the manifest has it.
     pub name: [u8; SLOT_NAME_MAX],
@@ -154,6 +160,10 @@ pub mod call {
     /// `[user_data: bytes ≤ 512, nonce: bytes 16 to 64, public_key: bytes ≤ 1024] → bytes`: evidence of the host's TPM that
     /// carries these, and what the host says about the muscle.
     pub const ATTEST_EVIDENCE: &str = "attest.evidence";
+    /// `[] → bytes or null`: what was saved last; null before anything was.
+    pub const STATE_LOAD: &str = "state.load";
+    /// `[bytes] → null`: replaces what is kept; it is on the disk and cannot be rolled back when this is answered.
+    pub const STATE_SAVE: &str = "state.save";
     /// `[path: text, flags: u32] → file: u32`: opens a file below the directory, see the flags below.
     pub const FILES_OPEN: &str = "files.open";
     /// `[file, offset: u64, max: u32] → bytes`: empty at the end.

@@ -164,6 +164,7 @@ fn request_text(request: &CapabilityRequest) -> String {
         CapabilityRequest::Console { input: true } => format!("{kind}: output and input"),
         CapabilityRequest::Console { input: false } => format!("{kind}: output"),
         CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => kind.to_owned(),
+        CapabilityRequest::State { max_bytes } => format!("{kind}: up to {}", size(*max_bytes)),
         CapabilityRequest::Env { names } => format!("{kind}: {}", names.join(", ")),
         CapabilityRequest::Clock { grade } => format!("{kind}: {}", grade_name(*grade)),
         CapabilityRequest::Files {
@@ -191,6 +192,7 @@ fn request_json(request: &CapabilityRequest) -> Value {
         CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => {
             json!({ "kind": kind })
         }
+        CapabilityRequest::State { max_bytes } => json!({ "kind": kind, "max_bytes": max_bytes }),
         CapabilityRequest::Env { names } => json!({ "kind": kind, "variables": names }),
         CapabilityRequest::Clock { grade } => json!({ "kind": kind, "grade": grade_name(*grade) }),
         CapabilityRequest::Files {

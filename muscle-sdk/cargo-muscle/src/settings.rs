@@ -118,6 +118,10 @@ enum SlotSetting {
     Attest {
         name: String,
     },
+    State {
+        name: String,
+        max_bytes: Size,
+    },
     Files {
         name: String,
         access: AccessSetting,
@@ -203,6 +207,10 @@ impl SlotSetting {
             }
             SlotSetting::Random { name } => (name, CapabilityRequest::Random),
             SlotSetting::Attest { name } => (name, CapabilityRequest::Attest),
+            SlotSetting::State { name, max_bytes } => {
+                let max_bytes = max_bytes.bytes()?;
+                (name, CapabilityRequest::State { max_bytes })
+            }
             SlotSetting::Files {
                 name,
                 access,

@@ -35,6 +35,7 @@ pub mod pio;
 pub mod prelude;
 pub mod process;
 pub mod random;
+pub mod state;
 pub mod testing;
 pub mod vsock;
 

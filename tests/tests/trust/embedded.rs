@@ -169,3 +169,46 @@ fn what_cannot_be_measured_or_signed_does_not_run() {
     assert_eq!(name_of(&error), "no-tpm");
     assert_eq!(kinds(&desk), ["measure"], "something ran");
 }
+
+#[test]
+fn receipts_are_made_by_several_threads_at_once() {
+    let desk = Desk::new();
+    let referee = Referee::open(&config(&desk)).expect("opens");
+    referee.tpm().expect("was named").init().expect("makes a key");
+    let permit = permit(&referee, "reactor", "echoes");
+    std::thread::scope(|scope| {
+        for number in 0..4u32 {
+            let permit = &permit;
+            scope.spawn(move || {
+                let thread = CellThread::enter().expect("enters");
+                let done = permit
+                    .call_with_receipt::<_, Vec<u32>>(&thread, Inputs::default(), "echo", &[number])
+                    .expect("has a receipt");
+                assert_eq!(done.result.expect("is answered"), [number]);
+                let token = Token::parse(&done.receipt).expect("is a token");
+                assert_eq!(Receipt::of(&token).expect("is a receipt").outcome, "answered");
+            });
+        }
+    });
+}
+
+#[test]
+fn nothing_is_admitted_while_the_tpm_does_not_answer() {
+    let desk = Desk::new();
+    // Both of its sockets take what comes, and never answer.
+    let socket = desk.file("silent.sock");
+    let silent = [socket.clone(), format!("{socket}.ctrl")]
+        .map(|path| std::os::unix::net::UnixListener::bind(path).expect("listens"));
+    let mut config = config(&desk);
+    config.tpm = Some(Tpm {
+        patience: std::time::Duration::from_millis(300),
+        state: Some(desk.file("state").into()),
+        ..Tpm::new(format!("tcti:swtpm:path={socket}"), programs().tpm.path())
+    });
+    let referee = Referee::open(&config).expect("opens");
+    let refused = referee
+        .admit_file(&bundle("reactor", "echoes"))
+        .expect_err("cannot be measured");
+    assert!(name_of(&refused).contains("did not answer"), "{refused:?}");
+    drop(silent);
+}

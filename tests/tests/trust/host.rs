@@ -150,6 +150,11 @@ impl Tools {
         }
     }
 
+    /// Where the TPM is.
+    pub fn socket(&self) -> &Path {
+        Path::new(self.tcti.trim_start_matches("swtpm:path="))
+    }
+
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         let output = Command::new(program)
             .args(arguments)
@@ -169,8 +174,7 @@ impl Drop for Tools {
         let _ = self.process.kill();
         let _ = self.process.wait();
         for name in ["other.sock", "other.sock.ctrl"] {
-            let path = self.tcti.trim_start_matches("swtpm:path=");
-            let _ = std::fs::remove_file(Path::new(path).with_file_name(name));
+            let _ = std::fs::remove_file(self.socket().with_file_name(name));
         }
     }
 }

@@ -268,7 +268,7 @@ fn a_key_is_rotated_when_it_is_older_than_asked() {
     assert_ne!(other, key);
 }
 
-fn offline_key() -> (String, String) {
+pub fn offline_key() -> (String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("recovery.key");
     let shown = path.display().to_string();
@@ -284,7 +284,7 @@ fn offline_key() -> (String, String) {
     (private, made.output().trim().to_owned())
 }
 
-fn copied(from: &std::path::Path, to: &std::path::Path) {
+pub fn copied(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).expect("is made");
     for entry in std::fs::read_dir(from).expect("is there") {
         let path = entry.expect("is there").path();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use hkdf::Hkdf;
-use referee_attest::{Attester, Reply, Request};
+use referee_attest::{Attester, Reply, Request, StateOwner};
 use sha2::Sha256;
 
 use crate::host::{Host, bundle, measure, programs};
@@ -130,6 +130,49 @@ fn a_key_that_was_used_is_left_nowhere_in_memory_or_files() {
     for public in &keys {
         for folder in [host.path("state"), host.tpm_directory()] {
             hunt_in_files(public, &folder);
+        }
+    }
+}
+
+#[test]
+fn neither_a_state_nor_the_offline_key_is_left_in_memory() {
+    let host = Host::ready();
+    let (private, public) = crate::keys::offline_key();
+    let mut session = host.session();
+    let owner = StateOwner {
+        publisher: "acme".into(),
+        muscle: "memo".into(),
+        slot: "notes".into(),
+    };
+    // 48 bytes that nothing else has.
+    let saved: Vec<u8> = (0..48u8).map(|index| index.wrapping_mul(167) ^ 0x5A).collect();
+    let save = Request::SaveState {
+        owner: owner.clone(),
+        bundle: bundle("memo", 5),
+        after: None,
+        bytes: referee_evidence::to_hex(&saved),
+    };
+    session.ask(&save).expect("is saved");
+    session
+        .ask(&Request::LoadState { owner, epoch: 1 })
+        .expect("is loaded");
+    let set = Request::SetRecovery { public: Some(public) };
+    session.ask(&set).expect("is set");
+    let recover = Request::Recover {
+        private: private.clone(),
+    };
+    session.ask(&recover).expect("is recovered");
+    let key = referee_evidence::from_hex(&private).expect("is hexadecimal");
+    let text = referee_evidence::to_hex(&saved);
+    for (what, secret) in [
+        ("the state", &saved[8..40]),
+        ("the state in digits", &text.as_bytes()[16..80]),
+        ("the offline key", &key[..]),
+        ("the offline key in digits", private.as_bytes()),
+    ] {
+        for (line, bytes) in memory_of(session.process_id()) {
+            let found = bytes.windows(secret.len()).position(|window| window == secret);
+            assert_eq!(found, None, "{what}, in {line}");
         }
     }
 }

@@ -1,38 +1,15 @@
 //! A muscle that speaks in evidence, and a secret that it is told because of it: two processes, one on each side.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Stdio};
-use std::sync::OnceLock;
 
-use referee_tests::{Ended, Program};
+use referee_tests::Ended;
 
 use crate::commands::assert_ends;
 use crate::host::programs;
+use crate::shop::shop;
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
-
-/// A folder with the signed example `confidant` and a trust store for it, made once.
-fn shop() -> &'static PathBuf {
-    static SHOP: OnceLock<PathBuf> = OnceLock::new();
-    SHOP.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder").keep();
-        let author = Program::built("cargo-muscle").expect("builds");
-        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../muscle-sdk/examples");
-        for words in [
-            "keygen author",
-            "keygen root",
-            &format!("build --folder {examples} -p confidant --key author.key -o confidant.muscle"),
-            "trust init trust.store --root-key root.key --expires 365d",
-            "trust add-publisher trust.store --name demo --key author.pub --scope confidant --expires 365d --root-key root.key",
-        ] {
-            let mut command = author.command(words.split(' '));
-            let ended = Ended::of(command.current_dir(&folder).spawn().expect("starts")).expect("ends");
-            assert_ends(&ended, 0);
-        }
-        folder
-    })
-}
 
 struct Place {
     folder: tempfile::TempDir,
@@ -249,7 +226,8 @@ fn a_tpm_that_fails_meanwhile_is_an_answer_to_the_muscle_and_no_hang() {
     let ended = met.ends();
     let text = ended.errors();
     assert!(
-        text.contains("no evidence for the muscle") && text.contains("the host gives no evidence"),
+        text.contains("the TPM does not serve the muscle: key-closed")
+            && text.contains("the host gives no evidence"),
         "{text}"
     );
     assert_ne!(ended.code, Some(0));

@@ -48,6 +48,18 @@ pub enum AttestError {
     Broken(String),
 }
 
+impl AttestError {
+    /// A stable name for machines.
+    pub fn name(&self) -> &str {
+        match self {
+            AttestError::Failed { name, .. } => name,
+            AttestError::Stalled(_) => "tpm-stalled",
+            AttestError::Rejected { rule, .. } => rule.name(),
+            AttestError::Missing { .. } | AttestError::Broken(_) => "tpm-process",
+        }
+    }
+}
+
 /// What a request gave.
 pub type Answer = Result<Reply, AttestError>;
 

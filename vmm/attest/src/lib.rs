@@ -13,4 +13,6 @@ mod protocol;
 
 pub use attester::{Answer, AttestError, Attester};
 pub use hex::{from_hex, to_hex};
-pub use protocol::{Bundle, Component, Facts, Open, Registers, Reply, Request, Rule, Spoke};
+pub use protocol::{
+    Bundle, Component, Facts, KeptState, Open, Registers, Reply, Request, Rule, Spoke, StateOwner,
+};

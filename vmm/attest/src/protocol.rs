@@ -60,6 +60,30 @@ pub struct Spoke {
     pub public_key: String,
 }
 
+/// Whose state it is: nobody else reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateOwner {
+    /// The publisher, as the trust store names it: another key of theirs goes on where the last one stopped.
+    pub publisher: String,
+    /// The muscle's name, without a version.
+    pub muscle: String,
+    /// The slot's name.
+    pub slot: String,
+}
+
+/// A state that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptState {
+    /// Whose.
+    pub owner: StateOwner,
+    /// How many times it was saved.
+    pub sequence: u64,
+    /// Security epoch of the bundle that saved it; an older one does not open it.
+    pub epoch: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// What one run or call was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -180,6 +204,29 @@ pub enum Request {
         /// Proof that the tree of the last checkpoint is its beginning, one hash each.
         proof: Vec<String>,
     },
+    /// Open what a muscle saved.
+    LoadState {
+        /// Whose.
+        owner: StateOwner,
+        /// Security epoch of the bundle that asks.
+        epoch: u64,
+    },
+    /// Replace what a muscle saved; it is on the disk, and what was before it never opens again, when this is answered.
+    SaveState {
+        /// Whose.
+        owner: StateOwner,
+        /// The bundle that asks.
+        bundle: Bundle,
+        /// Only if it was saved so many times before.
+        after: Option<u64>,
+        /// What to keep.
+        bytes: String,
+    },
+    /// Give up what a muscle saved.
+    ForgetState {
+        /// Whose.
+        owner: StateOwner,
+    },
     /// Seal the key also to the identity that an update will have.
     PrepareUpdate {
         /// Its components, in the order in which they will be measured.
@@ -208,6 +255,8 @@ pub enum Rule {
     TrustStoreRolledBack,
     /// An audit log that is not the continuation of what was signed of it before.
     LogRolledBack,
+    /// A state that was saved by a bundle of a later security epoch.
+    StateNewer,
 }
 
 impl Rule {
@@ -218,6 +267,7 @@ impl Rule {
             Rule::EpochJump => "epoch-jump",
             Rule::TrustStoreRolledBack => "trust-store-rolled-back",
             Rule::LogRolledBack => "audit-log-rolled-back",
+            Rule::StateNewer => "state-newer",
         }
     }
 }
@@ -262,8 +312,17 @@ pub enum Reply {
         software: bool,
         /// Manufacturer and model.
         model: String,
+        /// States of muscles that are kept.
+        states: Vec<KeptState>,
         /// The event log.
         events: serde_json::Value,
+    },
+    /// What a muscle saved.
+    State {
+        /// How many times it did.
+        sequence: u64,
+        /// It; `None` before the first time.
+        bytes: Option<String>,
     },
     /// How far an audit log was.
     LogFloor {

@@ -59,6 +59,11 @@ impl AuditSink {
         }
     }
 
+    /// The cell whose records these are.
+    pub fn cell(&self) -> &str {
+        &self.cell
+    }
+
     /// Appends one record; when this returns, the kernel has it, and the disk if the log's options say so.
     ///
     /// # Errors

@@ -62,6 +62,11 @@ pub enum CapabilityRequest {
     Random,
     /// Evidence of the host's TPM.
     Attest,
+    /// Bytes that are kept from run to run.
+    State {
+        /// How many at most, up to [`muscle_abi::capability::STATE_MAX`].
+        max_bytes: u64,
+    },
     /// A directory.
     Files {
         /// What is done with it.
@@ -100,6 +105,7 @@ impl CapabilityRequest {
             CapabilityRequest::Clock { .. } => CapabilityKind::Clock,
             CapabilityRequest::Random => CapabilityKind::Random,
             CapabilityRequest::Attest => CapabilityKind::Attest,
+            CapabilityRequest::State { .. } => CapabilityKind::State,
             CapabilityRequest::Files { .. } => CapabilityKind::Files,
             CapabilityRequest::VsockListen { .. } => CapabilityKind::VsockListen,
             CapabilityRequest::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -125,6 +131,12 @@ impl CapabilityRequest {
             CapabilityRequest::Pio { first, last } => {
                 in_range("pio last", (*last).into(), (*first).into(), u16::MAX.into())
             }
+            CapabilityRequest::State { max_bytes } => in_range(
+                "state max bytes",
+                *max_bytes,
+                1,
+                muscle_abi::capability::STATE_MAX,
+            ),
             CapabilityRequest::Console { .. }
             | CapabilityRequest::Args
             | CapabilityRequest::Clock { .. }
@@ -162,6 +174,9 @@ impl CapabilityRequest {
             },
             CapabilityKind::Random => CapabilityRequest::Random,
             CapabilityKind::Attest => CapabilityRequest::Attest,
+            CapabilityKind::State => CapabilityRequest::State {
+                max_bytes: reader.u64("state max bytes")?,
+            },
             CapabilityKind::Files => CapabilityRequest::Files {
                 access: match reader.u64("files access")? {
                     0 => FilesAccess::Read,
@@ -199,6 +214,7 @@ impl CapabilityRequest {
                 names.iter().for_each(|name| writer.text(name));
             }
             CapabilityRequest::Clock { grade } => writer.u64(*grade as u64),
+            CapabilityRequest::State { max_bytes } => writer.u64(*max_bytes),
             CapabilityRequest::Files {
                 access,
                 max_bytes,
@@ -225,6 +241,7 @@ impl CapabilityRequest {
             CapabilityRequest::Console { .. }
             | CapabilityRequest::Env { .. }
             | CapabilityRequest::Clock { .. }
+            | CapabilityRequest::State { .. }
             | CapabilityRequest::VsockListen { .. }
             | CapabilityRequest::VsockConnect { .. } => 2,
             CapabilityRequest::Pio { .. } => 3,

@@ -458,6 +458,23 @@ fn rejects_requests_and_limits_out_of_range() {
 }
 
 #[test]
+fn rejects_a_state_of_no_bytes_or_of_too_many() {
+    let most = muscle_abi::capability::STATE_MAX;
+    for value in [0, most + 1, u64::MAX] {
+        assert_eq!(
+            changed(|manifest| manifest.slots =
+                vec![slot("notes", CapabilityRequest::State { max_bytes: value })]),
+            Rejected::OutOfRange {
+                field: "state max bytes",
+                value,
+                least: 1,
+                most,
+            }
+        );
+    }
+}
+
+#[test]
 fn rejects_requests_of_another_shape() {
     // [name, [2]] is `args`; with one argument more it is nothing.
     let mut good = manifest();
@@ -483,7 +500,7 @@ fn rejects_requests_of_another_shape() {
             ..
         }
     ));
-    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 11], 11)] {
+    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 12], 12)] {
         assert_eq!(
             refused(kind),
             Rejected::UnknownValue {

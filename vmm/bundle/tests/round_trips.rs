@@ -23,6 +23,7 @@ fn request() -> impl Strategy<Value = CapabilityRequest> {
         Just(CapabilityRequest::Args),
         Just(CapabilityRequest::Random),
         Just(CapabilityRequest::Attest),
+        (1..=muscle_abi::capability::STATE_MAX).prop_map(|max_bytes| CapabilityRequest::State { max_bytes }),
         btree_set("[A-Z_][A-Z0-9_]{0,8}", 0..4).prop_map(|names| CapabilityRequest::Env {
             names: names.into_iter().collect()
         }),

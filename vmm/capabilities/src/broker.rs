@@ -7,7 +7,7 @@ use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_audit::{AuditSink, Event, Kind, Value};
 use referee_policy::{ClockGrade, Grant, Grants, Power};
 
-use crate::attest::AttestLine;
+use crate::attest;
 use crate::clock::CellClock;
 use crate::console::Console;
 use crate::error::{CallError, Fault, HostError, Refusal, Stop};
@@ -19,6 +19,8 @@ use crate::pio::PioDevice;
 use crate::ports::PortUse;
 use crate::random::{self, MAX_RANDOM};
 use crate::resources::Resources;
+use crate::state;
+use crate::tpm_line::TpmLine;
 
 /// Limits that hold for every cell, whatever it was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,7 @@ pub struct Broker {
     table: GrantTable<Slot>,
     console: Console,
     clock: CellClock,
+    tpm: Option<TpmLine>,
     audit: AuditSink,
     limits: BrokerLimits,
     output_spent: u64,
@@ -68,7 +71,6 @@ enum Held {
     Nothing,
     Files(Files),
     Pio(PioDevice),
-    Attest(AttestLine),
 }
 
 impl Broker {
@@ -91,8 +93,9 @@ impl Broker {
             console,
             mut directories,
             mut serial,
-            mut attest,
+            tpm,
         } = resources;
+        let tpm = tpm.map(TpmLine::new);
         let mut table = Vec::with_capacity(slots);
         for grant in grants.slots() {
             let slot = grant.slot();
@@ -120,17 +123,18 @@ impl Broker {
                 Power::Pio { first, last, .. } => {
                     Held::Pio(PioDevice::new(*first, *last, take(&mut serial, slot)?))
                 }
-                Power::Attest => {
-                    let line = attest.take().ok_or_else(|| HostError::NotAcquired {
+                Power::Attest | Power::State { .. } if tpm.is_none() => {
+                    return Err(HostError::NotAcquired {
                         slot: slot.to_owned(),
-                    })?;
-                    Held::Attest(AttestLine::new(line))
+                    });
                 }
                 Power::Console { .. }
                 | Power::Args
                 | Power::Env { .. }
                 | Power::Clock { .. }
                 | Power::Random
+                | Power::Attest
+                | Power::State { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => Held::Nothing,
             };
@@ -146,6 +150,7 @@ impl Broker {
             table: GrantTable::new(table),
             console: Console::new(console),
             clock,
+            tpm,
             audit,
             limits,
             output_spent: 0,
@@ -227,12 +232,15 @@ impl Broker {
                     output_limit: self.limits.output_bytes,
                     output_spent: &mut self.output_spent,
                 };
-                let outcome = match (slot.grant.power(), &mut slot.held) {
-                    (Power::Console { input }, _) => self.console.act(*input, op, payload, &mut act),
-                    (Power::Clock { grade }, _) => tell_time(&self.clock, *grade, payload, &mut act),
-                    (Power::Random, _) => fill_random(payload, &mut act),
-                    (Power::Attest, Held::Attest(line)) => line.act(payload, &mut act),
-                    (Power::Files { .. }, Held::Files(files)) => files.act(op, payload, &mut act),
+                let outcome = match (slot.grant.power(), &mut slot.held, &mut self.tpm) {
+                    (Power::Console { input }, ..) => self.console.act(*input, op, payload, &mut act),
+                    (Power::Clock { grade }, ..) => tell_time(&self.clock, *grade, payload, &mut act),
+                    (Power::Random, ..) => fill_random(payload, &mut act),
+                    (Power::Attest, _, Some(line)) => attest::act(line, payload, &mut act),
+                    (Power::State { max_bytes }, _, Some(line)) => {
+                        state::act(op, *max_bytes, line, payload, &mut act)
+                    }
+                    (Power::Files { .. }, Held::Files(files), _) => files.act(op, payload, &mut act),
                     _ => Err(CallError::new(ErrorCode::Denied, "the grant allows no calls").into()),
                 };
                 let recorded = act.recorded;
@@ -413,7 +421,7 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) struct Act<'a> {
     audit: &'a AuditSink,
-    grant: &'a Grant,
+    pub grant: &'a Grant,
     op: Op,
     pub reply: &'a mut Vec<u8>,
     recorded: bool,

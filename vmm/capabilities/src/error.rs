@@ -80,7 +80,7 @@ pub enum HostError {
     },
     /// The process that asks the TPM is gone.
     #[error("the process that asks the TPM does not answer")]
-    Attest(#[source] io::Error),
+    Tpm(#[source] io::Error),
     /// More slots than the table of grants has room for.
     #[error("{slots} slots are more than {}", muscle_abi::capability::SLOTS_MAX)]
     TooManySlots {

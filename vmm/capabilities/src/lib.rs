@@ -33,9 +33,10 @@ mod ports;
 mod quota;
 mod random;
 mod resources;
+mod state;
+mod tpm_line;
 
 pub use arguments::argument_block;
-pub use attest::QUESTIONS_MAX;
 pub use broker::{Broker, BrokerLimits};
 pub use clock::CellClock;
 pub use console::{ConsoleStreams, Input, Output, SharedBytes};
@@ -45,6 +46,7 @@ pub use op::Op;
 pub use ports::PortUse;
 pub use random::{MAX_RANDOM, boot_seed};
 pub use resources::Resources;
+pub use tpm_line::{Answer, QUESTIONS_MAX, Question};
 
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,8 @@ operations! {
     ClockNow = CLOCK_NOW of Clock,
     RandomFill = RANDOM_FILL of Random,
     AttestEvidence = ATTEST_EVIDENCE of Attest,
+    StateLoad = STATE_LOAD of State,
+    StateSave = STATE_SAVE of State,
     FilesOpen = FILES_OPEN of Files,
     FilesRead = FILES_READ of Files,
     FilesWrite = FILES_WRITE of Files,

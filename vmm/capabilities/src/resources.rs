@@ -18,7 +18,7 @@ pub struct Resources {
     pub(crate) console: ConsoleStreams,
     pub(crate) directories: BTreeMap<String, OwnedFd>,
     pub(crate) serial: BTreeMap<String, Output>,
-    pub(crate) attest: Option<OwnedFd>,
+    pub(crate) tpm: Option<OwnedFd>,
 }
 
 impl Resources {
@@ -32,7 +32,7 @@ impl Resources {
             console,
             directories: BTreeMap::new(),
             serial: BTreeMap::new(),
-            attest: None,
+            tpm: None,
         };
         for grant in grants.slots() {
             let slot = grant.slot().to_owned();
@@ -71,6 +71,7 @@ impl Resources {
                 | Power::Clock { .. }
                 | Power::Random
                 | Power::Attest
+                | Power::State { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => {}
             }
@@ -78,9 +79,9 @@ impl Resources {
         Ok(resources)
     }
 
-    /// Gives the line to whoever asks the TPM; a grant of `attest` needs one.
-    pub fn attest_by(&mut self, line: OwnedFd) {
-        self.attest = Some(line);
+    /// Gives the line to whoever asks the TPM; grants of `attest` and `state` need one.
+    pub fn ask_tpm_by(&mut self, line: OwnedFd) {
+        self.tpm = Some(line);
     }
 
     /// Descriptors that must stay open while the process closes all others.
@@ -96,7 +97,7 @@ impl Resources {
             .into_iter()
             .chain(serial)
             .chain(directories)
-            .chain([self.attest.as_ref().map(OwnedFd::as_fd)])
+            .chain([self.tpm.as_ref().map(OwnedFd::as_fd)])
             .flatten()
             .collect()
     }

@@ -406,6 +406,9 @@ fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
         CapabilityRequest::Clock { grade } => Some(Power::Clock { grade: *grade }),
         CapabilityRequest::Random => Some(Power::Random),
         CapabilityRequest::Attest => Some(Power::Attest),
+        CapabilityRequest::State { max_bytes } => Some(Power::State {
+            max_bytes: *max_bytes,
+        }),
         CapabilityRequest::Files { .. }
         | CapabilityRequest::VsockListen { .. }
         | CapabilityRequest::VsockConnect { .. }
@@ -434,7 +437,8 @@ fn how_to_bind(slot: &Slot) -> Option<String> {
         | CapabilityRequest::Env { .. }
         | CapabilityRequest::Clock { .. }
         | CapabilityRequest::Random
-        | CapabilityRequest::Attest => None,
+        | CapabilityRequest::Attest
+        | CapabilityRequest::State { .. } => None,
     }
 }
 
@@ -453,6 +457,7 @@ fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, Rejected> {
     match power {
         Power::Console { input } => one(vec![("input", Argument::Flag(*input))]),
         Power::Args | Power::Random | Power::Attest => one(Vec::new()),
+        Power::State { max_bytes } => one(vec![("bytes", number(slot, *max_bytes)?)]),
         Power::Env { names } => Ok(names
             .iter()
             .map(|name| named(vec![("name", text(name))]))
@@ -579,6 +584,7 @@ fn describe(request: &CapabilityRequest) -> String {
         } => "nanoseconds".to_owned(),
         CapabilityRequest::Random => "random bytes".to_owned(),
         CapabilityRequest::Attest => "evidence of the host's TPM".to_owned(),
+        CapabilityRequest::State { max_bytes } => format!("keep {} from run to run", bytes(*max_bytes)),
         CapabilityRequest::Files {
             access: FilesAccess::Read,
             ..

@@ -48,6 +48,11 @@ pub enum Power {
     Random,
     /// Evidence of the host's TPM.
     Attest,
+    /// Bytes that are kept from run to run under the slot's name.
+    State {
+        /// How many at most.
+        max_bytes: u64,
+    },
     /// A directory.
     Files {
         /// Where it is: absolute, free of links.
@@ -165,9 +170,10 @@ impl Grants {
         self.slots.iter().any(|grant| grant.power == Power::Random)
     }
 
-    /// Whether evidence of the host's TPM is granted.
-    pub fn allows_attest(&self) -> bool {
-        self.slots.iter().any(|grant| grant.power == Power::Attest)
+    /// Whether anything is granted for which the host's TPM is needed.
+    pub fn needs_tpm(&self) -> bool {
+        let needs = |grant: &Grant| matches!(grant.power, Power::Attest | Power::State { .. });
+        self.slots.iter().any(needs)
     }
 
     /// Ports of the cell that outside programs may reach, with the socket for each.
@@ -213,6 +219,7 @@ impl Power {
             Power::Clock { .. } => CapabilityKind::Clock,
             Power::Random => CapabilityKind::Random,
             Power::Attest => CapabilityKind::Attest,
+            Power::State { .. } => CapabilityKind::State,
             Power::Files { .. } => CapabilityKind::Files,
             Power::VsockListen { .. } => CapabilityKind::VsockListen,
             Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -225,6 +232,7 @@ impl Power {
         match self {
             Power::Console { input } => u64::from(*input),
             Power::Args | Power::Env { .. } | Power::Random | Power::Attest => 0,
+            Power::State { max_bytes } => *max_bytes,
             Power::Clock {
                 grade: ClockGrade::Coarse,
             } => 1,

@@ -38,7 +38,7 @@ pub struct Acquired {
     /// Sockets of outside programs that the muscle may reach.
     pub outside: Vec<SocketMount>,
     /// The parent's end of the line on which the cell asks for evidence.
-    pub attest: Option<UnixStream>,
+    pub tpm_line: Option<UnixStream>,
     /// Limits of the broker.
     pub limits: BrokerLimits,
 }
@@ -112,19 +112,19 @@ pub fn session<'a>(
     if let Some(cpu_ms) = args.cpu_ms {
         grants.narrow_cpu(cpu_ms);
     }
-    if grants.allows_attest() && args.tpm.tpm.is_none() {
+    if grants.needs_tpm() && args.tpm.tpm.is_none() {
         return Err(refused(Rejection {
             name: "no-tpm",
-            message: "it is granted to attest, and there is no TPM to ask: name one with --tpm".into(),
+            message: "it is granted what the host's TPM does, and there is none: name one with --tpm".into(),
         }));
     }
     let spec = spec(&grants, bundle_args, args, arguments, &task)?;
     let mut resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
-    let mut attest = None;
-    if grants.allows_attest() {
+    let mut tpm_line = None;
+    if grants.needs_tpm() {
         let (cell_end, host_end) = UnixStream::pair().context("socket pair")?;
-        resources.attest_by(cell_end.into());
-        attest = Some(host_end);
+        resources.ask_tpm_by(cell_end.into());
+        tpm_line = Some(host_end);
     }
     let mut doors = Vec::new();
     for (port, path) in grants.listen_ports() {
@@ -153,7 +153,7 @@ pub fn session<'a>(
         resources,
         doors,
         outside,
-        attest,
+        tpm_line,
         limits,
     };
     Ok(Session {

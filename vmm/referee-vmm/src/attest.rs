@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use referee_attest::{Component, Reply, Request, to_hex};
+use referee_attest::{Component, Reply, Request, StateOwner, to_hex};
 use referee_audit::{AuditLog, Event, Kind, Options, Value};
 
 use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
@@ -124,6 +124,18 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
             }
         }
         TpmAction::Status { json } => status(&asked(&Request::Status)?, *json)?,
+        TpmAction::ForgetState {
+            publisher,
+            muscle,
+            slot,
+        } => {
+            let owner = StateOwner {
+                publisher: publisher.clone(),
+                muscle: muscle.clone(),
+                slot: slot.clone(),
+            };
+            keys(asked(&Request::ForgetState { owner })?)?
+        }
         TpmAction::Restart => {
             restart(&args.tpm)?;
             "the software TPM starts as after a reset when it is next used\n".into()
@@ -146,6 +158,7 @@ fn status(reply: &Reply, json: bool) -> anyhow::Result<String> {
         attestation_key,
         software,
         model,
+        states,
         events,
     } = reply
     else {
@@ -157,8 +170,22 @@ fn status(reply: &Reply, json: bool) -> anyhow::Result<String> {
     let kind = if *software { "software" } else { "hardware" };
     let mut text = format!(
         "TPM              {model} ({kind})\nepoch            {epoch}\ninstance key     {instance_key}\n\
-         attestation key  {attestation_key}\nevents of this boot:\n"
+         attestation key  {attestation_key}\n"
     );
+    for (index, state) in states.iter().enumerate() {
+        let StateOwner {
+            publisher,
+            muscle,
+            slot,
+        } = &state.owner;
+        let title = if index == 0 { "kept states" } else { "" };
+        let (bytes, sequence, epoch) = (state.bytes, state.sequence, state.epoch);
+        let _ = writeln!(
+            text,
+            "{title:<17}{publisher} {muscle} {slot}: {bytes} bytes, saved {sequence} times, last in security epoch {epoch}"
+        );
+    }
+    text.push_str("events of this boot:\n");
     for event in events.as_array().into_iter().flatten() {
         let content = &event["content"];
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();

@@ -211,6 +211,18 @@ pub enum TpmAction {
     },
     /// Write down this host as it is, as the reference that referee-verify compares later evidence with.
     Reference,
+    /// Give up what a muscle saved in a `state` slot; `tpm status` lists what is kept.
+    ForgetState {
+        /// The publisher, as the trust store names it.
+        #[arg(long, value_name = "NAME")]
+        publisher: String,
+        /// The muscle.
+        #[arg(long, value_name = "NAME")]
+        muscle: String,
+        /// Its slot.
+        #[arg(long, value_name = "NAME")]
+        slot: String,
+    },
     /// Let a software TPM start as after a reset; a hardware TPM does that with its host.
     Restart,
 }

@@ -19,7 +19,6 @@ mod session;
 mod terminal;
 mod transparency;
 mod values;
-mod vouch;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use referee::measured;
-use referee_attest::{AttestError, Attester, Component, Open, Registers, Reply, Request, from_hex};
+use referee::{HostTpm, Registers, Tpm, measured};
+use referee_attest::{AttestError, Attester, Component, Reply, Request, from_hex};
 use referee_bundle::VerifiedBundle;
 use referee_jail::FILTER_SOURCES;
 
@@ -64,22 +64,7 @@ pub fn before_running(
 /// # Errors
 /// [`AttestError`], and those of reading what this host is.
 pub fn ask(args: &TpmArgs, host: &HostIdentity, request: &Request) -> anyhow::Result<Reply> {
-    let tpm = named(args)?;
-    let program = program()?;
-    let open = Open {
-        tpm: tpm.to_owned(),
-        state: args.tpm_state.clone(),
-        registers: Registers {
-            identity: args.identity_pcr,
-            muscles: args.muscle_pcr,
-            allow_resettable: args.allow_resettable_registers,
-        },
-        counter: args.tpm_counter,
-        components: host.components.clone(),
-        trust_version: host.trust_version,
-    };
-    let mut attester = Attester::start(&program, open, patience(args)).context("TPM")?;
-    match attester.ask(request) {
+    match host_tpm(args, host)?.ask(request) {
         Err(AttestError::Rejected { rule, message }) => Err(Rejection {
             name: rule.name(),
             message,
@@ -87,6 +72,26 @@ pub fn ask(args: &TpmArgs, host: &HostIdentity, request: &Request) -> anyhow::Re
         .into()),
         answer => answer.context("TPM"),
     }
+}
+
+/// The TPM that the command line names, as this host asks it.
+///
+/// # Errors
+/// When it names none.
+pub fn host_tpm(args: &TpmArgs, host: &HostIdentity) -> anyhow::Result<HostTpm> {
+    let tpm = Tpm {
+        name: named(args)?.to_owned(),
+        program: program()?,
+        state: args.tpm_state.clone(),
+        registers: Registers {
+            identity: args.identity_pcr,
+            muscles: args.muscle_pcr,
+            allow_resettable: args.allow_resettable_registers,
+        },
+        counter: args.tpm_counter,
+        patience: patience(args),
+    };
+    Ok(HostTpm::new(tpm, host.components.clone(), host.trust_version))
 }
 
 /// Asks for a document.
@@ -144,12 +149,7 @@ pub fn restart(args: &TpmArgs) -> anyhow::Result<()> {
 
 /// The stable name of a refusal by the TPM's process, if an error is one.
 pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
-    match error.downcast_ref::<AttestError>()? {
-        AttestError::Failed { name, .. } => Some(name),
-        AttestError::Stalled(_) => Some("tpm-stalled"),
-        AttestError::Rejected { rule, .. } => Some(rule.name()),
-        AttestError::Missing { .. } | AttestError::Broken(_) => Some("tpm-process"),
-    }
+    error.downcast_ref::<AttestError>().map(AttestError::name)
 }
 
 /// What was answered makes no sense here.

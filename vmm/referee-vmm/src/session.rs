@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use referee::{BrokerHost, Outcome, record};
+use referee::voucher::Voucher;
+use referee::{BrokerHost, HostTpm, Outcome, record};
 use referee_bundle::{PartKind, VerifiedBundle};
 use referee_capabilities::{Broker, CellClock};
 use referee_cell::{
@@ -37,10 +38,9 @@ use referee_policy::{Decision, Grants, Power};
 use crate::acquire::{self, Acquired};
 use crate::cli::CellArgs;
 use crate::ending::{self, Rejection};
-use crate::measured::HostIdentity;
+use crate::measured::{HostIdentity, host_tpm};
 use crate::receipt::{self, Run, Sender, Way};
 use crate::values;
-use crate::vouch::Voucher;
 
 /// What the cell is for.
 #[derive(Debug, Clone)]
@@ -95,17 +95,15 @@ pub fn run(mut session: Session<'_>, host: Option<&HostIdentity>) -> anyhow::Res
         )?),
         false => None,
     };
-    let voucher = session.acquired.attest.take().zip(host).map(|(line, host)| {
-        let Session {
-            acquired,
-            bundle,
-            decision,
-            grants,
-            ..
-        } = &session;
-        let voucher = Voucher::new(&args.tpm, host, &acquired.cell, bundle, decision, grants);
-        (voucher, line)
-    });
+    let voucher = match session.acquired.tpm_line.take().zip(host) {
+        Some((line, host)) => {
+            let tpm = host_tpm(&args.tpm, host)?;
+            let cell = &session.acquired.cell;
+            let voucher = Voucher::new(cell, &session.bundle, session.decision, &session.grants);
+            Some((voucher, tpm, line))
+        }
+        None => None,
+    };
     match fork_into(Namespaces::ALL)? {
         Forked::Parent(child) => {
             // With it the child's end of the line: while it is open here, its end would never be noticed.
@@ -153,14 +151,18 @@ fn conclude_parent(
 }
 
 /// Waits for the child, and meanwhile answers what its muscle asks of the TPM.
-fn attended(child: ChildProcess, voucher: Option<(Voucher<'_>, UnixStream)>) -> std::io::Result<ChildExit> {
-    let Some((voucher, line)) = voucher else {
+fn attended(
+    child: ChildProcess,
+    voucher: Option<(Voucher, HostTpm, UnixStream)>,
+) -> std::io::Result<ChildExit> {
+    let Some((voucher, tpm, line)) = voucher else {
         return child.wait(GRACE);
     };
     std::thread::scope(|scope| {
         // Stop signals are blocked here since the fork, so they come to the one that waits. It ends when the child's end of the line is
         // closed, at the latest by the child's end.
-        scope.spawn(move || voucher.serve(line));
+        let tell = |why: &str| eprintln!("referee-vmm: the TPM does not serve the muscle: {why}");
+        scope.spawn(move || voucher.serve(&tpm, line, tell));
         child.wait(GRACE)
     })
 }

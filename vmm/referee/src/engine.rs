@@ -93,7 +93,7 @@ impl Referee {
         })?;
         let measuring = |tpm: &Tpm| {
             let (trust, version) = (trust_store.digest().0, trust_store.document().version);
-            HostTpm::new(tpm.clone(), policies.digest(), trust, version)
+            HostTpm::embedded(tpm.clone(), policies.digest(), trust, version)
         };
         let tpm = config.tpm.as_ref().map(measuring).transpose()?;
         let options = Options {

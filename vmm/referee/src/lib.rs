@@ -11,7 +11,8 @@
 //!
 //! What differs from `referee-vmm run`: the cells live in **this** program's process, which is not confined for them. The
 //! guest is held by the same page tables, grants and exits; but the second wall, the jail around the VMM, is missing.
-//! Each cell's `start` record says so, and where a TPM is measured into ([`Config::tpm`]), the component `seccomp` is the digest of nothing. A muscle that needs `vsock-listen` or `vsock-connect` cannot be embedded.
+//! Each cell's `start` record says so, and where a TPM is measured into ([`Config::tpm`]), the component `seccomp` is the digest of nothing. A muscle
+//! that needs `vsock-listen` or `vsock-connect` cannot be embedded.
 //!
 //! ```no_run
 //! use referee::{CellThread, Config, Inputs, Referee};
@@ -42,6 +43,7 @@ mod spec;
 mod tpm;
 mod transcript;
 mod values;
+pub mod voucher;
 
 pub use broker_host::BrokerHost;
 pub use cell::{Canceller, Cell, CellThread};
@@ -51,6 +53,7 @@ pub use muscle::{Inputs, Loaded, Muscle, Permit};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
+pub use referee_capabilities::{BrokerLimits, ConsoleStreams, Input, Output, SharedBytes};
 pub use referee_cell::{FaultReport, MuscleFault, Usage};
 pub use referee_policy::Binding;
 pub use spec::cell_spec;

@@ -1,7 +1,10 @@
 //! A verified muscle, and what it is permitted.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use muscle_abi::boot::Style;
@@ -11,7 +14,7 @@ use referee_capabilities::{
     Broker, BrokerLimits, CellClock, ConsoleStreams, Input, Output, Resources, argument_block,
 };
 use referee_cell::{CellSpec, CheckedImage, LoadedCell, Services, Shell, Sockets};
-use referee_policy::{Applicant, Binding, Decision, Grants, Power, assess};
+use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess};
 
 use crate::broker_host::{BrokerHost, NoHost};
 use crate::cell::Cell;
@@ -21,6 +24,7 @@ use crate::pool::Recipe;
 use crate::record;
 use crate::spec::cell_spec;
 use crate::transcript::Transcript;
+use crate::voucher::Voucher;
 
 /// A muscle whose bundle was verified and whose image was checked. Clones are cheap.
 #[derive(Debug, Clone)]
@@ -55,7 +59,7 @@ impl Muscle {
             self.referee.policies(),
         );
         let granted = decision.grants().map_err(StartError::from);
-        match granted.and_then(embeddable) {
+        match granted.and_then(|grants| embeddable(grants, self.referee.tpm().is_some())) {
             Ok(grants) => Ok(Permit(Arc::new(Parts {
                 number: self.referee.next_number(),
                 muscle: self.clone(),
@@ -72,21 +76,27 @@ impl Muscle {
     }
 }
 
-/// Vsock ports that lead to Unix sockets need a thread that serves them, which this library does not start.
-fn embeddable(grants: Grants) -> Result<Grants, StartError> {
-    let outside = grants.slots().iter().find_map(|grant| match grant.power() {
-        Power::VsockListen { .. } | Power::VsockConnect { .. } => {
-            Some((grant, "leads to another program's socket"))
-        }
-        Power::Attest => Some((grant, "asks the host's TPM")),
-        _ => None,
-    });
-    match outside {
+/// Vsock ports that lead to Unix sockets need a thread that serves them, which this library does not start; what the TPM does needs one.
+fn embeddable(grants: Grants, tpm: bool) -> Result<Grants, StartError> {
+    if grants.needs_tpm() && !tpm {
+        return Err(StartError::Rejected {
+            name: "no-tpm",
+            message: "it is granted what the host's TPM does, and there is none: name one in Config::tpm"
+                .into(),
+        });
+    }
+    let outside = |grant: &&Grant| {
+        matches!(
+            grant.power(),
+            Power::VsockListen { .. } | Power::VsockConnect { .. }
+        )
+    };
+    match grants.slots().iter().find(outside) {
         None => Ok(grants),
-        Some((grant, what)) => Err(StartError::Rejected {
+        Some(grant) => Err(StartError::Rejected {
             name: "not-embeddable",
             message: format!(
-                "slot `{}` {what}, which an embedded cell cannot have; run it by `referee-vmm run`",
+                "slot `{}` leads to another program's socket, which an embedded cell cannot have; run it by `referee-vmm run`",
                 grant.slot()
             ),
         }),
@@ -316,11 +326,32 @@ impl Permit {
             .map_err(StartError::host("loading the muscle"))
     }
 
+    /// The cell's end of a line to the TPM. At its other end is a thread that lives as long as the line.
+    fn vouched(&self, audit: &AuditSink) -> Result<OwnedFd, StartError> {
+        let no = |error| StartError::host("making a line to the TPM")(error);
+        let (cell, host) = UnixStream::pair().map_err(no)?;
+        let voucher = Voucher::new(audit.cell(), self.bundle(), &self.0.decision, &self.0.grants);
+        let referee = self.referee().clone();
+        let serve = move || {
+            if let Some(tpm) = referee.tpm() {
+                voucher.serve(tpm, host, |_| ());
+            }
+        };
+        thread::Builder::new()
+            .name("referee-tpm-line".into())
+            .spawn(serve)
+            .map_err(no)?;
+        Ok(cell.into())
+    }
+
     /// Opens what was granted and hands it to a new life, with handles and a clock of its own.
     pub(crate) fn life(&self, style: Style, inputs: Inputs, audit: &AuditSink) -> Result<Life, StartError> {
         let grants = &self.0.grants;
-        let resources = Resources::acquire(grants, inputs.console)
+        let mut resources = Resources::acquire(grants, inputs.console)
             .map_err(StartError::host("opening what was granted"))?;
+        if grants.needs_tpm() {
+            resources.ask_tpm_by(self.vouched(audit)?);
+        }
         let variable = |name: &str| {
             let found = inputs.environment.iter().rev().find(|(key, _)| key == name);
             found.map(|(_, value)| value.clone())

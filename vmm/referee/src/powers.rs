@@ -34,7 +34,8 @@ pub fn nondeterminism(grants: &Grants) -> Vec<&'static str> {
         | Power::VsockListen { .. }
         | Power::VsockConnect { .. }
         | Power::Pio { .. }
-        | Power::Attest => Some(power.kind().name()),
+        | Power::Attest
+        | Power::State { .. } => Some(power.kind().name()),
         Power::Console { .. } | Power::Args | Power::Env { .. } | Power::Files { .. } => None,
     };
     let mut sources: Vec<&str> = grants

@@ -112,7 +112,18 @@ pub struct HostTpm {
 }
 
 impl HostTpm {
-    pub(crate) fn new(
+    /// This TPM, asked by a program that is measured as these components and decides by this version of its trust store.
+    pub fn new(tpm: Tpm, components: Vec<Component>, trust_version: u64) -> HostTpm {
+        HostTpm {
+            tpm,
+            components,
+            trust_version,
+            signs: AtomicBool::new(false),
+        }
+    }
+
+    /// Of a program in which cells are embedded, which no filters of Referee's confine.
+    pub(crate) fn embedded(
         tpm: Tpm,
         policy: [u8; 32],
         trust: [u8; 32],
@@ -120,12 +131,7 @@ impl HostTpm {
     ) -> Result<HostTpm, StartError> {
         let components = identity(&tpm.program, &[], policy, trust)
             .map_err(StartError::host("reading what this program is"))?;
-        Ok(HostTpm {
-            tpm,
-            components,
-            trust_version,
-            signs: AtomicBool::new(false),
-        })
+        Ok(HostTpm::new(tpm, components, trust_version))
     }
 
     /// Makes counter and first key, without which nothing is signed; to be done once on a host, by its owner.
@@ -133,7 +139,7 @@ impl HostTpm {
     /// # Errors
     /// [`StartError`]; also when there is a key already.
     pub fn init(&self) -> Result<(), StartError> {
-        self.ask(&Request::Init { replace: false }).map(drop)
+        self.asked(&Request::Init { replace: false }).map(drop)
     }
 
     /// Evidence of this program for a verifier: what it is, which bundles ran in this boot, its instance key. `nonce` is the
@@ -160,7 +166,7 @@ impl HostTpm {
     /// # Errors
     /// [`StartError`].
     pub fn reference(&self) -> Result<String, StartError> {
-        match self.ask(&Request::Reference)? {
+        match self.asked(&Request::Reference)? {
             Reply::Text { text } => Ok(text),
             other => Err(unexpected(&other)),
         }
@@ -182,7 +188,7 @@ impl HostTpm {
 
     fn measure_for(&self, bundle: &VerifiedBundle, to_be_signed: bool) -> Result<bool, StartError> {
         let bundle = measured(bundle);
-        match self.ask(&Request::Measure { bundle, to_be_signed })? {
+        match self.asked(&Request::Measure { bundle, to_be_signed })? {
             Reply::Measured { first } => Ok(first),
             other => Err(unexpected(&other)),
         }
@@ -195,14 +201,28 @@ impl HostTpm {
     }
 
     fn document(&self, request: &Request) -> Result<Vec<u8>, StartError> {
-        let reply = self.ask(request)?;
+        let reply = self.asked(request)?;
         let Reply::Bytes { bytes } = &reply else {
             return Err(unexpected(&reply));
         };
         from_hex(bytes).ok_or_else(|| unexpected(&reply))
     }
 
-    fn ask(&self, request: &Request) -> Result<Reply, StartError> {
+    fn asked(&self, request: &Request) -> Result<Reply, StartError> {
+        self.ask(request).map_err(|error| match error {
+            AttestError::Rejected { rule, message } => StartError::Rejected {
+                name: rule.name(),
+                message,
+            },
+            other => StartError::host("asking the TPM")(other),
+        })
+    }
+
+    /// Asks one thing, in the words of `referee-tpm`.
+    ///
+    /// # Errors
+    /// [`AttestError`].
+    pub fn ask(&self, request: &Request) -> Result<Reply, AttestError> {
         let open = Open {
             tpm: self.tpm.name.clone(),
             state: self.tpm.state.clone(),
@@ -211,15 +231,7 @@ impl HostTpm {
             components: self.components.clone(),
             trust_version: self.trust_version,
         };
-        let answer = Attester::start(&self.tpm.program, open, self.tpm.patience)
-            .and_then(|mut attester| attester.ask(request));
-        answer.map_err(|error| match error {
-            AttestError::Rejected { rule, message } => StartError::Rejected {
-                name: rule.name(),
-                message,
-            },
-            other => StartError::host("asking the TPM")(other),
-        })
+        Attester::start(&self.tpm.program, open, self.tpm.patience)?.ask(request)
     }
 }
 

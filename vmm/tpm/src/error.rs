@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use referee_attest::StateOwner;
 use thiserror::Error;
 
 use crate::floors::BelowFloor;
@@ -149,6 +150,46 @@ pub enum TpmError {
         "register {0} can be set back by any program of the host; choose another, or insist with --allow-resettable-registers"
     )]
     Resettable(u32),
+    /// The file of a muscle's state is gone, or is not the one that counts.
+    #[error(
+        "the state `{slot}` of {muscle} ({publisher}), saved {sequence} times, is not in {} as it was saved: {why}; put its file back, or give \
+         it up: referee-vmm tpm forget-state --publisher '{publisher}' --muscle '{muscle}' --slot '{slot}'",
+        directory.display(), publisher = owner.publisher, muscle = owner.muscle, slot = owner.slot
+    )]
+    StateLost {
+        /// Whose.
+        owner: Box<StateOwner>,
+        /// How many times it was saved.
+        sequence: u64,
+        /// What is wrong.
+        why: String,
+        /// Where it should be.
+        directory: PathBuf,
+    },
+    /// Another cell saved in between.
+    #[error(
+        "the state was saved {found} times, and was to follow upon {after}: another cell of this muscle saved in between"
+    )]
+    StateConflict {
+        /// How many times it was saved.
+        found: u64,
+        /// How many times the one who saves knew of.
+        after: u64,
+    },
+    /// There is none of this owner.
+    #[error("no such state is kept here: referee-vmm tpm status lists them")]
+    NoSuchState,
+    /// There are too many.
+    #[error("this host keeps as many states of muscles as it may; give one up: referee-vmm tpm forget-state")]
+    TooManyStates,
+    /// A security epoch for which there is no key.
+    #[error("a muscle that keeps a state has a security epoch of at most {most}, not {epoch}")]
+    BeyondLadder {
+        /// The bundle's.
+        epoch: u64,
+        /// The highest.
+        most: u64,
+    },
     /// A request that makes no sense.
     #[error("request: {0}")]
     Request(String),
@@ -176,6 +217,11 @@ impl TpmError {
             TpmError::Rejected(below) => below.rule.name(),
             TpmError::CounterUnsound { .. } => "counter-unsound",
             TpmError::Resettable(_) => "register-resettable",
+            TpmError::StateLost { .. } => "muscle-state-lost",
+            TpmError::StateConflict { .. } => "state-conflict",
+            TpmError::NoSuchState => "no-such-state",
+            TpmError::TooManyStates => "too-many-states",
+            TpmError::BeyondLadder { .. } => "epoch-beyond-ladder",
             TpmError::Request(_) => "tpm-request",
         }
     }

@@ -10,14 +10,17 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use referee_attest::{Bundle, Rule};
+use referee_attest::{Bundle, KeptState, Rule, StateOwner};
 use referee_evidence::to_hex;
 use referee_tlog::{TreeHash, TreeHead, verify_consistency};
+use sha2::{Digest as _, Sha256};
 
 /// How far a security epoch may be ahead of its floor.
 pub const STEP_MAX: u64 = 256;
 /// How many audit logs a host may have.
 const LOGS_MAX: usize = 64;
+/// How many states of muscles a host may keep.
+const STATES_MAX: usize = 256;
 
 /// The table, and what else is kept with the master key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
@@ -41,6 +44,79 @@ pub struct Floors {
     #[n(4)]
     #[cbor(default)]
     rotated_at: u64,
+    /// By [`state_id`].
+    #[n(5)]
+    #[cbor(default)]
+    states: BTreeMap<String, StateFloor>,
+}
+
+/// The one version of a muscle's state that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct StateFloor {
+    #[n(0)]
+    publisher: String,
+    #[n(1)]
+    muscle: String,
+    #[n(2)]
+    slot: String,
+    /// How many times it was saved.
+    #[n(3)]
+    pub sequence: u64,
+    /// Security epoch of the bundle that saved it.
+    #[n(4)]
+    pub version: u64,
+    /// Bytes that were saved.
+    #[n(5)]
+    pub bytes: u64,
+    /// SHA-256 of its file.
+    #[n(6)]
+    #[cbor(with = "minicbor::bytes")]
+    pub digest: [u8; 32],
+}
+
+impl StateFloor {
+    /// Of a file with this digest.
+    pub fn new(owner: &StateOwner, sequence: u64, version: u64, bytes: u64, digest: [u8; 32]) -> StateFloor {
+        StateFloor {
+            publisher: owner.publisher.clone(),
+            muscle: owner.muscle.clone(),
+            slot: owner.slot.clone(),
+            sequence,
+            version,
+            bytes,
+            digest,
+        }
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> StateOwner {
+        StateOwner {
+            publisher: self.publisher.clone(),
+            muscle: self.muscle.clone(),
+            slot: self.slot.clone(),
+        }
+    }
+
+    /// Name of its file: of its content, so that what is written next lies beside it until it counts.
+    pub fn file(&self) -> String {
+        let id = state_id(&self.owner());
+        let (id, digest) = (id.get(..32), to_hex(self.digest.get(..16).unwrap_or_default()));
+        format!("{STATE_PREFIX}{}-{digest}", id.unwrap_or_default())
+    }
+}
+
+/// How names of files with a muscle's state begin.
+pub const STATE_PREFIX: &str = "state-";
+
+/// SHA-256 of an owner, in hexadecimal digits.
+pub fn state_id(owner: &StateOwner) -> String {
+    let mut hash = Sha256::new();
+    for part in [&owner.publisher, &owner.muscle, &owner.slot] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    to_hex(&hash.finalize())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -152,6 +228,45 @@ impl Floors {
     /// Public half of the offline key.
     pub fn recovery(&self) -> Option<[u8; 32]> {
         self.recovery.map(|key| key.0)
+    }
+
+    /// The state of this owner.
+    pub fn state(&self, owner: &StateOwner) -> Option<&StateFloor> {
+        self.states.get(&state_id(owner))
+    }
+
+    /// All states.
+    pub fn states(&self) -> impl Iterator<Item = &StateFloor> {
+        self.states.values()
+    }
+
+    /// All states, as they are shown.
+    pub fn kept_states(&self) -> Vec<KeptState> {
+        let shown = |floor: &StateFloor| KeptState {
+            owner: floor.owner(),
+            sequence: floor.sequence,
+            epoch: floor.version,
+            bytes: floor.bytes,
+        };
+        self.states().map(shown).collect()
+    }
+
+    /// The table in which this version of a state counts; `None` when there are too many states.
+    pub fn with_state(&self, floor: StateFloor) -> Option<Floors> {
+        let id = state_id(&floor.owner());
+        if !self.states.contains_key(&id) && self.states.len() >= STATES_MAX {
+            return None;
+        }
+        let mut next = self.clone();
+        next.states.insert(id, floor);
+        Some(next)
+    }
+
+    /// The table without this owner's state; `None` when there is none.
+    pub fn without_state(&self, owner: &StateOwner) -> Option<Floors> {
+        let mut next = self.clone();
+        next.states.remove(&state_id(owner))?;
+        Some(next)
     }
 
     /// How far this audit log was when a checkpoint of it was signed last.

@@ -21,7 +21,9 @@ mod error;
 #[allow(unsafe_code)]
 mod esys;
 mod floors;
+mod ladder;
 mod measure;
+mod muscle_state;
 #[allow(unsafe_code)]
 mod nv;
 #[allow(unsafe_code)]
@@ -38,9 +40,12 @@ mod session;
 mod software;
 mod state;
 mod statements;
+mod states;
 mod templates;
 mod vault;
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 /// Keeps keys out of core dumps, out of other processes of the same user, and, as far as this process may lock memory, out of swap.
@@ -57,13 +62,19 @@ fn hide() {
     let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
 }
 
+fn unbuffered(stream: impl AsFd) -> std::io::Result<File> {
+    stream.as_fd().try_clone_to_owned().map(File::from)
+}
+
 fn main() -> ExitCode {
     if std::env::args_os().len() > 1 {
         eprintln!("referee-tpm takes no arguments: referee-vmm starts it. See referee-vmm tpm --help");
         return ExitCode::from(2);
     }
     hide();
-    match service::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
+    // The library's own streams keep what passes in buffers.
+    let streams = unbuffered(std::io::stdin()).and_then(|input| Ok((input, unbuffered(std::io::stdout())?)));
+    match streams.and_then(|(input, output)| service::serve(input, output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("referee-tpm: {error}");

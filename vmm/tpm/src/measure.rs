@@ -65,8 +65,8 @@ impl<'a> Measured<'a> {
             measured.extend(esys, last)?;
             return Ok(measured);
         }
-        // A TPM that was restarted without being reset has its registers at zero again.
-        if known != Some(boot) && measured.agrees(esys, 0)? {
+        // A TPM that was restarted without being reset has its registers again as they were before the log, or at zero.
+        if known != Some(boot) && (measured.agrees(esys, 0)? || measured.all_zero(esys)?) {
             return measured.begin(esys, known, boot);
         }
         Err(TpmError::LogMismatch {
@@ -225,6 +225,16 @@ impl<'a> Measured<'a> {
             if esys.registers(*bank, &self.registers.both())?
                 != self.log.replay(*bank, &self.base(*bank), count)
             {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn all_zero(&self, esys: &Esys) -> Result<bool, TpmError> {
+        for bank in &self.banks {
+            let values = esys.registers(*bank, &self.registers.both())?;
+            if values.values().any(|value| *value != bank.zero()) {
                 return Ok(false);
             }
         }

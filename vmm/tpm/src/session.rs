@@ -46,6 +46,11 @@ impl Session {
         })
     }
 
+    /// Where log and sealed files are.
+    pub(crate) fn directory(&self) -> &State {
+        &self.state
+    }
+
     fn connect(&self) -> Result<Esys, TpmError> {
         match (&self.software, self.open.tpm.strip_prefix("tcti:")) {
             (Some(software), _) => Esys::open(&software.tcti()),
@@ -141,6 +146,19 @@ impl Session {
                     .collect::<Result<_, _>>()?;
                 self.checkpoint(&mut esys, &measured, &origin, head, &proof)
             }
+            Request::LoadState { owner, epoch } => self.load_state(&mut esys, &measured, &owner, epoch),
+            Request::SaveState {
+                owner,
+                bundle,
+                after,
+                bytes,
+            } => {
+                let bytes = Zeroizing::new(bytes);
+                self.save_state(&mut esys, &measured, &owner, &bundle, after, &bytes)
+            }
+            Request::ForgetState { owner } => {
+                Ok(described(&self.forget_state(&mut esys, &measured, &owner)?))
+            }
             Request::PrepareUpdate { components } => {
                 let vault = self.vault(&measured);
                 let keys = vault.open(&mut esys)?;
@@ -157,6 +175,7 @@ impl Session {
                     attestation_key: to_hex(&attestation_name(&public)?),
                     software: self.kind(&model) == TpmKind::Software,
                     model: model.name,
+                    states: keys.floors.kept_states(),
                     events: measured.log().to_json(),
                 })
             }

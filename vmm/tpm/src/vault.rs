@@ -8,6 +8,7 @@
 //!
 //!   epoch-E       what is sealed, and the floors, in one file (sealed_file.rs)
 //!   epoch-E.next  the same key sealed to the identity that is expected after an update
+//!   state-ID-…    what a muscle keeps (states.rs); the floors say which file of it counts
 //!   recovery-E    the same key wrapped for an offline key, if there is one (recovery.rs)
 //! ```
 //! Killed anywhere, the counter says which file counts; a file of an earlier epoch never opens again, whoever kept a copy.
@@ -31,6 +32,7 @@ use crate::opening_policy::opening_policy;
 use crate::sealed_file::SealedFile;
 use crate::state::State;
 use crate::statements::now;
+use crate::states::{delete_others, seal_all_anew};
 use crate::templates;
 
 /// Where TCG's provisioning guidance puts the storage root key (version 1.0, 7.8).
@@ -56,6 +58,11 @@ impl Keys {
             ed25519: SigningKey::from_bytes(&derived(&self.master, b"referee instance key 1")),
             ml_dsa: derived(&self.master, b"referee instance key 1 ml-dsa-65"),
         }
+    }
+
+    /// Where the keys for this owner's state begin.
+    pub(crate) fn ladder(&self, owner: &str) -> Zeroizing<[u8; 32]> {
+        derived(&self.master, format!("referee state ladder 1 {owner}").as_bytes())
     }
 
     /// The keys by which this host cosigns checkpoints of the audit log with this name.
@@ -157,7 +164,7 @@ impl<'a> Vault<'a> {
         let keys = fresh(esys.counter(counter)?, &Floors::default())?;
         self.seal(esys, &keys, &self.identity_value, &file(keys.epoch))?;
         self.state.remove(&prepared(epoch))?;
-        self.clean(keys.epoch)?;
+        self.clean(&keys)?;
         Ok(keys)
     }
 
@@ -203,13 +210,13 @@ impl<'a> Vault<'a> {
             }
             (opened, _) => opened?,
         };
-        self.clean(epoch)?;
+        self.clean(&keys)?;
         Ok(keys)
     }
 
     fn unseal(&self, esys: &mut Esys, counter: ESYS_TR, epoch: u64, bytes: &[u8]) -> Result<Keys, TpmError> {
         let closed = |error: TpmError| match error {
-            TpmError::Refused { why, .. } => TpmError::KeyClosed { epoch, why },
+            TpmError::Refused { code, why, .. } if denies(code) => TpmError::KeyClosed { epoch, why },
             other => other,
         };
         let sealed = SealedFile::parse(bytes)?;
@@ -243,7 +250,8 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// Those of the TPM and the files; the old key stays good until the increment.
     pub fn rotate(&self, esys: &mut Esys, current: &Keys) -> Result<Keys, TpmError> {
-        let next = fresh(current.epoch.saturating_add(1), &current.floors)?;
+        let mut next = fresh(current.epoch.saturating_add(1), &current.floors)?;
+        next.floors = seal_all_anew(self.state, current, &next)?;
         self.commit(esys, current, next)
     }
 
@@ -270,7 +278,7 @@ impl<'a> Vault<'a> {
         self.seal(esys, &next, &self.identity_value, &file(next.epoch))?;
         self.wrap(&next)?;
         esys.increment(counter)?;
-        self.clean(next.epoch)?;
+        self.clean(&next)?;
         Ok(next)
     }
 
@@ -303,7 +311,7 @@ impl<'a> Vault<'a> {
         };
         self.wrap(&keys)?;
         self.seal(esys, &keys, &self.identity_value, &file(keys.epoch))?;
-        self.clean(keys.epoch)?;
+        self.clean(&keys)?;
         Ok(keys)
     }
 
@@ -341,8 +349,9 @@ impl<'a> Vault<'a> {
             .collect())
     }
 
-    /// Deletes what is of another epoch, and unfinished files.
-    fn clean(&self, epoch: u64) -> Result<(), TpmError> {
+    /// Deletes what is of another epoch or does not count, and unfinished files.
+    fn clean(&self, keys: &Keys) -> Result<(), TpmError> {
+        let epoch = keys.epoch;
         for name in self.state.names(PREFIX)? {
             if name != file(epoch) && name != prepared(epoch) {
                 self.state.remove(&name)?;
@@ -353,7 +362,7 @@ impl<'a> Vault<'a> {
                 self.state.remove(&name)?;
             }
         }
-        Ok(())
+        delete_others(self.state, &keys.floors)
     }
 
     fn rolled_back(&self, counter: u64) -> Result<TpmError, TpmError> {
@@ -378,8 +387,16 @@ fn prepared(epoch: u64) -> String {
     format!("{PREFIX}{epoch}.next")
 }
 
+/// Whether a response code says that a policy, a parent or an authorization does not fit, as an error about a parameter, handle or session
+/// does and TPM_RC_POLICY; not that the TPM is out of memory, locked or broken (Part 2, 6.6.3).
+fn denies(code: u32) -> bool {
+    const FORMAT_ONE: u32 = 0x080;
+    const RC_POLICY: u32 = 0x126;
+    code & FORMAT_ONE != 0 || code == RC_POLICY
+}
+
 /// A key for one purpose (RFC 5869).
-fn derived(master: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn derived(master: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     // HKDF-SHA256 gives up to 8160 bytes, so 32 are always given.
     let _ = Hkdf::<Sha256>::new(None, master).expand(purpose, &mut *key);

@@ -17,6 +17,7 @@ use crate::*;
 const CONSOLE: (&str, CapabilityRequest) = ("console", CapabilityRequest::Console { input: false });
 const INPUT: (&str, CapabilityRequest) = ("console", CapabilityRequest::Console { input: true });
 const ATTEST: (&str, CapabilityRequest) = ("attest", CapabilityRequest::Attest);
+const STATE: (&str, CapabilityRequest) = ("state", CapabilityRequest::State { max_bytes: 100 });
 const RANDOM: (&str, CapabilityRequest) = ("random", CapabilityRequest::Random);
 
 fn bytes_payload(bytes: &[u8]) -> Vec<u8> {
@@ -453,6 +454,37 @@ fn evidence_is_given_for_what_fits_and_so_often() {
     assert_eq!(ask(0, 16, 0).0, FrameKind::Error, "one too many");
 }
 
+#[test]
+fn state_is_as_long_as_was_asked_for_and_the_log_has_its_length_alone() {
+    let mut rig = Rig::new(&[STATE], &[]);
+    let handle = rig.handle(CapabilityKind::State);
+    let Reply(kind, payload) = rig.raw(handle, "state.load", &[0x80]).expect("is answered");
+    assert_eq!(kind, FrameKind::Return);
+    assert_eq!(Decoder::new(&payload).bytes().ok(), Some(&[1, 2, 3, 4][..]));
+    let mut save = |length: usize| {
+        rig.raw(handle, "state.save", &bytes_payload(&vec![b'S'; length]))
+            .expect("is answered")
+            .0
+    };
+    assert_eq!(save(100), FrameKind::Return);
+    assert_eq!(save(101), FrameKind::Error);
+    let records = format!("{:?}", rig.records());
+    assert!(
+        records.contains("state.save") && records.contains("100"),
+        "{records}"
+    );
+    assert!(!records.contains("SSS"), "{records}");
+}
+
+#[test]
+fn a_state_that_was_saved_under_a_wider_manifest_is_not_cut() {
+    let narrow = ("state", CapabilityRequest::State { max_bytes: 3 });
+    let mut rig = Rig::new(&[narrow], &[]);
+    let handle = rig.handle(CapabilityKind::State);
+    let Reply(kind, _) = rig.raw(handle, "state.load", &[0x80]).expect("is answered");
+    assert_eq!(kind, FrameKind::Error);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -471,6 +503,7 @@ proptest! {
             ("out", super::rig::read_write(1 << 20, 5)),
             RANDOM,
             ATTEST,
+            STATE,
         ];
         let mut rig = Rig::new(&slots, &[bind]);
         let op = Op::ALL[op];

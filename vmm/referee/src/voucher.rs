@@ -1,0 +1,183 @@
+//! The host's end of the line on which a cell asks the TPM for something: it says who the muscle is, and has `referee-tpm` do the rest.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use referee_attest::{AttestError, Bundle, Reply, Request, Spoke, StateOwner, from_hex, to_hex};
+use referee_bundle::VerifiedBundle;
+use referee_capabilities::{Answer, Question};
+use referee_policy::{Decision, Grants};
+
+use crate::powers::grants_digest;
+use crate::tpm::{HostTpm, measured};
+
+/// Longest question: a state, with its slot's name.
+const QUESTION_MAX: u64 = muscle_abi::capability::STATE_MAX + 1024;
+
+/// Answers one cell.
+#[derive(Debug)]
+pub struct Voucher {
+    cell: String,
+    bundle: Bundle,
+    /// Publisher and name of the muscle.
+    owner: (String, String),
+    grants: [u8; 32],
+    /// How many times the state of a slot had been saved when this cell knew of it last.
+    known: BTreeMap<String, u64>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum VoucherError {
+    #[error("{name}: {error}", name = .0.name(), error = .0)]
+    Tpm(#[from] AttestError),
+    #[error("a question of another shape")]
+    Question,
+    #[error("referee-tpm is of another version than this program")]
+    Reply,
+}
+
+impl From<minicbor::decode::Error> for VoucherError {
+    fn from(_: minicbor::decode::Error) -> VoucherError {
+        VoucherError::Question
+    }
+}
+
+impl Voucher {
+    /// For this cell.
+    pub fn new(cell: &str, bundle: &VerifiedBundle, decision: &Decision, grants: &Grants) -> Voucher {
+        Voucher {
+            cell: cell.to_owned(),
+            bundle: measured(bundle),
+            owner: (
+                bundle.signer().publisher.clone(),
+                bundle.manifest().name.to_string(),
+            ),
+            grants: grants_digest(decision, grants),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Answers until the cell's end of the line is closed. What goes wrong is in the cell's audit log, and is told to `tell`.
+    pub fn serve(mut self, tpm: &HostTpm, mut line: UnixStream, tell: impl Fn(&str)) {
+        while let Ok(Some((kind, question))) = question(&mut line) {
+            let (answer, bytes) = match self.answer(tpm, kind, &question) {
+                Ok(answered) => answered,
+                Err(error) => {
+                    let why = error.to_string();
+                    tell(&why);
+                    (Answer::Failed, why.into_bytes())
+                }
+            };
+            let length = u32::try_from(bytes.len()).unwrap_or(0);
+            let reply = [&[answer as u8][..], &length.to_le_bytes(), &bytes].concat();
+            if line.write_all(&reply).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        tpm: &HostTpm,
+        kind: u8,
+        question: &[u8],
+    ) -> Result<(Answer, Vec<u8>), VoucherError> {
+        let mut decoder = minicbor::Decoder::new(question);
+        let items = decoder.array()?;
+        match (Question::from_number(kind), items) {
+            (Some(Question::Evidence), Some(3)) => {
+                let mut bytes = || decoder.bytes().map(to_hex);
+                let (user_data, nonce, public_key) = (bytes()?, bytes()?, bytes()?);
+                let request = self.evidence(user_data, nonce, public_key);
+                match tpm.ask(&request)? {
+                    Reply::Bytes { bytes } => given(&bytes),
+                    _ => Err(VoucherError::Reply),
+                }
+            }
+            (Some(Question::Load), Some(1)) => self.load(tpm, decoder.str()?),
+            (Some(Question::Save), Some(2)) => {
+                let slot = decoder.str()?;
+                self.save(tpm, slot, decoder.bytes()?)
+            }
+            _ => Err(VoucherError::Question),
+        }
+    }
+
+    fn evidence(&self, user_data: String, nonce: String, public_key: String) -> Request {
+        let spoke = Spoke {
+            bundle: self.bundle.clone(),
+            grants: self.grants,
+            user_data,
+            nonce: nonce.clone(),
+            public_key,
+        };
+        Request::Evidence {
+            nonce,
+            spoke: BTreeMap::from([(self.cell.clone(), spoke)]),
+            audit_head: None,
+        }
+    }
+
+    fn load(&mut self, tpm: &HostTpm, slot: &str) -> Result<(Answer, Vec<u8>), VoucherError> {
+        let request = Request::LoadState {
+            owner: self.owner(slot),
+            epoch: self.bundle.epoch,
+        };
+        let Reply::State { sequence, bytes } = tpm.ask(&request)? else {
+            return Err(VoucherError::Reply);
+        };
+        self.known.insert(slot.to_owned(), sequence);
+        match bytes {
+            Some(bytes) => given(&bytes),
+            None => Ok((Answer::Nothing, Vec::new())),
+        }
+    }
+
+    fn save(&mut self, tpm: &HostTpm, slot: &str, bytes: &[u8]) -> Result<(Answer, Vec<u8>), VoucherError> {
+        let request = Request::SaveState {
+            owner: self.owner(slot),
+            bundle: self.bundle.clone(),
+            after: self.known.get(slot).copied(),
+            bytes: to_hex(bytes),
+        };
+        match tpm.ask(&request) {
+            Ok(Reply::State { sequence, .. }) => {
+                self.known.insert(slot.to_owned(), sequence);
+                Ok((Answer::Given, Vec::new()))
+            }
+            Err(error) if error.name() == "state-conflict" => Ok((Answer::Conflict, Vec::new())),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(VoucherError::Reply),
+        }
+    }
+
+    fn owner(&self, slot: &str) -> StateOwner {
+        let (publisher, muscle) = self.owner.clone();
+        StateOwner {
+            publisher,
+            muscle,
+            slot: slot.to_owned(),
+        }
+    }
+}
+
+fn given(text: &str) -> Result<(Answer, Vec<u8>), VoucherError> {
+    let bytes = from_hex(text).ok_or(VoucherError::Reply)?;
+    Ok((Answer::Given, bytes))
+}
+
+/// The next question; `None` for one that is too long.
+fn question(line: &mut UnixStream) -> std::io::Result<Option<(u8, Vec<u8>)>> {
+    let mut head = [0; 5];
+    line.read_exact(&mut head)?;
+    let [kind, a, b, c, d] = head;
+    let length = u32::from_le_bytes([a, b, c, d]);
+    if u64::from(length) > QUESTION_MAX {
+        return Ok(None);
+    }
+    let mut question = vec![0; length as usize];
+    line.read_exact(&mut question)?;
+    Ok(Some((kind, question)))
+}
