@@ -328,8 +328,6 @@ pub enum Reply {
     LogFloor {
         /// Number of records; 0 when no checkpoint was signed yet.
         size: u64,
-        /// Root of the tree over them.
-        root: String,
     },
     /// A checkpoint.
     Checkpoint {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use referee::{HostTpm, Registers, Tpm, measured};
-use referee_attest::{AttestError, Attester, Component, Reply, Request, from_hex};
+use referee_attest::{Answer, AttestError, Attester, Component, Reply, Request, from_hex};
 use referee_bundle::VerifiedBundle;
 use referee_jail::FILTER_SOURCES;
 
@@ -64,7 +64,15 @@ pub fn before_running(
 /// # Errors
 /// [`AttestError`], and those of reading what this host is.
 pub fn ask(args: &TpmArgs, host: &HostIdentity, request: &Request) -> anyhow::Result<Reply> {
-    match host_tpm(args, host)?.ask(request) {
+    answered(host_tpm(args, host)?.ask(request))
+}
+
+/// An answer; a refusal by a rule is one like those of bundles.
+///
+/// # Errors
+/// [`Rejection`], [`AttestError`].
+pub fn answered(answer: Answer) -> anyhow::Result<Reply> {
+    match answer {
         Err(AttestError::Rejected { rule, message }) => Err(Rejection {
             name: rule.name(),
             message,

@@ -16,7 +16,7 @@ use crate::attest::{audit_head, host};
 use crate::cli::{AuditAction, AuditArgs, CheckpointArgs};
 use crate::ending::Rejection;
 use crate::inspect::{verify_log, write_out};
-use crate::measured::{ask, named, unexpected};
+use crate::measured::{answered, host_tpm, named, unexpected};
 
 /// Name of the file with what the TPM says about the newest checkpoint.
 const ANCHOR: &str = "checkpoint.anchor";
@@ -86,15 +86,15 @@ fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
         .map_err(contradicted)
         .with_context(|| format!("audit log {}", args.file.display()))?;
     let head = leaves.head()?;
-    let host = host(&args.authority)?;
-    let floor = match ask(
-        &args.tpm,
-        &host,
-        &Request::LogFloor {
-            origin: origin.clone(),
-        },
-    )? {
-        Reply::LogFloor { size, .. } => size,
+    // One session for both: nobody raises the floor in between.
+    let mut session = host_tpm(&args.tpm, &host(&args.authority)?)?
+        .session()
+        .context("TPM")?;
+    let request = Request::LogFloor {
+        origin: origin.clone(),
+    };
+    let floor = match answered(session.ask(&request))? {
+        Reply::LogFloor { size } => size,
         other => return Err(unexpected(&other)),
     };
     // A log that is shorter has no proof; the process with the key says so.
@@ -105,7 +105,7 @@ fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
         root: to_hex(&head.root.0),
         proof: proof.iter().map(|hash| to_hex(&hash.0)).collect(),
     };
-    let Reply::Checkpoint { note, anchor, keys } = ask(&args.tpm, &host, &request)? else {
+    let Reply::Checkpoint { note, anchor, keys } = answered(session.ask(&request))? else {
         bail!("referee-tpm is of another version than this program");
     };
     let note = Note::parse(note.as_bytes())?;

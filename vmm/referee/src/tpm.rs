@@ -223,6 +223,14 @@ impl HostTpm {
     /// # Errors
     /// [`AttestError`].
     pub fn ask(&self, request: &Request) -> Result<Reply, AttestError> {
+        self.session()?.ask(request)
+    }
+
+    /// For several requests in a row. Until it is dropped, no other program of the host may use a TPM with this state.
+    ///
+    /// # Errors
+    /// [`AttestError`].
+    pub fn session(&self) -> Result<Attester, AttestError> {
         let open = Open {
             tpm: self.tpm.name.clone(),
             state: self.tpm.state.clone(),
@@ -231,7 +239,7 @@ impl HostTpm {
             components: self.components.clone(),
             trust_version: self.trust_version,
         };
-        Attester::start(&self.tpm.program, open, self.tpm.patience)?.ask(request)
+        Attester::start(&self.tpm.program, open, self.tpm.patience)
     }
 }
 

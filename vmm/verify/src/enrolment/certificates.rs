@@ -21,6 +21,8 @@ use webpki::{
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
 };
 
+use crate::evidence::read;
+
 /// `tcg-kp-EKCertificate`, 2.23.133.8.1 (TCG EK Credential Profile 2.5, 3.2.16).
 const EK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
 /// RFC 8017: the key's algorithm in a certificate.
@@ -46,7 +48,7 @@ pub fn authority(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 /// When the file cannot be read or has none.
 pub fn revocation_lists(path: &Path) -> anyhow::Result<Vec<CertRevocationList<'static>>> {
     let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("revocation list {shown}"))?;
+    let bytes = read(path, "revocation list")?;
     let ders: Vec<Vec<u8>> = if bytes.starts_with(b"-----BEGIN") {
         CertificateRevocationListDer::pem_slice_iter(&bytes)
             .map(|list| list.map(|der| der.as_ref().to_vec()))
