@@ -4,7 +4,7 @@
 # A whole `referee-vmm run` beside bubblewrap is in benches/run_process.sh.
 . "$(dirname "$0")/lib.sh"
 
-cargo build --release --locked --quiet -p referee-benches
+cargo build --release --locked --quiet -p referee-benches -p referee-tpm
 floor="$CARGO_TARGET_DIR/release/referee-floor"
 cc -O2 -Wall -Wextra -pthread -o "$floor" benches/floor/floor.c
 exec "$CARGO_TARGET_DIR/release/referee-bench" --floor "$floor" "$@"

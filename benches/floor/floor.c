@@ -7,6 +7,7 @@
  *   floor kill N       each stop of a spinning guest: immediate_exit and a signal, until KVM_RUN is back
  *   floor write N      each write of a line to the end of a file
  *   floor flush N      each such write and its fdatasync
+ *   floor tpm N        each start of a software TPM, 16 random bytes from it, and its end
  *   floor process 1    prints nothing and is timed from outside: a child in namespaces of its own with an empty root, and a VM in it
  *
  * Prints one time in nanoseconds a line. */
@@ -23,7 +24,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -228,6 +231,47 @@ static void writes(int count, int flush)
 	}
 }
 
+static void tpms(int count)
+{
+	/* TPM2_GetRandom of 16 bytes: tag, size, command, count. */
+	static const unsigned char random[] = {0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 16};
+	char directory[] = "/tmp/floor-XXXXXX", state[64], server[96];
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	if (mkdtemp(directory) == NULL)
+		checked(-1, "a folder in /tmp");
+	snprintf(state, sizeof state, "dir=%s", directory);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/sock", directory);
+	snprintf(server, sizeof server, "type=unixio,path=%s", address.sun_path);
+	for (int i = 0; i < count; i++) {
+		unsigned char answer[64];
+		long begun = now();
+		int child = checked(fork(), "fork");
+		if (child == 0) {
+			execlp("swtpm", "swtpm", "socket", "--tpm2", "--tpmstate", state, "--server", server, "--flags",
+			       "not-need-init,startup-clear", NULL);
+			_exit(127);
+		}
+		int tpm = checked(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+		while (connect(tpm, (struct sockaddr *)&address, sizeof address) < 0) {
+			if (waitpid(child, NULL, WNOHANG) == child)
+				checked(-1, "swtpm");
+			usleep(200);
+		}
+		if (write(tpm, random, sizeof random) != sizeof random || read(tpm, answer, sizeof answer) != 28)
+			checked(-1, "TPM2_GetRandom");
+		close(tpm);
+		kill(child, SIGKILL);
+		checked(waitpid(child, NULL, 0), "waitpid");
+		unlink(address.sun_path);
+		printf("%ld\n", now() - begun);
+	}
+	snprintf(state, sizeof state, "%s/tpm2-00.permall", directory);
+	unlink(state);
+	snprintf(state, sizeof state, "%s/.lock", directory);
+	unlink(state);
+	rmdir(directory);
+}
+
 static void process(void)
 {
 	long flags = SIGCHLD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
@@ -267,6 +311,8 @@ int main(int argc, char **argv)
 		writes(count, 0);
 	else if (strcmp(argv[1], "flush") == 0)
 		writes(count, 1);
+	else if (strcmp(argv[1], "tpm") == 0)
+		tpms(count);
 	else if (strcmp(argv[1], "process") == 0)
 		process();
 	else

@@ -7,6 +7,7 @@ mod audit_rows;
 mod floor;
 mod rows;
 mod table;
+mod tpm_rows;
 
 use std::path::PathBuf;
 

@@ -10,7 +10,8 @@ use referee::{CallError, Cell, CellThread, Config, Inputs, Permit, Referee};
 use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
 use referee_tests::Workshop;
 
-use crate::audit_rows;
+use crate::tpm_rows::TpmHost;
+use crate::{audit_rows, tpm_rows};
 
 /// A row of the table.
 pub struct Row {
@@ -27,7 +28,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 14] = [
+pub const ROWS: [Row; 19] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -126,6 +127,41 @@ pub const ROWS: [Row; 14] = [
         cost: 4,
         measure: audit_rows::shared,
     },
+    Row {
+        name: "tpm_measure",
+        what: "a bundle that this boot has run before; floor: a software TPM started, asked for random bytes, ended",
+        floor: Some("tpm"),
+        cost: 40,
+        measure: tpm_rows::measured,
+    },
+    Row {
+        name: "tpm_receipt",
+        what: "a receipt signed; floor as tpm_measure",
+        floor: Some("tpm"),
+        cost: 40,
+        measure: tpm_rows::receipt,
+    },
+    Row {
+        name: "tpm_evidence",
+        what: "evidence; floor as tpm_measure",
+        floor: Some("tpm"),
+        cost: 40,
+        measure: tpm_rows::evidence,
+    },
+    Row {
+        name: "state_load",
+        what: "a muscle's state of 4 KiB loaded; floor as tpm_measure",
+        floor: Some("tpm"),
+        cost: 40,
+        measure: tpm_rows::load,
+    },
+    Row {
+        name: "state_save",
+        what: "the same saved: a new file, a new sealed key, the counter; floor as tpm_measure",
+        floor: Some("tpm"),
+        cost: 40,
+        measure: tpm_rows::saved,
+    },
 ];
 
 /// What all rows share.
@@ -138,10 +174,20 @@ pub struct Bench {
     pooled: Permit,
     thread: CellThread,
     echo: Cell,
+    /// Made when a row asks for it.
+    tpm: Option<TpmHost>,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
+    /// A host with a software TPM.
+    pub fn tpm(&mut self) -> anyhow::Result<&TpmHost> {
+        match &mut self.tpm {
+            Some(host) => Ok(host),
+            none => Ok(none.insert(TpmHost::new()?)),
+        }
+    }
+
     /// Builds the muscles and opens the library.
     pub fn new() -> anyhow::Result<Bench> {
         let folder = tempfile::tempdir()?;
@@ -168,6 +214,7 @@ impl Bench {
             pooled,
             thread: CellThread::enter()?,
             echo,
+            tpm: None,
             _folder: folder,
         })
     }

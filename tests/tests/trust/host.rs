@@ -155,12 +155,21 @@ impl Tools {
         Path::new(self.tcti.trim_start_matches("swtpm:path="))
     }
 
-    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let output = Command::new(program)
+    fn output(&self, program: &str, arguments: &[&str]) -> std::process::Output {
+        Command::new(program)
             .args(arguments)
             .env("TPM2TOOLS_TCTI", &self.tcti)
             .output()
-            .expect("tpm2-tools are installed");
+            .expect("tpm2-tools are installed")
+    }
+
+    /// Whether it succeeds.
+    pub fn try_run(&self, program: &str, arguments: &[&str]) -> bool {
+        self.output(program, arguments).status.success()
+    }
+
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.output(program, arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program} {arguments:?}: {text}{errors}");

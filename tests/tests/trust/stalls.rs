@@ -1,12 +1,13 @@
 //! A TPM that does not answer, answers nonsense, or is not there.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use referee_attest::{AttestError, Attester, Request};
+use referee_attest::{AttestError, Attester, Open, Reply, Request};
 
-use crate::host::{Host, programs};
+use crate::host::{Host, NONCE, Tools, programs};
 
 /// A host whose TPM is this function: each piece of what is sent to it, and what it answers.
 fn with_tpm(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Clone + 'static) -> Host {
@@ -95,4 +96,88 @@ fn a_tpm_that_is_not_there_is_named() {
         text.contains("No such file") && text.contains("swtpm:DIR"),
         "{text}"
     );
+}
+
+/// What a host answers while other tools have its TPM, without a resource manager between.
+fn beside(host: &Host, tools: &Tools, request: &Request) -> Result<Reply, AttestError> {
+    let open = Open {
+        tpm: format!("tcti:swtpm:path={}", tools.socket().display()),
+        ..host.open.clone()
+    };
+    Attester::start(programs().tpm.path(), open, Duration::from_secs(20))?.ask(request)
+}
+
+#[test]
+fn a_tpm_whose_memory_others_hold_is_named_and_serves_again() {
+    let host = Host::ready();
+    let tools = host.tools();
+    let (file, sessions) = (host.path("object").display().to_string(), host.path("session"));
+    for object in 0..3 {
+        tools.run(
+            "tpm2_createprimary",
+            &["-C", "o", "-c", &format!("{file}{object}")],
+        );
+    }
+    let full = beside(&host, &tools, &Request::Status).expect_err("has no room");
+    assert_eq!(full.name(), "tpm-refused", "{full}");
+    assert!(full.to_string().contains("out of memory"), "{full}");
+    tools.run("tpm2_flushcontext", &["--transient-object"]);
+    beside(&host, &tools, &Request::Status).expect("has room again");
+
+    // Every session that it can keep count of, wherever they are saved.
+    let start = |number: u32| {
+        let path = format!("{}{number}", sessions.display());
+        tools.try_run("tpm2_startauthsession", &["-S", &path])
+    };
+    let started = (0..200).take_while(|number| start(*number)).count();
+    assert!((3..200).contains(&started), "{started}");
+    let full = beside(&host, &tools, &Request::Status).expect_err("has no session");
+    assert_eq!(full.name(), "tpm-refused", "{full}");
+    tools.run("tpm2_flushcontext", &["--saved-session"]);
+    beside(&host, &tools, &Request::Status).expect("has sessions again");
+}
+
+#[test]
+fn a_tpm_in_lockout_still_serves() {
+    let host = Host::ready();
+    let tools = host.tools();
+    tools.run(
+        "tpm2_dictionarylockout",
+        &[
+            "--setup-parameters",
+            "--max-tries=1",
+            "--recovery-time=1000",
+            "--lockout-recovery-time=1000",
+        ],
+    );
+    let (parent, key) = (
+        host.path("parent").display().to_string(),
+        host.path("key").display().to_string(),
+    );
+    tools.run("tpm2_createprimary", &["-C", "o", "-c", &parent]);
+    tools.run("tpm2_create", &["-C", &parent, "-p", "secret", "-c", &key]);
+    tools.run("tpm2_flushcontext", &["--transient-object"]);
+    // A wrong password, once, and the TPM takes no more.
+    assert!(!tools.try_run(
+        "tpm2_sign",
+        &["-c", &key, "-p", "wrong", "-o", "/dev/null", "/dev/null"]
+    ));
+    let state = tools.run("tpm2_getcap", &["properties-variable"]);
+    assert!(
+        state
+            .lines()
+            .any(|line| line.contains("inLockout") && line.contains('1')),
+        "{state}"
+    );
+    for request in [
+        Request::Status,
+        Request::Rotate { older_than: None },
+        Request::Evidence {
+            nonce: referee_evidence::to_hex(&NONCE),
+            spoke: BTreeMap::new(),
+            audit_head: None,
+        },
+    ] {
+        beside(&host, &tools, &request).expect("serves");
+    }
 }
