@@ -38,7 +38,7 @@ fn kinds(desk: &Desk) -> Vec<String> {
 }
 
 /// The name of an error of `referee-tpm`, or of a rule.
-fn name_of(error: &StartError) -> String {
+pub fn name_of(error: &StartError) -> String {
     match error {
         StartError::Rejected { name, .. } => (*name).to_owned(),
         StartError::Host { source, .. } => match source.downcast_ref::<referee_attest::AttestError>() {

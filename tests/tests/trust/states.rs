@@ -10,6 +10,7 @@ use referee_tests::Ended;
 
 use crate::commands::assert_ends;
 use crate::crashes::{killed_after, rounds};
+use crate::embedded::name_of;
 use crate::host::{Host, bundle, programs};
 use crate::keys::{copied, offline_key};
 use crate::shop::shop;
@@ -376,11 +377,31 @@ fn any_file_has(folder: &Path, word: &[u8]) -> bool {
 fn without_a_tpm_nothing_is_kept_and_nothing_runs() {
     let shell = Shell::new();
     let (audit, memo_file) = (shell.file("audit.jsonl"), memo().display().to_string());
-    let words = ["run", "--trust", &shell.trust(), "--audit", &audit, &memo_file];
+    let shell_trust = shell.trust();
+    let words = ["run", "--trust", &shell_trust, "--audit", &audit, &memo_file];
     let ended = programs().vmm.run(words).expect("ends");
     assert!(assert_ends(&ended, 101).contains("[no-tpm]"));
 
-    let config = Config::new(shell.trust(), shell.file("library.jsonl"));
+    // One whose TPM has no key could keep nothing.
+    let mut words = vec!["run", "--trust", &shell_trust, "--audit", &audit];
+    let keyless = format!("swtpm:{}", shell.file("keyless"));
+    words.extend(["--tpm", &keyless, &memo_file]);
+    let ended = programs().vmm.run(&words).expect("ends");
+    assert!(assert_ends(&ended, 104).contains("[tpm-not-initialised]"));
+    assert!(!shell.audit().contains("\"start\""), "{}", shell.audit());
+
+    // The identity of this program is another one than that of `referee-vmm`.
+    let mut tpm = Tpm::new(keyless, programs().tpm.path());
+    (tpm.registers.identity, tpm.registers.muscles) = (12, 11);
+    tpm.state = Some(shell.folder.path().join("own"));
+    let mut config = Config::new(shell.trust(), shell.file("library.jsonl"));
+    config.tpm = Some(tpm);
+    let referee = Referee::open(&config).expect("opens");
+    let muscle = referee.admit_file(&memo()).expect("is admitted");
+    let refused = muscle.permit(&[]).expect_err("is refused");
+    assert_eq!(name_of(&refused), "tpm-not-initialised");
+
+    config.tpm = None;
     let referee = Referee::open(&config).expect("opens");
     let muscle = referee.admit_file(&memo()).expect("is admitted");
     let refused = muscle.permit(&[]).expect_err("is refused");

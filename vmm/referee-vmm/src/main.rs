@@ -99,9 +99,9 @@ fn start(
     if cell_args.tpm.tpm.is_some() {
         let decides = Authority::new(decision.policy_digest(), &store);
         let identity = HostIdentity::new(&decides)?;
-        let to_be_signed = cell_args.receipt.is_some();
+        let key_needed = cell_args.receipt.is_some() || session.grants.needs_tpm();
         let first =
-            measured::before_running(&cell_args.tpm, &identity, &bundle, to_be_signed).map_err(recorded)?;
+            measured::before_running(&cell_args.tpm, &identity, &bundle, key_needed).map_err(recorded)?;
         session.acquired.record_measured(&bundle, first)?;
         host = Some(identity);
     }

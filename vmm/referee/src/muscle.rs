@@ -23,6 +23,7 @@ use crate::error::StartError;
 use crate::pool::Recipe;
 use crate::record;
 use crate::spec::cell_spec;
+use crate::tpm::HostTpm;
 use crate::transcript::Transcript;
 use crate::voucher::Voucher;
 
@@ -59,7 +60,7 @@ impl Muscle {
             self.referee.policies(),
         );
         let granted = decision.grants().map_err(StartError::from);
-        match granted.and_then(|grants| embeddable(grants, self.referee.tpm().is_some())) {
+        match granted.and_then(|grants| embeddable(grants, self.bundle(), self.referee.tpm())) {
             Ok(grants) => Ok(Permit(Arc::new(Parts {
                 number: self.referee.next_number(),
                 muscle: self.clone(),
@@ -77,13 +78,17 @@ impl Muscle {
 }
 
 /// Vsock ports that lead to Unix sockets need a thread that serves them, which this library does not start; what the TPM does needs one.
-fn embeddable(grants: Grants, tpm: bool) -> Result<Grants, StartError> {
-    if grants.needs_tpm() && !tpm {
-        return Err(StartError::Rejected {
-            name: "no-tpm",
-            message: "it is granted what the host's TPM does, and there is none: name one in Config::tpm"
-                .into(),
-        });
+fn embeddable(grants: Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm>) -> Result<Grants, StartError> {
+    match tpm {
+        _ if !grants.needs_tpm() => {}
+        Some(tpm) => tpm.must_sign(bundle)?,
+        None => {
+            return Err(StartError::Rejected {
+                name: "no-tpm",
+                message: "it is granted what the host's TPM does, and there is none: name one in Config::tpm"
+                    .into(),
+            });
+        }
     }
     let outside = |grant: &&Grant| {
         matches!(
