@@ -27,85 +27,10 @@ use std::process;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-/// A set of Linux namespaces (`namespaces(7)`).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Namespaces(u8);
-
-impl Namespaces {
-    /// No namespace: a plain fork.
-    pub const NONE: Self = Self(0);
-    /// Host and domain name.
-    pub const UTS: Self = Self(1);
-    /// System V IPC and POSIX message queues.
-    pub const IPC: Self = Self(2);
-    /// Network devices, addresses, routes and abstract Unix sockets.
-    pub const NET: Self = Self(4);
-    /// Process numbers.
-    pub const PID: Self = Self(8);
-    /// Mounts.
-    pub const MOUNT: Self = Self(16);
-    /// User and group numbers, and capabilities over the other namespaces.
-    pub const USER: Self = Self(32);
-    /// Every namespace above.
-    pub const ALL: Self = Self(63);
-
-    /// Every single namespace with its name and clone flag.
-    const EACH: [(Self, &'static str, libc::c_int); 6] = [
-        (Self::USER, "user", libc::CLONE_NEWUSER),
-        (Self::MOUNT, "mount", libc::CLONE_NEWNS),
-        (Self::PID, "pid", libc::CLONE_NEWPID),
-        (Self::NET, "net", libc::CLONE_NEWNET),
-        (Self::IPC, "ipc", libc::CLONE_NEWIPC),
-        (Self::UTS, "uts", libc::CLONE_NEWUTS),
-    ];
-
-    /// Returns the namespaces that are in `self`, in `other`, or in both.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Returns the namespaces of `self` that are not in `other`.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Says whether all of `other` is in `self`.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Returns the names of the namespaces in the set: "user", "mount", "pid", "net", "ipc", "uts".
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::EACH
-            .into_iter()
-            .filter(move |(one, ..)| self.contains(*one))
-            .map(|(_, name, _)| name)
-    }
-
-    fn clone_flags(self) -> libc::c_int {
-        Self::EACH
-            .iter()
-            .filter(|(one, ..)| self.contains(*one))
-            .fold(0, |flags, (_, _, flag)| flags | flag)
-    }
-
-    /// Returns every proper subset, larger ones first, and among equals the one that keeps the more
-    /// protective namespaces (the higher bits).
-    fn lesser(self) -> Vec<Self> {
-        let mut subsets: Vec<Self> = (0..self.0).filter(|bits| bits & !self.0 == 0).map(Self).collect();
-        subsets.sort_by_key(|set| std::cmp::Reverse((set.0.count_ones(), set.0)));
-        subsets
-    }
-}
-
-impl fmt::Debug for Namespaces {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.names()).finish()
-    }
-}
+pub use crate::namespaces::Namespaces;
+use crate::stop_signals::SignalMask;
+pub use crate::stop_signals::StopSignals;
+use crate::system_call::{check, retry_interrupted};
 
 /// Why no child was made.
 #[derive(Debug)]
@@ -307,60 +232,6 @@ impl Drop for ChildProcess {
     }
 }
 
-/// A descriptor from which blocked `SIGINT`, `SIGTERM` and `SIGHUP` are read (`signalfd(2)`).
-///
-/// Non-blocking and close-on-exec. It belongs to the process that opened it.
-#[derive(Debug)]
-pub struct StopSignals(OwnedFd);
-
-impl StopSignals {
-    fn open() -> io::Result<Self> {
-        let set = stop_set()?;
-        // SAFETY: -1 asks for a new descriptor; `set` is a live, initialised sigset_t that is only read.
-        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        check(fd.into())?;
-        // SAFETY: signalfd has just returned this descriptor, so nothing else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// Takes the next pending stop signal, or `None` when there is none.
-    ///
-    /// # Errors
-    /// What `read(2)` says.
-    pub fn take(&self) -> io::Result<Option<i32>> {
-        const SIZE: usize = mem::size_of::<libc::signalfd_siginfo>();
-        let mut record = [0u8; SIZE];
-        let got = retry_interrupted(|| {
-            // SAFETY: the buffer is live and SIZE bytes long; the descriptor is ours.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), record.as_mut_ptr().cast(), SIZE) };
-            check(i64::try_from(read).map_err(io::Error::other)?)
-        });
-        match got {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e),
-            // ssi_signo is the first field, a u32 (signalfd(2)).
-            Ok(_) => {
-                let [a, b, c, d, ..] = record;
-                i32::try_from(u32::from_ne_bytes([a, b, c, d]))
-                    .map(Some)
-                    .map_err(io::Error::other)
-            }
-        }
-    }
-}
-
-impl AsFd for StopSignals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for StopSignals {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 /// Forks into a child that has namespaces of its own and dies with its parent.
 ///
 /// Namespaces that this host refuses are left out, the least protective first; both sides are told
@@ -533,39 +404,6 @@ fn keep_one_heap() {
     }
 }
 
-/// The signal mask from before the stop signals were blocked; drop puts it back.
-#[derive(Debug)]
-struct SignalMask(libc::sigset_t);
-
-impl SignalMask {
-    fn block_stop_signals() -> io::Result<Self> {
-        let set = stop_set()?;
-        // SAFETY: sigset_t is plain data for which all zeroes is a valid value (the empty set).
-        let mut old: libc::sigset_t = unsafe { mem::zeroed() };
-        // SAFETY: both sets are live and initialised; the process has one thread, whose mask this is.
-        check_errno(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old) })?;
-        Ok(Self(old))
-    }
-}
-
-impl Drop for SignalMask {
-    fn drop(&mut self) {
-        // SAFETY: the set was filled by pthread_sigmask; the old one is not asked for.
-        let _ = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
-    }
-}
-
-/// Returns the set of signals by which a person or a service manager asks a program to stop.
-fn stop_set() -> io::Result<libc::sigset_t> {
-    // SAFETY: sigset_t is plain data for which all zeroes is a valid value (the empty set).
-    let mut set: libc::sigset_t = unsafe { mem::zeroed() };
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the set is live and initialised.
-        check(unsafe { libc::sigaddset(&raw mut set, signal) }.into())?;
-    }
-    Ok(set)
-}
-
 /// Waits until a descriptor is readable or the timeout is over, and says which are.
 fn poll_readable<const N: usize>(
     fds: [BorrowedFd<'_>; N],
@@ -588,32 +426,5 @@ fn poll_readable<const N: usize>(
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok([false; N]),
         Err(e) => Err(e),
         Ok(_) => Ok(polled.map(|p| p.revents != 0)),
-    }
-}
-
-/// Turns the -1 of a system call into the error it stands for.
-fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
-}
-
-/// Turns the error number that a pthread function returns into an error.
-fn check_errno(errno: libc::c_int) -> io::Result<()> {
-    if errno == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(errno))
-    }
-}
-
-fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
     }
 }

@@ -8,13 +8,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
 
 mod cases;
-#[allow(
-    unsafe_code,
-    dead_code,
-    reason = "the fork is in the one crate that may use unsafe code"
-)]
-#[path = "../../../hv/src/process.rs"]
-mod process;
 
 /// A user who is nobody in particular: cases run as this one too when the tests run as root.
 const UNPRIVILEGED: u32 = 65534;
