@@ -20,6 +20,6 @@ for target in "${targets[@]}"; do
   # What is found goes to the cache; the kept corpus is only read.
   found="$CARGO_TARGET_DIR/corpus/$target"
   mkdir -p "$found" "corpus/$target"
-  cargo fuzz run --sanitizer none "$target" "$found" "corpus/$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0
+  cargo fuzz run --sanitizer none "$target" "$found" "corpus/$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_funcs=0 -print_final_stats=0
 done
 say "${#targets[@]} targets, no crash"
