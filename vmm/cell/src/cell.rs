@@ -169,6 +169,11 @@ impl LoadedCell {
         self.rpc.take_answer()
     }
 
+    /// Takes the memory of an answer that was read, so that the next one needs none.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.rpc.recycle(payload);
+    }
+
     /// Bytes that name and payload of a call may have together.
     pub fn frame_bytes(&self) -> u32 {
         self.limits.frame_bytes

@@ -48,6 +48,8 @@ pub struct Rpc {
     next_id: u32,
     waiting_for: Option<u32>,
     answer: Option<Answer>,
+    /// Memory for the next answer.
+    spare: Vec<u8>,
 }
 
 impl Rpc {
@@ -64,6 +66,7 @@ impl Rpc {
             next_id: 1,
             waiting_for: None,
             answer: None,
+            spare: Vec::new(),
         }
     }
 
@@ -125,6 +128,11 @@ impl Rpc {
     /// The answer to the last call, when it has come.
     pub fn take_answer(&mut self) -> Option<Answer> {
         self.answer.take()
+    }
+
+    /// Takes the memory of an answer that was read, for the next one.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.spare = payload;
     }
 
     /// Whether a call is unanswered.
@@ -232,9 +240,12 @@ impl Rpc {
                     return Err(MuscleFault::UnexpectedAnswer(header.id).into());
                 }
                 self.waiting_for = None;
+                let mut kept = std::mem::take(&mut self.spare);
+                kept.clear();
+                kept.extend_from_slice(payload);
                 self.answer = Some(Answer {
                     kind: header.kind,
-                    payload: payload.to_vec(),
+                    payload: kept,
                 });
             }
         }
