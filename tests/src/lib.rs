@@ -24,6 +24,7 @@ mod header;
 mod neighbour;
 mod program;
 mod scene;
+mod shop;
 mod trial;
 mod workshop;
 
@@ -35,5 +36,6 @@ pub use header::{Header, Streams};
 pub use neighbour::Neighbour;
 pub use program::{Ended, PATIENCE, Program};
 pub use scene::Scene;
+pub use shop::shop;
 pub use trial::{Trial, Verdict};
 pub use workshop::Workshop;

@@ -1,31 +1,52 @@
-//! The example muscles that need a TPM, built and signed as their author would.
+//! Example muscles that tests of several kinds run, built and signed as their author would.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use referee_tests::{Ended, Program};
+use anyhow::{Context, bail};
 
-use crate::commands::assert_ends;
+use crate::program::{Ended, Program};
 
-/// A folder with `confidant.muscle` and `memo.muscle` by the publisher `demo`, and `trust.store` for them; made once.
-pub fn shop() -> &'static PathBuf {
-    static SHOP: OnceLock<PathBuf> = OnceLock::new();
-    SHOP.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder").keep();
-        let author = Program::built("cargo-muscle").expect("builds");
-        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../muscle-sdk/examples");
-        for words in [
-            "keygen author",
-            "keygen root",
-            &format!("build --folder {examples} -p confidant --key author.key -o confidant.muscle"),
-            &format!("build --folder {examples} -p memo --key author.key -o memo.muscle"),
-            "trust init trust.store --root-key root.key --expires 365d",
-            "trust add-publisher trust.store --name demo --key author.pub --scope confidant --scope memo --expires 365d --root-key root.key",
-        ] {
-            let mut command = author.command(words.split(' '));
-            let ended = Ended::of(command.current_dir(&folder).spawn().expect("starts")).expect("ends");
-            assert_ends(&ended, 0);
+const MUSCLES: [&str; 3] = ["confidant", "memo", "portfolio"];
+
+/// A folder with a bundle of each of `confidant`, `memo` and `portfolio` by the publisher `demo`, and `trust.store` for them; made once in
+/// a process.
+///
+/// # Errors
+/// When something does not build.
+pub fn shop() -> anyhow::Result<&'static Path> {
+    static SHOP: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match SHOP.get_or_init(|| furnish().map_err(|error| format!("{error:#}"))) {
+        Ok(folder) => Ok(folder),
+        Err(why) => bail!("{why}"),
+    }
+}
+
+fn furnish() -> anyhow::Result<PathBuf> {
+    let folder = tempfile::tempdir()?.keep();
+    let author = Program::built("cargo-muscle")?;
+    let does = |words: String| {
+        let mut command = author.command(words.split(' '));
+        let ended = Ended::of(command.current_dir(&folder).spawn()?)?;
+        match ended.code {
+            Some(0) => anyhow::Ok(()),
+            code => bail!("{words}: {code:?}: {}", ended.errors()),
         }
-        folder
-    })
+    };
+    does("keygen author".into())?;
+    does("keygen root".into())?;
+    does("trust init trust.store --root-key root.key --expires 365d".into())?;
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../muscle-sdk/examples");
+    let mut scopes = String::new();
+    for muscle in MUSCLES {
+        does(format!(
+            "build --folder {examples} -p {muscle} --key author.key -o {muscle}.muscle"
+        ))
+        .context(muscle)?;
+        scopes.push_str(&format!("--scope {muscle} "));
+    }
+    does(format!(
+        "trust add-publisher trust.store --name demo --key author.pub {scopes}--expires 365d --root-key root.key"
+    ))?;
+    Ok(folder)
 }

@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use referee::{
-    Binding, CallError, Cell, CellThread, Config, Inputs, Muscle, MuscleFault, Referee, StartError,
+    Binding, CallError, Cell, CellThread, Config, Functions, Inputs, Muscle, MuscleFault, Permit, Referee,
+    StartError,
 };
-use referee_tests::Workshop;
+use referee_tests::{Workshop, shop};
 use serde_json::Value;
 
 fn workshop() -> &'static Workshop {
@@ -412,4 +413,136 @@ fn a_granted_directory_works_in_an_embedded_cell() {
         start.pointer("/detail/not_confined_by"),
         Some(&Value::from("all: embedded in another program"))
     );
+}
+
+/// The example `portfolio`, which asks for the function `price`, and the folder of its log.
+fn portfolio() -> (tempfile::TempDir, Permit) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shop = shop().expect("builds");
+    let config = Config::new(shop.join("trust.store"), folder.path().join("audit.jsonl"));
+    let referee = Referee::open(&config).expect("opens");
+    let muscle = referee
+        .admit_file(&shop.join("portfolio.muscle"))
+        .expect("is admitted");
+    let permit = muscle.permit(&[]).expect("is permitted");
+    (folder, permit)
+}
+
+fn offering(functions: Functions) -> Inputs {
+    Inputs {
+        functions,
+        ..Inputs::default()
+    }
+}
+
+fn holdings(symbol: &str, count: u32) -> (BTreeMap<String, u32>,) {
+    (BTreeMap::from([(symbol.to_owned(), count)]),)
+}
+
+#[test]
+fn a_muscle_calls_functions_of_the_program_that_embeds_it() {
+    let (folder, permit) = portfolio();
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut functions = Functions::default();
+    let seen = std::sync::Arc::clone(&asked);
+    functions.register("price", move |symbol: String| {
+        seen.lock().expect("nobody panicked").push(symbol.clone());
+        match symbol.as_str() {
+            "ACME" => Ok(2.5),
+            "BOOM" => panic!("on purpose"),
+            other => Err(format!("{other} is not traded here")),
+        }
+    });
+    let mut cell = permit.start(offering(functions)).expect("starts");
+    let thread = thread();
+    let worth: f64 = cell
+        .call(&thread, "worth", &holdings("ACME", 4))
+        .expect("answers");
+    assert!((worth - 10.0).abs() < f64::EPSILON, "{worth}");
+    // An error of the function is the muscle's to read, a panic ends nothing.
+    for (symbol, words) in [("NONE", "NONE is not traded here"), ("BOOM", "panicked")] {
+        let failed = cell.call::<_, f64>(&thread, "worth", &holdings(symbol, 1));
+        let Err(CallError::Function { message, .. }) = failed else {
+            panic!("{failed:?}");
+        };
+        assert!(message.contains(words), "{message}");
+    }
+    let worth: f64 = cell
+        .call(&thread, "worth", &holdings("ACME", 2))
+        .expect("goes on");
+    assert!((worth - 5.0).abs() < f64::EPSILON, "{worth}");
+    assert_eq!(
+        *asked.lock().expect("nobody panicked"),
+        ["ACME", "NONE", "BOOM", "ACME"]
+    );
+    cell.end().expect("is recorded");
+    let log = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("is there");
+    assert_eq!(log.matches("\"function\":\"price\"").count(), 4, "{log}");
+}
+
+#[test]
+fn a_life_has_the_functions_that_it_was_given() {
+    let (_folder, permit) = portfolio();
+    let thread = thread();
+    let price = |price: f64| {
+        let mut functions = Functions::default();
+        functions.register("price", move |_: String| Ok::<_, String>(price));
+        offering(functions)
+    };
+    let mut cell = permit.start(price(1.0)).expect("starts");
+    let first: f64 = cell
+        .call(&thread, "worth", &holdings("ACME", 1))
+        .expect("answers");
+    cell.reset(price(3.0)).expect("is reset");
+    let second: f64 = cell
+        .call(&thread, "worth", &holdings("ACME", 1))
+        .expect("answers");
+    assert!(
+        (first - 1.0).abs() + (second - 3.0).abs() < f64::EPSILON,
+        "{first} {second}"
+    );
+}
+
+#[test]
+fn a_function_that_is_not_offered_or_of_another_type_is_named() {
+    let (folder, permit) = portfolio();
+    let mut other = Functions::default();
+    other.register("volume", |_: String| Ok::<u32, String>(1));
+    for functions in [Functions::default(), other] {
+        match permit.start(offering(functions)) {
+            Err(StartError::Rejected { name, message }) => {
+                assert_eq!(name, "host-function-missing");
+                assert!(message.contains("`price`"), "{message}");
+            }
+            started => panic!("{started:?}"),
+        }
+    }
+    let log = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("is there");
+    assert_eq!(log.matches("host-function-missing").count(), 2, "{log}");
+    let mut wrong = Functions::default();
+    wrong.register("price", |number: u64| Ok::<u64, String>(number));
+    let mut cell = permit.start(offering(wrong)).expect("starts");
+    let failed = cell.call::<_, f64>(&thread(), "worth", &holdings("ACME", 1));
+    assert!(
+        matches!(&failed, Err(CallError::Function { message, .. }) if message.contains("the argument")),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_result_that_is_too_long_is_an_error_and_the_cell_goes_on() {
+    let (_folder, permit) = portfolio();
+    let mut functions = Functions::default();
+    functions.register("price", |symbol: String| match symbol.as_str() {
+        "LONG" => Ok(vec![0u32; 1 << 20]),
+        _ => Err("x".repeat(1 << 20)),
+    });
+    let mut cell = permit.start(offering(functions)).expect("starts");
+    for symbol in ["LONG", "WORDS", "LONG"] {
+        let failed = cell.call::<_, f64>(&thread(), "worth", &holdings(symbol, 1));
+        assert!(
+            matches!(&failed, Err(CallError::Function { message, .. }) if message.len() < 8192),
+            "{symbol}: {failed:?}"
+        );
+    }
 }

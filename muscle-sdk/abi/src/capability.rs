@@ -38,11 +38,13 @@ pub enum CapabilityKind {
     Attest = 10,
     /// A few bytes that the host keeps for this muscle from run to run, sealed by its TPM.
     State = 11,
+    /// Functions of the program in which the cell is embedded.
+    Functions = 12,
 }
 
 impl CapabilityKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [CapabilityKind; 11] = [
+    pub const ALL: [CapabilityKind; 12] = [
         CapabilityKind::Console,
         CapabilityKind::Args,
         CapabilityKind::Env,
@@ -54,6 +56,7 @@ impl CapabilityKind {
         CapabilityKind::Pio,
         CapabilityKind::Attest,
         CapabilityKind::State,
+        CapabilityKind::Functions,
     ];
 
     /// The kind with this number, if there is one.
@@ -77,6 +80,7 @@ impl CapabilityKind {
             CapabilityKind::Pio => "pio",
             CapabilityKind::Attest => "attest",
             CapabilityKind::State => "state",
+            CapabilityKind::Functions => "functions",
         }
     }
 
@@ -164,6 +168,9 @@ pub mod call {
     pub const STATE_LOAD: &str = "state.load";
     /// `[bytes] → null`: replaces what is kept; it is on the disk and cannot be rolled back when this is answered.
     pub const STATE_SAVE: &str = "state.save";
+    /// `[name: text, argument: bytes] → [failed: bool, bytes or text]`: calls a function of the embedding program with one CBOR
+    /// value, which answers with one, or with an error's words.
+    pub const FUNCTIONS_CALL: &str = "functions.call";
     /// `[path: text, flags: u32] → file: u32`: opens a file below the directory, see the flags below.
     pub const FILES_OPEN: &str = "files.open";
     /// `[file, offset: u64, max: u32] → bytes`: empty at the end.

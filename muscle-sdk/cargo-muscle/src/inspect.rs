@@ -165,7 +165,9 @@ fn request_text(request: &CapabilityRequest) -> String {
         CapabilityRequest::Console { input: false } => format!("{kind}: output"),
         CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => kind.to_owned(),
         CapabilityRequest::State { max_bytes } => format!("{kind}: up to {}", size(*max_bytes)),
-        CapabilityRequest::Env { names } => format!("{kind}: {}", names.join(", ")),
+        CapabilityRequest::Env { names } | CapabilityRequest::Functions { names } => {
+            format!("{kind}: {}", names.join(", "))
+        }
         CapabilityRequest::Clock { grade } => format!("{kind}: {}", grade_name(*grade)),
         CapabilityRequest::Files {
             access,
@@ -193,6 +195,7 @@ fn request_json(request: &CapabilityRequest) -> Value {
             json!({ "kind": kind })
         }
         CapabilityRequest::State { max_bytes } => json!({ "kind": kind, "max_bytes": max_bytes }),
+        CapabilityRequest::Functions { names } => json!({ "kind": kind, "functions": names }),
         CapabilityRequest::Env { names } => json!({ "kind": kind, "variables": names }),
         CapabilityRequest::Clock { grade } => json!({ "kind": kind, "grade": grade_name(*grade) }),
         CapabilityRequest::Files {

@@ -118,6 +118,10 @@ enum SlotSetting {
     Attest {
         name: String,
     },
+    Functions {
+        name: String,
+        functions: Vec<String>,
+    },
     State {
         name: String,
         max_bytes: Size,
@@ -207,6 +211,10 @@ impl SlotSetting {
             }
             SlotSetting::Random { name } => (name, CapabilityRequest::Random),
             SlotSetting::Attest { name } => (name, CapabilityRequest::Attest),
+            SlotSetting::Functions { name, mut functions } => {
+                functions.sort();
+                (name, CapabilityRequest::Functions { names: functions })
+            }
             SlotSetting::State { name, max_bytes } => {
                 let max_bytes = max_bytes.bytes()?;
                 (name, CapabilityRequest::State { max_bytes })

@@ -29,6 +29,7 @@ pub mod attest;
 pub mod cbor;
 pub mod clock;
 pub mod fs;
+pub mod functions;
 pub mod io;
 pub mod log;
 pub mod pio;

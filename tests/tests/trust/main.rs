@@ -13,7 +13,6 @@ mod keys;
 mod memory;
 mod receipts;
 mod registers;
-mod shop;
 mod stalls;
 mod states;
 mod vouched;

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use referee::{CellThread, Config, ConsoleStreams, Inputs, Referee, Tpm};
 use referee_attest::{Bundle, KeptState, Reply, Request, StateOwner};
 use referee_evidence::{from_hex, to_hex};
-use referee_tests::Ended;
+use referee_tests::{Ended, shop};
 
 use crate::commands::assert_ends;
 use crate::crashes::{killed_after, rounds};
 use crate::embedded::name_of;
 use crate::host::{Host, bundle, programs};
 use crate::keys::{copied, offline_key};
-use crate::shop::shop;
 
 fn owner() -> StateOwner {
     StateOwner {
@@ -300,7 +299,7 @@ impl Shell {
     }
 
     fn trust(&self) -> String {
-        shop().join("trust.store").display().to_string()
+        shop().expect("builds").join("trust.store").display().to_string()
     }
 
     fn tpm(&self) -> String {
@@ -325,7 +324,7 @@ impl Shell {
 }
 
 fn memo() -> PathBuf {
-    shop().join("memo.muscle")
+    shop().expect("builds").join("memo.muscle")
 }
 
 #[test]

@@ -3,11 +3,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Stdio};
 
-use referee_tests::Ended;
+use referee_tests::{Ended, shop};
 
 use crate::commands::assert_ends;
 use crate::host::programs;
-use crate::shop::shop;
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
 
@@ -30,7 +29,7 @@ impl Place {
     }
 
     fn options(&self) -> [String; 4] {
-        let trust = shop().join("trust.store").display().to_string();
+        let trust = shop().expect("builds").join("trust.store").display().to_string();
         [
             "--tpm".into(),
             format!("swtpm:{}", self.file("tpm")),
@@ -48,7 +47,13 @@ impl Place {
     fn meet(&self) -> Met {
         let mut words = vec!["run".to_owned(), "--audit".into(), self.file("audit.jsonl")];
         words.extend(self.options());
-        words.push(shop().join("confidant.muscle").display().to_string());
+        words.push(
+            shop()
+                .expect("builds")
+                .join("confidant.muscle")
+                .display()
+                .to_string(),
+        );
         let mut child = programs()
             .vmm
             .command(words)
@@ -129,7 +134,7 @@ fn a_secret_reaches_the_muscle_that_evidence_vouches_for_and_no_other() {
         .as_object()
         .and_then(|spoke| spoke.values().next())
         .expect("one spoke");
-    let file = std::fs::read(shop().join("confidant.muscle")).expect("is there");
+    let file = std::fs::read(shop().expect("builds").join("confidant.muscle")).expect("is there");
     assert_eq!(spoke["muscle"], "confidant 0.1.0");
     assert_eq!(spoke["bundle"], referee_bundle::Digest::of(&file).to_string());
     assert_eq!(spoke["user_data"], referee_evidence::to_hex(b"confidant"));
@@ -201,7 +206,13 @@ fn a_tpm_that_fails_meanwhile_is_an_answer_to_the_muscle_and_no_hang() {
     let place = Place::new();
     let mut words = vec!["run".to_owned(), "--audit".into(), place.file("audit.jsonl")];
     words.extend(place.options());
-    words.push(shop().join("confidant.muscle").display().to_string());
+    words.push(
+        shop()
+            .expect("builds")
+            .join("confidant.muscle")
+            .display()
+            .to_string(),
+    );
     let child = programs()
         .vmm
         .command(words)
@@ -235,8 +246,12 @@ fn a_tpm_that_fails_meanwhile_is_an_answer_to_the_muscle_and_no_hang() {
 
 #[test]
 fn without_a_tpm_a_muscle_that_attests_does_not_start() {
-    let trust = shop().join("trust.store").display().to_string();
-    let bundle = shop().join("confidant.muscle").display().to_string();
+    let trust = shop().expect("builds").join("trust.store").display().to_string();
+    let bundle = shop()
+        .expect("builds")
+        .join("confidant.muscle")
+        .display()
+        .to_string();
     let folder = tempfile::tempdir().expect("a folder");
     let audit = folder.path().join("audit.jsonl").display().to_string();
     let ended = programs()

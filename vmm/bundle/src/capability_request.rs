@@ -6,6 +6,8 @@ use crate::cbor::{Reader, Writer};
 use crate::names::{VARIABLE_MAX, is_identifier, is_slot_name};
 use crate::rejected::{Document, Rejected};
 
+/// Most functions of one `functions` request.
+const FUNCTIONS_MAX: u64 = 64;
 /// Most variables of one `env` request.
 const VARIABLES_MAX: u64 = 64;
 
@@ -67,6 +69,11 @@ pub enum CapabilityRequest {
         /// How many at most, up to [`muscle_abi::capability::STATE_MAX`].
         max_bytes: u64,
     },
+    /// Functions of the embedding program.
+    Functions {
+        /// Their names, sorted.
+        names: Vec<String>,
+    },
     /// A directory.
     Files {
         /// What is done with it.
@@ -106,6 +113,7 @@ impl CapabilityRequest {
             CapabilityRequest::Random => CapabilityKind::Random,
             CapabilityRequest::Attest => CapabilityKind::Attest,
             CapabilityRequest::State { .. } => CapabilityKind::State,
+            CapabilityRequest::Functions { .. } => CapabilityKind::Functions,
             CapabilityRequest::Files { .. } => CapabilityKind::Files,
             CapabilityRequest::VsockListen { .. } => CapabilityKind::VsockListen,
             CapabilityRequest::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -115,15 +123,8 @@ impl CapabilityRequest {
 
     fn check(&self) -> Result<(), Rejected> {
         match self {
-            CapabilityRequest::Env { names } => {
-                if let Some(index) = names.iter().position(|name| !is_identifier(name, VARIABLE_MAX)) {
-                    return Err(Rejected::NameInvalid {
-                        field: "env names",
-                        index,
-                    });
-                }
-                crate::manifest::check_sorted("env names", names)
-            }
+            CapabilityRequest::Env { names } => check_names("env names", names),
+            CapabilityRequest::Functions { names } => check_names("function names", names),
             CapabilityRequest::VsockListen { port } | CapabilityRequest::VsockConnect { port } => {
                 let (first, last) = (muscle_abi::channel::FIRST_MUSCLE_PORT, u32::MAX - 1);
                 in_range("port", (*port).into(), first.into(), last.into())
@@ -161,9 +162,10 @@ impl CapabilityRequest {
             },
             CapabilityKind::Args => CapabilityRequest::Args,
             CapabilityKind::Env => CapabilityRequest::Env {
-                names: (0..reader.array("env names", VARIABLES_MAX)?)
-                    .map(|_| reader.text("env names", VARIABLE_MAX).map(str::to_owned))
-                    .collect::<Result<_, _>>()?,
+                names: read_names(reader, "env names", VARIABLES_MAX)?,
+            },
+            CapabilityKind::Functions => CapabilityRequest::Functions {
+                names: read_names(reader, "function names", FUNCTIONS_MAX)?,
             },
             CapabilityKind::Clock => CapabilityRequest::Clock {
                 grade: match reader.u64("clock grade")? {
@@ -209,7 +211,7 @@ impl CapabilityRequest {
         match self {
             CapabilityRequest::Console { input } => writer.bool(*input),
             CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => {}
-            CapabilityRequest::Env { names } => {
+            CapabilityRequest::Env { names } | CapabilityRequest::Functions { names } => {
                 writer.array(names.len());
                 names.iter().for_each(|name| writer.text(name));
             }
@@ -240,6 +242,7 @@ impl CapabilityRequest {
             CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => 1,
             CapabilityRequest::Console { .. }
             | CapabilityRequest::Env { .. }
+            | CapabilityRequest::Functions { .. }
             | CapabilityRequest::Clock { .. }
             | CapabilityRequest::State { .. }
             | CapabilityRequest::VsockListen { .. }
@@ -277,6 +280,19 @@ impl Slot {
         writer.text(&self.name);
         self.request.write(writer);
     }
+}
+
+fn check_names(field: &'static str, names: &[String]) -> Result<(), Rejected> {
+    match names.iter().position(|name| !is_identifier(name, VARIABLE_MAX)) {
+        Some(index) => Err(Rejected::NameInvalid { field, index }),
+        None => crate::manifest::check_sorted(field, names),
+    }
+}
+
+fn read_names(reader: &mut Reader<'_>, field: &'static str, most: u64) -> Result<Vec<String>, Rejected> {
+    (0..reader.array(field, most)?)
+        .map(|_| reader.text(field, VARIABLE_MAX).map(str::to_owned))
+        .collect()
 }
 
 /// Refuses a value outside of `least..=most`.

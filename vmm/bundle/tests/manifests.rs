@@ -500,7 +500,7 @@ fn rejects_requests_of_another_shape() {
             ..
         }
     ));
-    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 12], 12)] {
+    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 13], 13)] {
         assert_eq!(
             refused(kind),
             Rejected::UnknownValue {

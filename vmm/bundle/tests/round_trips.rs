@@ -27,6 +27,9 @@ fn request() -> impl Strategy<Value = CapabilityRequest> {
         btree_set("[A-Z_][A-Z0-9_]{0,8}", 0..4).prop_map(|names| CapabilityRequest::Env {
             names: names.into_iter().collect()
         }),
+        btree_set("[a-z_][a-z0-9_]{0,8}", 0..4).prop_map(|names| CapabilityRequest::Functions {
+            names: names.into_iter().collect()
+        }),
         prop_oneof![Just(ClockGrade::Coarse), Just(ClockGrade::Fine)]
             .prop_map(|grade| CapabilityRequest::Clock { grade }),
         (

@@ -12,6 +12,7 @@ use crate::clock::CellClock;
 use crate::console::Console;
 use crate::error::{CallError, Fault, HostError, Refusal, Stop};
 use crate::files::Files;
+use crate::functions::{self, HostFunctions};
 use crate::handles::{GrantTable, StaleHandle};
 use crate::op::Op;
 use crate::payload::{self, Arguments};
@@ -53,6 +54,7 @@ pub struct Broker {
     console: Console,
     clock: CellClock,
     tpm: Option<TpmLine>,
+    functions: HostFunctions,
     audit: AuditSink,
     limits: BrokerLimits,
     output_spent: u64,
@@ -94,6 +96,7 @@ impl Broker {
             mut directories,
             mut serial,
             tpm,
+            functions,
         } = resources;
         let tpm = tpm.map(TpmLine::new);
         let mut table = Vec::with_capacity(slots);
@@ -135,6 +138,7 @@ impl Broker {
                 | Power::Random
                 | Power::Attest
                 | Power::State { .. }
+                | Power::Functions { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => Held::Nothing,
             };
@@ -151,6 +155,7 @@ impl Broker {
             console: Console::new(console),
             clock,
             tpm,
+            functions,
             audit,
             limits,
             output_spent: 0,
@@ -239,6 +244,9 @@ impl Broker {
                     (Power::Attest, _, Some(line)) => attest::act(line, payload, &mut act),
                     (Power::State { max_bytes }, _, Some(line)) => {
                         state::act(op, *max_bytes, line, payload, &mut act)
+                    }
+                    (Power::Functions { names }, ..) => {
+                        functions::act(names, &self.functions, payload, &mut act)
                     }
                     (Power::Files { .. }, Held::Files(files), _) => files.act(op, payload, &mut act),
                     _ => Err(CallError::new(ErrorCode::Denied, "the grant allows no calls").into()),

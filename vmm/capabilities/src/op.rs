@@ -49,6 +49,7 @@ operations! {
     AttestEvidence = ATTEST_EVIDENCE of Attest,
     StateLoad = STATE_LOAD of State,
     StateSave = STATE_SAVE of State,
+    FunctionsCall = FUNCTIONS_CALL of Functions,
     FilesOpen = FILES_OPEN of Files,
     FilesRead = FILES_READ of Files,
     FilesWrite = FILES_WRITE of Files,

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::console::{ConsoleStreams, Output};
 use crate::error::HostError;
+use crate::functions::HostFunctions;
 
 /// Opened things, each for one slot.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Resources {
     pub(crate) directories: BTreeMap<String, OwnedFd>,
     pub(crate) serial: BTreeMap<String, Output>,
     pub(crate) tpm: Option<OwnedFd>,
+    pub(crate) functions: HostFunctions,
 }
 
 impl Resources {
@@ -33,6 +35,7 @@ impl Resources {
             directories: BTreeMap::new(),
             serial: BTreeMap::new(),
             tpm: None,
+            functions: HostFunctions::default(),
         };
         for grant in grants.slots() {
             let slot = grant.slot().to_owned();
@@ -72,11 +75,17 @@ impl Resources {
                 | Power::Random
                 | Power::Attest
                 | Power::State { .. }
+                | Power::Functions { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => {}
             }
         }
         Ok(resources)
+    }
+
+    /// Offers functions of this program; a grant of `functions` names those that the muscle may call.
+    pub fn offer(&mut self, functions: HostFunctions) {
+        self.functions = functions;
     }
 
     /// Gives the line to whoever asks the TPM; grants of `attest` and `state` need one.

@@ -224,7 +224,6 @@ mod tests {
             answer_of(0, b"cut")[..6].to_vec(),
             vec![0, 0xff, 0xff, 0xff, 0xff],
             answer_of(4, b"of no kind"),
-            [answer_of(0, b"more"), vec![0]].concat(),
         ] {
             let (cell, host) = UnixStream::pair().expect("a pair");
             let parent = parent(host, vec![answer]);

@@ -53,6 +53,11 @@ pub enum Power {
         /// How many at most.
         max_bytes: u64,
     },
+    /// Functions of the embedding program with these names.
+    Functions {
+        /// The names.
+        names: Vec<String>,
+    },
     /// A directory.
     Files {
         /// Where it is: absolute, free of links.
@@ -154,6 +159,18 @@ impl Grants {
             .map(String::as_str)
     }
 
+    /// Names of the embedding program's functions that are granted, in the slots' order.
+    pub fn function_names(&self) -> impl Iterator<Item = &str> {
+        self.slots
+            .iter()
+            .filter_map(|grant| match &grant.power {
+                Power::Functions { names } => Some(names),
+                _ => None,
+            })
+            .flatten()
+            .map(String::as_str)
+    }
+
     /// The finest clock that is granted.
     pub fn clock(&self) -> Option<ClockGrade> {
         self.slots
@@ -220,6 +237,7 @@ impl Power {
             Power::Random => CapabilityKind::Random,
             Power::Attest => CapabilityKind::Attest,
             Power::State { .. } => CapabilityKind::State,
+            Power::Functions { .. } => CapabilityKind::Functions,
             Power::Files { .. } => CapabilityKind::Files,
             Power::VsockListen { .. } => CapabilityKind::VsockListen,
             Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -231,7 +249,7 @@ impl Power {
     pub fn detail(&self) -> u64 {
         match self {
             Power::Console { input } => u64::from(*input),
-            Power::Args | Power::Env { .. } | Power::Random | Power::Attest => 0,
+            Power::Args | Power::Env { .. } | Power::Random | Power::Attest | Power::Functions { .. } => 0,
             Power::State { max_bytes } => *max_bytes,
             Power::Clock {
                 grade: ClockGrade::Coarse,

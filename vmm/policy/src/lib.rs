@@ -20,7 +20,9 @@ mod binding;
 mod decision;
 mod grants;
 mod model;
+mod narrow;
 mod policies;
+mod questions;
 mod rejected;
 mod render;
 

@@ -118,6 +118,14 @@ pub fn session<'a>(
             message: "it is granted what the host's TPM does, and there is none: name one with --tpm".into(),
         }));
     }
+    if let Some(name) = grants.function_names().next() {
+        return Err(refused(Rejection {
+            name: "host-function-missing",
+            message: format!(
+                "it is granted the function `{name}`, which a program offers that embeds it by the library; this one offers none"
+            ),
+        }));
+    }
     let spec = spec(&grants, bundle_args, args, arguments, &task)?;
     let mut resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
     let mut tpm_line = None;

@@ -22,6 +22,9 @@ use crate::outcome::Outcome;
 use crate::record;
 use crate::values;
 
+/// Bytes of an answer's memory that are kept for the next one.
+const KEPT_MAX: usize = 1 << 20;
+
 /// A cell. Dropping it ends it and records that.
 #[derive(Debug)]
 pub struct Cell {
@@ -91,7 +94,12 @@ impl Cell {
         let answer = values::write_arguments(arguments, &mut payload)
             .and_then(|()| self.call_encoded(thread, function, &payload));
         self.payload = payload;
-        values::read_result(&answer?)
+        let answer = answer?;
+        let result = values::read_result(&answer);
+        if let Some(cell) = self.cell.as_mut().filter(|_| answer.capacity() <= KEPT_MAX) {
+            cell.recycle(answer);
+        }
+        result
     }
 
     /// As [`Cell::call`], with arguments and result as CBOR.
@@ -137,6 +145,7 @@ impl Cell {
     /// # Errors
     /// [`StartError`]; the cell is then over.
     pub fn reset(&mut self, inputs: Inputs) -> Result<(), StartError> {
+        self.permit.covered(&inputs)?;
         let Some(cell) = self.cell.as_mut() else {
             *self = self.permit.build(self.style, inputs, |_| None)?;
             return Ok(());

@@ -20,6 +20,7 @@ use crate::broker_host::{BrokerHost, NoHost};
 use crate::cell::Cell;
 use crate::engine::{Referee, cell_name};
 use crate::error::StartError;
+use crate::functions::Functions;
 use crate::pool::Recipe;
 use crate::record;
 use crate::spec::cell_spec;
@@ -115,6 +116,8 @@ pub struct Inputs {
     pub arguments: Vec<Vec<u8>>,
     /// Environment; of it, a muscle sees what its `env` slots name.
     pub environment: Vec<(String, Vec<u8>)>,
+    /// Functions of this program, for a muscle with a `functions` slot.
+    pub functions: Functions,
     /// Where its console leads.
     pub console: ConsoleStreams,
     /// Bounds that hold whatever was granted.
@@ -122,11 +125,12 @@ pub struct Inputs {
 }
 
 impl Default for Inputs {
-    /// No arguments, no environment, a console that leads nowhere.
+    /// No arguments, no environment, no functions, a console that leads nowhere.
     fn default() -> Inputs {
         Inputs {
             arguments: Vec::new(),
             environment: Vec::new(),
+            functions: Functions::default(),
             console: ConsoleStreams {
                 out: Output::Nowhere,
                 err: Output::Nowhere,
@@ -225,7 +229,19 @@ impl Permit {
         };
         match wrong {
             Some(message) => Err(self.wrong_style(message)?),
-            None => self.build(style, inputs, observe),
+            None => {
+                self.covered(&inputs)?;
+                self.build(style, inputs, observe)
+            }
+        }
+    }
+
+    /// Refuses inputs that lack what was granted.
+    pub(crate) fn covered(&self, inputs: &Inputs) -> Result<(), StartError> {
+        let muscle = &self.0.muscle;
+        match inputs.functions.cover(&self.0.grants) {
+            Ok(()) => Ok(()),
+            Err(missing) => Err(muscle.referee.refusal(missing, &muscle.title())?),
         }
     }
 
@@ -357,6 +373,7 @@ impl Permit {
         if grants.needs_tpm() {
             resources.ask_tpm_by(self.vouched(audit)?);
         }
+        resources.offer(inputs.functions.into_inner());
         let variable = |name: &str| {
             let found = inputs.environment.iter().rev().find(|(key, _)| key == name);
             found.map(|(_, value)| value.clone())

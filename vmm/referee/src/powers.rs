@@ -35,7 +35,8 @@ pub fn nondeterminism(grants: &Grants) -> Vec<&'static str> {
         | Power::VsockConnect { .. }
         | Power::Pio { .. }
         | Power::Attest
-        | Power::State { .. } => Some(power.kind().name()),
+        | Power::State { .. }
+        | Power::Functions { .. } => Some(power.kind().name()),
         Power::Console { .. } | Power::Args | Power::Env { .. } | Power::Files { .. } => None,
     };
     let mut sources: Vec<&str> = grants

@@ -1,6 +1,9 @@
 //! Arguments and results as CBOR (RFC 8949), by serde.
 
+use std::sync::Arc;
+
 use muscle_abi::frame::ErrorCode;
+use referee_capabilities::HostFunction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -39,6 +42,26 @@ pub(crate) fn read_result<R: DeserializeOwned>(payload: &[u8]) -> Result<R, Call
     } else {
         Err(CallError::Answer(format!("{} bytes follow it", rest.len())))
     }
+}
+
+/// A host function over CBOR, from one over values.
+pub(crate) fn function<A, R, E>(function: impl Fn(A) -> Result<R, E> + Send + Sync + 'static) -> HostFunction
+where
+    A: DeserializeOwned,
+    R: Serialize,
+    E: std::fmt::Display,
+{
+    Arc::new(move |argument: &[u8]| {
+        let mut rest = argument;
+        let argument = ciborium::from_reader(&mut rest).map_err(|error| format!("the argument: {error}"))?;
+        if !rest.is_empty() {
+            return Err(format!("the argument: {} bytes follow it", rest.len()));
+        }
+        let result = function(argument).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&result, &mut bytes).map_err(|error| format!("the result: {error}"))?;
+        Ok(bytes)
+    })
 }
 
 /// Reads an error of the muscle: `[code, message]`.

@@ -86,6 +86,33 @@ impl<'de> Deserializer<'de> {
     }
 }
 
+impl Deserializer<'_> {
+    /// A float of two bytes (RFC 8949, appendix D), in which many encoders write what fits. The decoder's own way to read one would bring
+    /// a macro library into every muscle's build.
+    fn half(&mut self) -> Result<f64, Error> {
+        let at = self.decoder.position();
+        let bytes = self.decoder.input().get(at + 1..at + 3);
+        let Some(&[high, low]) = bytes else {
+            return Err(minicbor::decode::Error::end_of_input().into());
+        };
+        self.decoder.set_position(at + 3);
+        let bits = u16::from_be_bytes([high, low]);
+        let mantissa = f64::from(bits & 0x3ff);
+        let magnitude = match i32::from(bits >> 10 & 0x1f) {
+            0 => mantissa * power_of_two(-24),
+            31 if mantissa == 0.0 => f64::INFINITY,
+            31 => f64::NAN,
+            exponent => (mantissa + 1024.0) * power_of_two(exponent - 25),
+        };
+        Ok(if bits >> 15 == 1 { -magnitude } else { magnitude })
+    }
+}
+
+/// For exponents of normal numbers.
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(u64::from((exponent + 1023).unsigned_abs()) << 52)
+}
+
 impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     type Error = Error;
 
@@ -98,6 +125,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
             }
             Type::U8 | Type::U16 | Type::U32 | Type::U64 => visitor.visit_u64(self.decoder.u64()?),
             Type::I8 | Type::I16 | Type::I32 | Type::I64 => visitor.visit_i64(self.decoder.i64()?),
+            Type::F16 => visitor.visit_f64(self.half()?),
             Type::F32 => visitor.visit_f32(self.decoder.f32()?),
             Type::F64 => visitor.visit_f64(self.decoder.f64()?),
             Type::String => visitor.visit_borrowed_str(self.decoder.str()?),

@@ -153,3 +153,22 @@ proptest! {
         let _ = from_slice::<Shape>(&bytes);
     }
 }
+
+#[test]
+fn floats_of_every_width_are_taken() {
+    // RFC 8949, appendix A.
+    for (bytes, value) in [
+        (&[0xf9, 0x3e, 0x00][..], 1.5),
+        (&[0xf9, 0x00, 0x01], 5.960_464_477_539_063e-8),
+        (&[0xf9, 0x04, 0x00], 0.000_061_035_156_25),
+        (&[0xf9, 0x7b, 0xff], 65504.0),
+        (&[0xf9, 0xc4, 0x00], -4.0),
+        (&[0xf9, 0xfc, 0x00], f64::NEG_INFINITY),
+        (&[0xfa, 0x47, 0xc3, 0x50, 0x00], 100_000.0),
+        (&[0xfb, 0x3f, 0xf1, 0x99, 0x99, 0x99, 0x99, 0x99, 0x9a], 1.1),
+    ] {
+        assert_eq!(from_slice::<f64>(bytes), Ok(value));
+    }
+    assert!(from_slice::<f64>(&[0xf9, 0x7e, 0x00]).is_ok_and(f64::is_nan));
+    assert!(from_slice::<f64>(&[0xf9, 0x7e]).is_err());
+}

@@ -504,6 +504,7 @@ proptest! {
             RANDOM,
             ATTEST,
             STATE,
+            ("host", CapabilityRequest::Functions { names: vec!["f".to_owned()] }),
         ];
         let mut rig = Rig::new(&slots, &[bind]);
         let op = Op::ALL[op];
