@@ -27,6 +27,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! `examples/portfolio.rs` is a whole program, which also offers functions of its own to the muscle ([`Functions`]).
 #![forbid(unsafe_code)]
 
 mod broker_host;
