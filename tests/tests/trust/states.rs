@@ -143,6 +143,44 @@ fn an_older_copy_is_not_loaded_wherever_it_is_put() {
 }
 
 #[test]
+fn a_change_that_was_aborted_is_no_way_back() {
+    let host = Host::ready();
+    saved(&host, b"older");
+    let (_, public) = offline_key();
+    host.ask(&Request::SetRecovery { public: Some(public) })
+        .expect("is set");
+    let (epoch, _) = host.keys();
+    let named = |name: &str| host.path("state").join(name);
+    // With this in its way, a change gets as far as its sealed file and not to the counter.
+    let obstacle = named(&format!("recovery-{}.tmp", epoch + 2));
+    std::fs::create_dir(&obstacle).expect("is made");
+    let change = Request::Measure {
+        bundle: Bundle {
+            epoch: 2,
+            ..bundle("some", 9)
+        },
+        to_be_signed: false,
+    };
+    assert_eq!(host.refused(&change), "tpm-state");
+    let aborted = std::fs::read(named(&format!("epoch-{}", epoch + 2))).expect("was sealed");
+    let old_state = only_file(&host);
+    let old = std::fs::read(&old_state).expect("is there");
+    std::fs::remove_dir(&obstacle).expect("is removed");
+
+    saved(&host, b"newer");
+    let (now, _) = host.keys();
+    let new_file = named(&format!("epoch-{now}"));
+    let new = std::fs::read(&new_file).expect("is there");
+    std::fs::write(&old_state, &old).expect("is written");
+    for epoch in epoch..=now {
+        std::fs::write(named(&format!("epoch-{epoch}")), &aborted).expect("is written");
+    }
+    assert_eq!(host.refused(&load_by(owner(), 1)), "key-closed");
+    std::fs::write(&new_file, &new).expect("is written");
+    assert_eq!(loaded(&host), (2, Some(b"newer".to_vec())));
+}
+
+#[test]
 fn a_lost_state_can_be_given_up_or_replaced() {
     let host = Host::ready();
     saved(&host, b"state");
@@ -220,6 +258,7 @@ fn a_host_keeps_only_so_many_states() {
     let mut session = host.session();
     let save = |slot: usize| Request::SaveState {
         owner: StateOwner {
+            publisher: format!("publisher-{}", slot / 64),
             slot: format!("slot-{slot}"),
             ..owner()
         },
@@ -227,10 +266,27 @@ fn a_host_keeps_only_so_many_states() {
         after: None,
         bytes: "00".into(),
     };
+    let mut greedy = save(63);
     for slot in 0..256 {
         session.ask(&save(slot)).expect("is saved");
+        if slot == 63 {
+            // One publisher leaves room for the others.
+            let Request::SaveState { owner, .. } = &mut greedy else {
+                unreachable!("it saves");
+            };
+            owner.slot = "one-more".into();
+            assert_eq!(host_refusal(session.ask(&greedy)), "too-many-states");
+        }
     }
     assert_eq!(host_refusal(session.ask(&save(256))), "too-many-states");
+    let (mut long, mut large) = (save(7), save(7));
+    if let (Request::SaveState { owner, .. }, Request::SaveState { bytes, .. }) = (&mut long, &mut large) {
+        owner.slot = "x".repeat(33);
+        *bytes = "00".repeat((256 << 10) + 1);
+    }
+    for request in [long, large] {
+        assert_eq!(host_refusal(session.ask(&request)), "tpm-request");
+    }
     session.ask(&save(7)).expect("one that is kept is saved again");
     session
         .ask(&Request::Rotate { older_than: None })

@@ -37,7 +37,7 @@ pub enum Kind {
     Recover,
     /// Everything before was moved into another file.
     Rotate,
-    /// A key of this host was used by hand: the offline one for recovery.
+    /// A key of this host was used by hand, or what is kept under one given up: recovery by the offline key, a muscle's state.
     Key,
 }
 

@@ -255,7 +255,8 @@ impl Broker {
                 match outcome {
                     Ok(()) => return Ok(FrameKind::Return),
                     Err(Refusal::Stop(stop)) => return Err(stop),
-                    Err(Refusal::Reply(error)) if is_failure(error.code) => {
+                    // What was recorded as a use and went wrong then is no refusal.
+                    Err(Refusal::Reply(error)) if recorded || is_failure(error.code) => {
                         record_failure(&self.audit, &slot.grant, op, &error, recorded)?;
                         reply.clear();
                         payload::error(reply, error.code, error.message);

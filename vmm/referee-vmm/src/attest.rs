@@ -65,10 +65,10 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
                 private: private.trim().to_owned(),
             };
             // Recorded before it is done, so that no use of the offline key goes untold.
-            record_recovery(audit, "recover", None)?;
+            record_by_hand(audit, "recover", &[])?;
             let reply = asked(&request)?;
             if let Reply::Keys { epoch, .. } = &reply {
-                record_recovery(audit, "recovered", Some(*epoch))?;
+                record_by_hand(audit, "recovered", &[("epoch", Value::Number(*epoch))])?;
             }
             keys(reply)?
         }
@@ -128,12 +128,19 @@ pub fn tpm(args: &TpmCommandArgs) -> anyhow::Result<u8> {
             publisher,
             muscle,
             slot,
+            audit,
         } => {
             let owner = StateOwner {
                 publisher: publisher.clone(),
                 muscle: muscle.clone(),
                 slot: slot.clone(),
             };
+            let words = [
+                ("publisher", Value::Text(publisher)),
+                ("muscle", Value::Text(muscle)),
+                ("slot", Value::Text(slot)),
+            ];
+            record_by_hand(audit, "forget-state", &words)?;
             keys(asked(&Request::ForgetState { owner })?)?
         }
         TpmAction::Restart => {
@@ -202,18 +209,15 @@ fn status(reply: &Reply, json: bool) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn record_recovery(path: &Path, op: &str, epoch: Option<u64>) -> anyhow::Result<()> {
+/// Records, on the disk, what an operator does to keys by hand.
+fn record_by_hand(path: &Path, op: &str, detail: &[(&'static str, Value<'_>)]) -> anyhow::Result<()> {
     let options = Options {
         sync_each: true,
         ..Options::default()
     };
-    let detail: Vec<_> = epoch
-        .map(|epoch| ("epoch", Value::Number(epoch)))
-        .into_iter()
-        .collect();
     let event = Event {
         op: Some(op),
-        ..Event::of_cell(Kind::Key, &detail)
+        ..Event::of_cell(Kind::Key, detail)
     };
     AuditLog::open(path, options)
         .and_then(|mut log| log.append("", "", &event))

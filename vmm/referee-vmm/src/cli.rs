@@ -222,6 +222,14 @@ pub enum TpmAction {
         /// Its slot.
         #[arg(long, value_name = "NAME")]
         slot: String,
+        /// The audit log that tells of it.
+        #[arg(
+            long,
+            env = "REFEREE_AUDIT",
+            value_name = "FILE",
+            default_value = "referee-audit.jsonl"
+        )]
+        audit: PathBuf,
     },
     /// Let a software TPM start as after a reset; a hardware TPM does that with its host.
     Restart,

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use referee_attest::{AttestError, Bundle, Reply, Request, Spoke, StateOwner, from_hex, to_hex};
 use referee_bundle::VerifiedBundle;
-use referee_capabilities::{Answer, Question};
-use referee_policy::{Decision, Grants};
+use referee_capabilities::{Answer, QUESTIONS_MAX, Question};
+use referee_policy::{Decision, Grants, Power};
 
 use crate::powers::grants_digest;
 use crate::tpm::{HostTpm, measured};
@@ -23,6 +23,11 @@ pub struct Voucher {
     /// Publisher and name of the muscle.
     owner: (String, String),
     grants: [u8; 32],
+    may_attest: bool,
+    /// Granted states with the bytes that each may have.
+    may_keep: BTreeMap<String, u64>,
+    /// What it has asked so far.
+    questions: u32,
     /// How many times the state of a slot had been saved when this cell knew of it last.
     known: BTreeMap<String, u64>,
 }
@@ -34,6 +39,8 @@ enum VoucherError {
     Tpm(#[from] AttestError),
     #[error("a question of another shape")]
     Question,
+    #[error("not-granted: the cell's process asks for what its muscle was not granted, or too often")]
+    NotGranted,
     #[error("referee-tpm is of another version than this program")]
     Reply,
 }
@@ -55,6 +62,16 @@ impl Voucher {
                 bundle.manifest().name.to_string(),
             ),
             grants: grants_digest(decision, grants),
+            may_attest: grants.slots().iter().any(|grant| *grant.power() == Power::Attest),
+            may_keep: grants
+                .slots()
+                .iter()
+                .filter_map(|grant| match grant.power() {
+                    Power::State { max_bytes } => Some((grant.slot().to_owned(), *max_bytes)),
+                    _ => None,
+                })
+                .collect(),
+            questions: 0,
             known: BTreeMap::new(),
         }
     }
@@ -84,10 +101,15 @@ impl Voucher {
         kind: u8,
         question: &[u8],
     ) -> Result<(Answer, Vec<u8>), VoucherError> {
+        // The cell's process has looked at all of this. It is the one that a muscle would have broken out into, so it is not believed.
+        self.questions += 1;
+        if self.questions > QUESTIONS_MAX {
+            return Err(VoucherError::NotGranted);
+        }
         let mut decoder = minicbor::Decoder::new(question);
         let items = decoder.array()?;
         match (Question::from_number(kind), items) {
-            (Some(Question::Evidence), Some(3)) => {
+            (Some(Question::Evidence), Some(3)) if self.may_attest => {
                 let mut bytes = || decoder.bytes().map(to_hex);
                 let (user_data, nonce, public_key) = (bytes()?, bytes()?, bytes()?);
                 let request = self.evidence(user_data, nonce, public_key);
@@ -96,12 +118,25 @@ impl Voucher {
                     _ => Err(VoucherError::Reply),
                 }
             }
-            (Some(Question::Load), Some(1)) => self.load(tpm, decoder.str()?),
-            (Some(Question::Save), Some(2)) => {
+            (Some(Question::Load), Some(1)) => {
                 let slot = decoder.str()?;
-                self.save(tpm, slot, decoder.bytes()?)
+                self.granted(slot, &[])?;
+                self.load(tpm, slot)
             }
+            (Some(Question::Save), Some(2)) => {
+                let (slot, bytes) = (decoder.str()?, decoder.bytes()?);
+                self.granted(slot, bytes)?;
+                self.save(tpm, slot, bytes)
+            }
+            (Some(Question::Evidence), Some(3)) => Err(VoucherError::NotGranted),
             _ => Err(VoucherError::Question),
+        }
+    }
+
+    fn granted(&self, slot: &str, bytes: &[u8]) -> Result<(), VoucherError> {
+        match self.may_keep.get(slot) {
+            Some(max_bytes) if bytes.len() as u64 <= *max_bytes => Ok(()),
+            _ => Err(VoucherError::NotGranted),
         }
     }
 

@@ -180,7 +180,9 @@ pub enum TpmError {
     #[error("no such state is kept here: referee-vmm tpm status lists them")]
     NoSuchState,
     /// There are too many.
-    #[error("this host keeps as many states of muscles as it may; give one up: referee-vmm tpm forget-state")]
+    #[error(
+        "this host keeps as many states of muscles, or of this publisher's, as it may; give one up: referee-vmm tpm forget-state"
+    )]
     TooManyStates,
     /// A security epoch for which there is no key.
     #[error("a muscle that keeps a state has a security epoch of at most {most}, not {epoch}")]

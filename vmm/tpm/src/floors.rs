@@ -19,8 +19,9 @@ use sha2::{Digest as _, Sha256};
 pub const STEP_MAX: u64 = 256;
 /// How many audit logs a host may have.
 const LOGS_MAX: usize = 64;
-/// How many states of muscles a host may keep.
+/// How many states of muscles a host may keep, and how many of one publisher.
 const STATES_MAX: usize = 256;
+const STATES_OF_PUBLISHER_MAX: usize = 64;
 
 /// The table, and what else is kept with the master key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
@@ -254,7 +255,13 @@ impl Floors {
     /// The table in which this version of a state counts; `None` when there are too many states.
     pub fn with_state(&self, floor: StateFloor) -> Option<Floors> {
         let id = state_id(&floor.owner());
-        if !self.states.contains_key(&id) && self.states.len() >= STATES_MAX {
+        let of_publisher = self
+            .states()
+            .filter(|kept| kept.publisher == floor.publisher)
+            .count();
+        if !self.states.contains_key(&id)
+            && (self.states.len() >= STATES_MAX || of_publisher >= STATES_OF_PUBLISHER_MAX)
+        {
             return None;
         }
         let mut next = self.clone();

@@ -66,6 +66,7 @@ impl Session {
             self.open.counter,
             registers.identity,
             measured.identity_value(),
+            self.software.as_ref(),
         )
     }
 

@@ -90,6 +90,19 @@ impl SoftwareTpm {
         }
     }
 
+    /// Has what it keeps on the disk, which it writes before it answers and does not flush.
+    ///
+    /// # Errors
+    /// [`TpmError::State`].
+    pub fn flush(&self) -> Result<(), TpmError> {
+        for path in [self.directory.join(STATE), self.directory.clone()] {
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(|source| TpmError::State { path, source })?;
+        }
+        Ok(())
+    }
+
     /// How the library reaches it.
     pub fn tcti(&self) -> String {
         format!("swtpm:path={}", socket(&self.directory).display())

@@ -163,7 +163,7 @@ impl State {
             .map_err(|source| TpmError::State { path, source })
     }
 
-    /// Names of files that begin so.
+    /// Names of files that begin so; what is no file was not put there by this program.
     ///
     /// # Errors
     /// [`TpmError::State`].
@@ -174,8 +174,9 @@ impl State {
         };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(no)? {
-            let name = entry.map_err(no)?.file_name().to_string_lossy().into_owned();
-            if name.starts_with(prefix) {
+            let entry = entry.map_err(no)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(prefix) && entry.file_type().map_err(no)?.is_file() {
                 names.push(name);
             }
         }

@@ -22,6 +22,10 @@ use crate::session::Session;
 use crate::state::State;
 use crate::vault::Keys;
 
+/// As manifests have it.
+const STATE_MAX: u64 = 256 << 10;
+const SLOT_NAME_MAX: usize = 32;
+
 impl Session {
     /// What this owner saved, for a bundle of this security epoch.
     ///
@@ -64,6 +68,11 @@ impl Session {
         text: &str,
     ) -> Result<Reply, TpmError> {
         let saved = Zeroizing::new(bytes(text)?);
+        if saved.len() as u64 > STATE_MAX || owner.slot.len() > SLOT_NAME_MAX {
+            return Err(TpmError::Request(format!(
+                "a state has at most {STATE_MAX} bytes, and its slot's name {SLOT_NAME_MAX}"
+            )));
+        }
         let vault = self.vault(measured);
         let keys = vault.open(esys)?;
         let floor = keys.floors.state(owner);

@@ -1,10 +1,11 @@
 //! The master key of the epoch: sealed in the TPM to this identity and to the counter. **The increment is the commit.**
 //!
 //! ```text
-//!   rotate:  seal e+1 → file on disk → TPM2_NV_Increment → delete e
+//!   commit:  carry: the same key and floors sealed for e+1 → file on disk → TPM2_NV_Increment
+//!            change: what is new sealed for e+2 → file on disk → TPM2_NV_Increment → delete what is before
 //!   open:    read the counter → that file → PolicyPCR(identity) ∧ PolicyNV(counter = e) → unseal
 //!
-//!   raise:   the same, with the same key and higher floors
+//!   rotate:  a commit of a new key        raise:   a commit of the same key with higher floors
 //!
 //!   epoch-E       what is sealed, and the floors, in one file (sealed_file.rs)
 //!   epoch-E.next  the same key sealed to the identity that is expected after an update
@@ -12,6 +13,10 @@
 //!   recovery-E    the same key wrapped for an offline key, if there is one (recovery.rs)
 //! ```
 //! Killed anywhere, the counter says which file counts; a file of an earlier epoch never opens again, whoever kept a copy.
+//!
+//! Why twice: a change that was killed before its increment leaves a file that is good for the next epoch. Were the next change sealed for
+//! that epoch too, whoever kept the first file could put it in place of the second. So what is new is sealed only for an epoch that
+//! nothing can have been sealed for before: the one after an epoch that this very commit began.
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use hkdf::Hkdf;
@@ -30,6 +35,7 @@ use crate::esys::Esys;
 use crate::floors::Floors;
 use crate::opening_policy::opening_policy;
 use crate::sealed_file::SealedFile;
+use crate::software::SoftwareTpm;
 use crate::state::State;
 use crate::statements::now;
 use crate::states::{delete_others, seal_all_anew};
@@ -117,16 +123,24 @@ pub struct Vault<'a> {
     index: u32,
     identity_pcr: u32,
     identity_value: Vec<u8>,
+    software: Option<&'a SoftwareTpm>,
 }
 
 impl<'a> Vault<'a> {
     /// For the identity that is measured now.
-    pub fn new(state: &'a State, index: u32, identity_pcr: u32, identity_value: Vec<u8>) -> Vault<'a> {
+    pub fn new(
+        state: &'a State,
+        index: u32,
+        identity_pcr: u32,
+        identity_value: Vec<u8>,
+        software: Option<&'a SoftwareTpm>,
+    ) -> Vault<'a> {
         Vault {
             state,
             index,
             identity_pcr,
             identity_value,
+            software,
         }
     }
 
@@ -245,41 +259,56 @@ impl<'a> Vault<'a> {
         })
     }
 
-    /// Makes a new key in the next epoch.
+    /// Makes a new key in a later epoch.
     ///
     /// # Errors
     /// Those of the TPM and the files; the old key stays good until the increment.
     pub fn rotate(&self, esys: &mut Esys, current: &Keys) -> Result<Keys, TpmError> {
-        let mut next = fresh(current.epoch.saturating_add(1), &current.floors)?;
+        let mut next = fresh(current.epoch.saturating_add(2), &current.floors)?;
         next.floors = seal_all_anew(self.state, current, &next)?;
         self.commit(esys, current, next)
     }
 
-    /// Takes the key along into the next epoch, in which these floors hold.
+    /// Takes the key along into a later epoch, in which these floors hold.
     ///
     /// # Errors
     /// As [`Vault::rotate`].
     pub fn raise(&self, esys: &mut Esys, current: &Keys, floors: Floors) -> Result<Keys, TpmError> {
         let next = Keys {
-            epoch: current.epoch.saturating_add(1),
+            epoch: current.epoch.saturating_add(2),
             floors,
             master: current.master.clone(),
         };
         self.commit(esys, current, next)
     }
 
+    /// Has `next` count, two epochs after `current`.
     fn commit(&self, esys: &mut Esys, current: &Keys, next: Keys) -> Result<Keys, TpmError> {
+        let carried = Keys {
+            epoch: current.epoch.saturating_add(1),
+            floors: current.floors.clone(),
+            master: current.master.clone(),
+        };
+        self.advance(esys, current, &carried)?;
+        self.advance(esys, &carried, &next)?;
+        // It counts already; what is left lying is deleted when it is opened next.
+        let _ = self.clean(&next);
+        Ok(next)
+    }
+
+    /// From one epoch to the next.
+    fn advance(&self, esys: &mut Esys, current: &Keys, next: &Keys) -> Result<(), TpmError> {
         let (counter, _) = self.counter(esys)?;
         // An update that was prepared must not be lost to a rotation before it.
         if let Some(bytes) = self.state.read(&prepared(current.epoch))? {
             let identity = SealedFile::parse(&bytes)?.identity;
-            self.seal(esys, &next, &identity, &prepared(next.epoch))?;
+            self.seal(esys, next, &identity, &prepared(next.epoch))?;
         }
-        self.seal(esys, &next, &self.identity_value, &file(next.epoch))?;
-        self.wrap(&next)?;
+        self.seal(esys, next, &self.identity_value, &file(next.epoch))?;
+        self.wrap(next)?;
         esys.increment(counter)?;
-        self.clean(&next)?;
-        Ok(next)
+        // Before anything that counted until now is deleted.
+        self.software.map_or(Ok(()), SoftwareTpm::flush)
     }
 
     /// Opens the newest key that was wrapped with its private half, and takes it along into an epoch of this TPM and this identity.
