@@ -26,21 +26,21 @@ fn load_by(owner: StateOwner, epoch: u64) -> Request {
     Request::LoadState { owner, epoch }
 }
 
-fn save_by(epoch: u64, after: Option<u64>, bytes: &[u8]) -> Request {
+fn save_by(epoch: u64, after: Option<&str>, bytes: &[u8]) -> Request {
     Request::SaveState {
         owner: owner(),
         bundle: Bundle {
             epoch,
             ..bundle("memo", 5)
         },
-        after,
+        after: after.map(str::to_owned),
         bytes: to_hex(bytes),
     }
 }
 
 fn loaded_as(host: &Host, owner: StateOwner, epoch: u64) -> (u64, Option<Vec<u8>>) {
     match host.ask(&load_by(owner, epoch)).expect("is loaded") {
-        Reply::State { sequence, bytes } => (
+        Reply::State { sequence, bytes, .. } => (
             sequence,
             bytes.map(|bytes| from_hex(&bytes).expect("is hexadecimal")),
         ),
@@ -215,13 +215,32 @@ fn a_version_reads_what_older_ones_saved_and_never_what_newer_ones_did() {
     assert_eq!(loaded_as(&host, owner(), 9), (2, Some(b"by nine".to_vec())));
 }
 
+/// What distinguishes the state that is kept from all others.
+fn version(host: &Host) -> String {
+    match host.ask(&load_by(owner(), 1)).expect("is loaded") {
+        Reply::State { version, .. } => version,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn of_two_cells_that_loaded_the_same_one_saves() {
     let host = Host::ready();
-    host.ask(&save_by(1, Some(0), b"first")).expect("is saved");
-    assert_eq!(host.refused(&save_by(1, Some(0), b"late")), "state-conflict");
-    host.ask(&save_by(1, Some(1), b"second")).expect("is saved");
+    host.ask(&save_by(1, Some(""), b"first")).expect("is saved");
+    assert_eq!(host.refused(&save_by(1, Some(""), b"late")), "state-conflict");
+    let first = version(&host);
+    host.ask(&save_by(1, Some(&first), b"second")).expect("is saved");
+    assert_eq!(host.refused(&save_by(1, Some(&first), b"late")), "state-conflict");
     assert_eq!(loaded(&host), (2, Some(b"second".to_vec())));
+    // A rotation between loading and saving changes nothing of it.
+    let second = version(&host);
+    host.ask(&Request::Rotate { older_than: None }).expect("rotates");
+    host.ask(&save_by(1, Some(&second), b"third")).expect("is saved");
+    // Given up and saved anew, as often and the same: it is another one all the same.
+    host.ask(&Request::ForgetState { owner: owner() })
+        .expect("is given up");
+    host.ask(&save_by(1, Some(""), b"first")).expect("is saved");
+    assert_eq!(host.refused(&save_by(1, Some(&first), b"late")), "state-conflict");
 }
 
 #[test]
@@ -316,7 +335,7 @@ fn saving_and_rotating_killed_anywhere_leave_the_old_or_the_new_state() {
         let delay: Duration = usual * (round * 389 % 1000) / 1000;
         let next = format!("round {round}").into_bytes();
         if round % 2 == 0 {
-            killed_after(&host, &save_by(1, Some(sequence), &next), delay);
+            killed_after(&host, &save_by(1, None, &next), delay);
         } else {
             killed_after(&host, &rotate, delay);
         }

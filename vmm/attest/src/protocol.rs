@@ -217,8 +217,8 @@ pub enum Request {
         owner: StateOwner,
         /// The bundle that asks.
         bundle: Bundle,
-        /// Only if it was saved so many times before.
-        after: Option<u64>,
+        /// Only if this is what was saved last, as [`Reply::State`] names it.
+        after: Option<String>,
         /// What to keep.
         bytes: String,
     },
@@ -321,6 +321,8 @@ pub enum Reply {
     State {
         /// How many times it did.
         sequence: u64,
+        /// What distinguishes it from everything that was ever saved; empty before the first time.
+        version: String,
         /// It; `None` before the first time.
         bytes: Option<String>,
     },

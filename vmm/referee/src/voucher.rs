@@ -28,8 +28,8 @@ pub struct Voucher {
     may_keep: BTreeMap<String, u64>,
     /// What it has asked so far.
     questions: u32,
-    /// How many times the state of a slot had been saved when this cell knew of it last.
-    known: BTreeMap<String, u64>,
+    /// Which version of a slot's state this cell knows.
+    known: BTreeMap<String, String>,
 }
 
 /// Why there is no answer.
@@ -160,10 +160,10 @@ impl Voucher {
             owner: self.owner(slot),
             epoch: self.bundle.epoch,
         };
-        let Reply::State { sequence, bytes } = tpm.ask(&request)? else {
+        let Reply::State { version, bytes, .. } = tpm.ask(&request)? else {
             return Err(VoucherError::Reply);
         };
-        self.known.insert(slot.to_owned(), sequence);
+        self.known.insert(slot.to_owned(), version);
         match bytes {
             Some(bytes) => given(&bytes),
             None => Ok((Answer::Nothing, Vec::new())),
@@ -174,12 +174,12 @@ impl Voucher {
         let request = Request::SaveState {
             owner: self.owner(slot),
             bundle: self.bundle.clone(),
-            after: self.known.get(slot).copied(),
+            after: self.known.get(slot).cloned(),
             bytes: to_hex(bytes),
         };
         match tpm.ask(&request) {
-            Ok(Reply::State { sequence, .. }) => {
-                self.known.insert(slot.to_owned(), sequence);
+            Ok(Reply::State { version, .. }) => {
+                self.known.insert(slot.to_owned(), version);
                 Ok((Answer::Given, Vec::new()))
             }
             Err(error) if error.name() == "state-conflict" => Ok((Answer::Conflict, Vec::new())),

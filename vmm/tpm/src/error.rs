@@ -168,13 +168,11 @@ pub enum TpmError {
     },
     /// Another cell saved in between.
     #[error(
-        "the state was saved {found} times, and was to follow upon {after}: another cell of this muscle saved in between"
+        "the state, saved {found} times, is not the one that was loaded: another cell of this muscle saved in between"
     )]
     StateConflict {
         /// How many times it was saved.
         found: u64,
-        /// How many times the one who saves knew of.
-        after: u64,
     },
     /// There is none of this owner.
     #[error("no such state is kept here: referee-vmm tpm status lists them")]

@@ -15,6 +15,8 @@ use referee_evidence::to_hex;
 use referee_tlog::{TreeHash, TreeHead, verify_consistency};
 use sha2::{Digest as _, Sha256};
 
+use crate::muscle_state::Header;
+
 /// How far a security epoch may be ahead of its floor.
 pub const STEP_MAX: u64 = 256;
 /// How many audit logs a host may have.
@@ -74,19 +76,30 @@ pub struct StateFloor {
     #[n(6)]
     #[cbor(with = "minicbor::bytes")]
     pub digest: [u8; 32],
+    /// Drawn for each save, and kept when a rotation seals it anew: what one who saves must have known.
+    #[n(7)]
+    #[cbor(with = "minicbor::bytes")]
+    pub id: [u8; 16],
 }
 
 impl StateFloor {
-    /// Of a file with this digest.
-    pub fn new(owner: &StateOwner, sequence: u64, version: u64, bytes: u64, digest: [u8; 32]) -> StateFloor {
+    /// Of a file with this header and digest.
+    pub fn new(
+        owner: &StateOwner,
+        header: &Header,
+        bytes: u64,
+        digest: [u8; 32],
+        id: [u8; 16],
+    ) -> StateFloor {
         StateFloor {
             publisher: owner.publisher.clone(),
             muscle: owner.muscle.clone(),
             slot: owner.slot.clone(),
-            sequence,
-            version,
+            sequence: header.sequence,
+            version: header.version,
             bytes,
             digest,
+            id,
         }
     }
 

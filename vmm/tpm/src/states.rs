@@ -42,6 +42,7 @@ impl Session {
         let Some(floor) = keys.floors.state(owner) else {
             return Ok(Reply::State {
                 sequence: 0,
+                version: String::new(),
                 bytes: None,
             });
         };
@@ -50,6 +51,7 @@ impl Session {
         let (_, opened) = open(self.directory(), floor, &rung)?;
         Ok(Reply::State {
             sequence: floor.sequence,
+            version: to_hex(&floor.id),
             bytes: Some(to_hex(&opened)),
         })
     }
@@ -64,7 +66,7 @@ impl Session {
         measured: &Measured<'_>,
         owner: &StateOwner,
         bundle: &Bundle,
-        after: Option<u64>,
+        after: Option<String>,
         text: &str,
     ) -> Result<Reply, TpmError> {
         let saved = Zeroizing::new(bytes(text)?);
@@ -77,8 +79,9 @@ impl Session {
         let keys = vault.open(esys)?;
         let floor = keys.floors.state(owner);
         let found = floor.map_or(0, |floor| floor.sequence);
-        if let Some(after) = after.filter(|after| *after != found) {
-            return Err(TpmError::StateConflict { found, after });
+        let present = floor.map_or(String::new(), |floor| to_hex(&floor.id));
+        if after.is_some_and(|after| after != present) {
+            return Err(TpmError::StateConflict { found });
         }
         if let Some(floor) = floor {
             not_newer(floor, owner, bundle.epoch)?;
@@ -91,12 +94,16 @@ impl Session {
             floor.map_or([0; 32], |floor| floor.digest),
         );
         let rung = rung(&keys, owner, bundle.epoch)?;
-        let next = write(self.directory(), owner, &header, &rung.key(), &saved)?;
-        let sequence = next.sequence;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)
+            .map_err(|error| TpmError::Malformed(format!("no random bytes from the host: {error}")))?;
+        let next = write(self.directory(), owner, &header, &rung.key(), &saved, id)?;
+        let (sequence, version) = (next.sequence, to_hex(&next.id));
         let floors = keys.floors.with_state(next).ok_or(TpmError::TooManyStates)?;
         vault.raise(esys, &keys, floors)?;
         Ok(Reply::State {
             sequence,
+            version,
             bytes: None,
         })
     }
@@ -128,7 +135,7 @@ pub fn seal_all_anew(directory: &State, current: &Keys, next: &Keys) -> Result<F
         let owner = floor.owner();
         let (header, opened) = open(directory, floor, &rung(current, &owner, floor.version)?)?;
         let key = rung(next, &owner, floor.version)?.key();
-        let moved = write(directory, &owner, &header, &key, &opened)?;
+        let moved = write(directory, &owner, &header, &key, &opened, floor.id)?;
         floors = floors.with_state(moved).ok_or(TpmError::TooManyStates)?;
     }
     Ok(floors)
@@ -209,10 +216,11 @@ fn write(
     header: &Header,
     key: &[u8; 32],
     saved: &[u8],
+    id: [u8; 16],
 ) -> Result<StateFloor, TpmError> {
     let file = seal(key, header, saved)?;
     let digest = Sha256::digest(&file).into();
-    let floor = StateFloor::new(owner, header.sequence, header.version, saved.len() as u64, digest);
+    let floor = StateFloor::new(owner, header, saved.len() as u64, digest, id);
     directory.write(&floor.file(), &file)?;
     Ok(floor)
 }
