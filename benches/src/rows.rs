@@ -157,7 +157,7 @@ pub const ROWS: [Row; 19] = [
     },
     Row {
         name: "state_save",
-        what: "the same saved: a new file, a new sealed key, the counter; floor as tpm_measure",
+        what: "the same saved: a new file, two sealed keys, two counts; floor as tpm_measure",
         floor: Some("tpm"),
         cost: 40,
         measure: tpm_rows::saved,
