@@ -27,8 +27,12 @@ OURS = {
     "referee-tpm": {"referee-attest", "referee-bundle", "referee-evidence", "referee-tlog"},
     # No TPM library, no virtual machine.
     "referee-verify": {"referee-attest", "referee-audit", "referee-evidence", "referee-tlog"},
+    "referee-node": {
+        "muscle-abi", "referee", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv", "referee-jail",
+        "referee-policy",
+    },
     "referee-vmm": {
-        "muscle-abi", "referee", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
+        "muscle-abi", "referee", "referee-node", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
         "referee-jail", "referee-policy", "referee-tlog", "referee-vsock",
     },
     "cargo-muscle": {"muscle-abi", "referee-bundle"},
@@ -48,6 +52,9 @@ ONLY = {
     "event-manager": {"referee-cell"},
     "ed25519-dalek": {"referee-bundle", "referee-tlog", "referee-tpm", "cargo-muscle"},
     "tss-esapi": {"referee-tpm"},
+    "tokio": {"referee-node", "referee-vmm"},
+    "axum": {"referee-node"},
+    "redb": {"referee-node"},
 }
 
 # Packages that only test, and so may use everything.

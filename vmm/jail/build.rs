@@ -22,12 +22,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let policies = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../policies/seccomp");
     let vcpu = read(&policies, "vcpu.json")?;
     let vcpu_files = vcpu.clone().merged(read(&policies, "vcpu-files.json")?)?;
+    let worker = vcpu.clone().merged(read(&policies, "worker.json")?)?;
+    let worker_files = worker.clone().merged(read(&policies, "vcpu-files.json")?)?;
     let io = read(&policies, "io.json")?;
 
     let debug = read(&policies, "debug.json")?;
 
     let mut code = String::new();
-    for (name, mut set) in [("VCPU", vcpu), ("VCPU_FILES", vcpu_files), ("IO", io)] {
+    for (name, mut set) in [
+        ("VCPU", vcpu),
+        ("VCPU_FILES", vcpu_files),
+        ("WORKER", worker),
+        ("WORKER_FILES", worker_files),
+        ("IO", io),
+    ] {
         // Set when the crate is built with debug assertions.
         if env::var_os("CARGO_CFG_DEBUG_ASSERTIONS").is_some() {
             set = set.merged(debug.clone())?;

@@ -60,6 +60,12 @@ pub enum AuditError {
         /// The last one.
         last: u64,
     },
+    /// The process that keeps the log cannot be reached, or the record is too large for it.
+    #[error("the process that keeps the audit log cannot be reached")]
+    Line(#[source] io::Error),
+    /// The process that keeps the log could not take the record, and says why where it runs.
+    #[error("the process that keeps the audit log did not take the record")]
+    NotTaken,
     /// A record could not be written as JSON.
     #[error("cannot write a record as JSON")]
     Encode(#[source] serde_json::Error),

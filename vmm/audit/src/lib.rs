@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod line;
 mod log;
 mod record;
 mod rotate;

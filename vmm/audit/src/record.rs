@@ -37,6 +37,8 @@ pub enum Kind {
     Recover,
     /// Everything before was moved into another file.
     Rotate,
+    /// A deployment of a service was made, changed or removed, or its authority read again; by whom.
+    Manage,
     /// A key of this host was used by hand, or what is kept under one given up: recovery by the offline key, a muscle's state.
     Key,
 }
@@ -53,12 +55,12 @@ pub struct Event<'a> {
     /// What was done with it.
     pub op: Option<&'a str>,
     /// More, in this order; at most [`MAX_DETAILS`] are written.
-    pub detail: &'a [(&'static str, Value<'a>)],
+    pub detail: &'a [(&'a str, Value<'a>)],
 }
 
 impl<'a> Event<'a> {
     /// An event about the cell as a whole.
-    pub const fn of_cell(kind: Kind, detail: &'a [(&'static str, Value<'a>)]) -> Event<'a> {
+    pub const fn of_cell(kind: Kind, detail: &'a [(&'a str, Value<'a>)]) -> Event<'a> {
         Event {
             kind,
             capability: None,
@@ -70,7 +72,7 @@ impl<'a> Event<'a> {
 }
 
 /// A detail's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value<'a> {
     /// A count or size.
     Number(u64),
@@ -255,7 +257,7 @@ struct WireRecord<'a> {
 }
 
 struct Details<'a> {
-    entries: &'a [(&'static str, Value<'a>)],
+    entries: &'a [(&'a str, Value<'a>)],
     guest: GuestText,
 }
 

@@ -8,19 +8,27 @@
 //!   thread 3            append ─► wait ────────► (done by 2) ┘
 //! ```
 
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::AuditError;
+use crate::line::{Line, Request, SentRecord};
 use crate::log::AuditLog;
 use crate::record::{Event, Head};
 
 /// A log with a cell's name on it; clones share the log.
 #[derive(Debug, Clone)]
 pub struct AuditSink {
-    log: Arc<Mutex<AuditLog>>,
-    flushed: Arc<Flushed>,
+    to: Arc<Destination>,
     cell: Arc<str>,
     muscle: Arc<str>,
+}
+
+/// Where records go.
+#[derive(Debug)]
+enum Destination {
+    Log { log: Mutex<AuditLog>, flushed: Flushed },
+    Line(Mutex<Line>),
 }
 
 /// What is on the disk, and who waits for it.
@@ -42,8 +50,19 @@ impl AuditSink {
     /// Makes `log` record for `cell`, which runs `muscle` (`name version` as people read it).
     pub fn new(log: AuditLog, cell: &str, muscle: &str) -> AuditSink {
         AuditSink {
-            log: Arc::new(Mutex::new(log)),
-            flushed: Arc::default(),
+            to: Arc::new(Destination::Log {
+                log: Mutex::new(log),
+                flushed: Flushed::default(),
+            }),
+            cell: cell.into(),
+            muscle: muscle.into(),
+        }
+    }
+
+    /// Records into a log that the process at the other end of `stream` keeps, see [`crate::line`].
+    pub fn over(stream: UnixStream, cell: &str, muscle: &str) -> AuditSink {
+        AuditSink {
+            to: Arc::new(Destination::Line(Mutex::new(Line::new(stream)))),
             cell: cell.into(),
             muscle: muscle.into(),
         }
@@ -52,8 +71,7 @@ impl AuditSink {
     /// The same log under another cell's name.
     pub fn for_cell(&self, cell: &str, muscle: &str) -> AuditSink {
         AuditSink {
-            log: Arc::clone(&self.log),
-            flushed: Arc::clone(&self.flushed),
+            to: Arc::clone(&self.to),
             cell: cell.into(),
             muscle: muscle.into(),
         }
@@ -69,13 +87,22 @@ impl AuditSink {
     /// # Errors
     /// As [`AuditLog::append`]; the act must then not be answered.
     pub fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let syncs_each = self.with(|log| {
-            log.append_unsynced(&self.cell, &self.muscle, event)
-                .map(|()| log.syncs_each())
-        })?;
-        match syncs_each {
-            true => self.sync(),
-            false => Ok(()),
+        match &*self.to {
+            Destination::Line(line) => {
+                let record = SentRecord::new(&self.cell, &self.muscle, event);
+                lock(line).ask(&Request::Record(record))
+            }
+            Destination::Log { log, flushed } => {
+                let syncs_each = {
+                    let mut log = lock(log);
+                    log.append_unsynced(&self.cell, &self.muscle, event)?;
+                    log.syncs_each()
+                };
+                match syncs_each {
+                    true => flushed.sync(log),
+                    false => Ok(()),
+                }
+            }
         }
     }
 
@@ -84,9 +111,34 @@ impl AuditSink {
     /// # Errors
     /// [`AuditError::Sync`]. The log takes no more records then: what a flush that failed has lost, a later one does not bring back.
     pub fn sync(&self) -> Result<(), AuditError> {
-        let wanted = self.head().records;
+        match &*self.to {
+            Destination::Line(line) => lock(line).ask(&Request::Sync),
+            Destination::Log { log, flushed } => flushed.sync(log),
+        }
+    }
+
+    /// Where the log stands; where it stood at the last record of this process, when another process keeps it.
+    pub fn head(&self) -> Head {
+        match &*self.to {
+            Destination::Line(line) => lock(line).head(),
+            Destination::Log { log, .. } => lock(log).head(),
+        }
+    }
+
+    /// Everything written so far, when the log is in memory; `None` when it is elsewhere.
+    pub fn memory(&self) -> Option<Vec<u8>> {
+        match &*self.to {
+            Destination::Line(_) => None,
+            Destination::Log { log, .. } => lock(log).memory().map(<[u8]>::to_vec),
+        }
+    }
+}
+
+impl Flushed {
+    fn sync(&self, log: &Mutex<AuditLog>) -> Result<(), AuditError> {
+        let wanted = lock(log).head().records;
         {
-            let mut flushes = self.flushes();
+            let mut flushes = lock(&self.flushes);
             loop {
                 if flushes.done >= wanted {
                     return Ok(());
@@ -95,49 +147,34 @@ impl AuditSink {
                     break;
                 }
                 flushes = self
-                    .flushed
                     .changed
                     .wait(flushes)
                     .unwrap_or_else(PoisonError::into_inner);
             }
             flushes.under_way = true;
         }
-        let (file, records) = self.with(|log| (log.file(), log.head().records));
+        let (file, records) = {
+            let log = lock(log);
+            (log.file(), log.head().records)
+        };
         // The log is not held meanwhile, so that others append what the next flush is for.
         let result = file.map_or(Ok(()), |file| file.sync_data());
-        let mut flushes = self.flushes();
+        let mut flushes = lock(&self.flushes);
         flushes.under_way = false;
         if result.is_ok() {
             flushes.done = records;
         }
         drop(flushes);
         // All of them: most find that theirs was in it, and one does the next.
-        self.flushed.changed.notify_all();
+        self.changed.notify_all();
         result.map_err(|error| {
-            self.with(AuditLog::poison);
+            lock(log).poison();
             AuditError::Sync(error)
         })
     }
+}
 
-    /// Where the log stands.
-    pub fn head(&self) -> Head {
-        self.with(|log| log.head())
-    }
-
-    /// Everything written so far, when the log is in memory; `None` when it is a file.
-    pub fn memory(&self) -> Option<Vec<u8>> {
-        self.with(|log| log.memory().map(<[u8]>::to_vec))
-    }
-
-    fn flushes(&self) -> MutexGuard<'_, Flushes> {
-        self.flushed
-            .flushes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut AuditLog) -> T) -> T {
-        // A panic while the lock is held leaves the log's head as it was or moved on, never between.
-        act(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+/// A panic while a lock is held leaves the log's head as it was or moved on, never between.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

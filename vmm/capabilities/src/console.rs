@@ -4,6 +4,7 @@
 //! the title or answer in the person's name; what goes to a file or pipe stays as it is. Log lines are always
 //! escaped. Output, error and log share one limit of bytes for the whole cell.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -43,8 +44,19 @@ pub enum Output {
     },
     /// Into memory that the embedding program shares.
     Memory(SharedBytes),
+    /// To whatever the embedding program does with it.
+    Writer(OutputWriter),
     /// Nowhere.
     Nowhere,
+}
+
+/// Where the embedding program takes output; an error of it is the muscle's `io` error.
+pub struct OutputWriter(pub Box<dyn Write + Send + Sync>);
+
+impl fmt::Debug for OutputWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OutputWriter")
+    }
 }
 
 /// Where input comes from.
@@ -109,8 +121,20 @@ impl Output {
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Output::File { file, .. } => Some(file.as_fd()),
-            Output::Memory(_) | Output::Nowhere => None,
+            Output::Memory(_) | Output::Writer(_) | Output::Nowhere => None,
         }
+    }
+
+    /// Another way to the same place; none to a writer, which is one cell's.
+    pub(crate) fn try_clone(&self) -> io::Result<Output> {
+        Ok(match self {
+            Output::File { file, terminal } => Output::File {
+                file: file.try_clone()?,
+                terminal: *terminal,
+            },
+            Output::Memory(memory) => Output::Memory(Arc::clone(memory)),
+            Output::Writer(_) | Output::Nowhere => Output::Nowhere,
+        })
     }
 
     fn is_terminal(&self) -> bool {
@@ -130,6 +154,7 @@ impl Write for Output {
                     .extend_from_slice(bytes);
                 Ok(bytes.len())
             }
+            Output::Writer(writer) => writer.0.write(bytes),
             Output::Nowhere => Ok(bytes.len()),
         }
     }

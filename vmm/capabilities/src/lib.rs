@@ -40,7 +40,7 @@ mod tpm_line;
 pub use arguments::argument_block;
 pub use broker::{Broker, BrokerLimits};
 pub use clock::CellClock;
-pub use console::{ConsoleStreams, Input, Output, SharedBytes};
+pub use console::{ConsoleStreams, Input, Output, OutputWriter, SharedBytes};
 pub use error::{Fault, HostError, Stop};
 pub use functions::{HostFunction, HostFunctions};
 pub use handles::{GrantTable, StaleHandle};

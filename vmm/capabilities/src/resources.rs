@@ -83,6 +83,29 @@ impl Resources {
         Ok(resources)
     }
 
+    /// The same things for another life of the cell, or another cell with the same grants; the console is its own. The line to the TPM,
+    /// which is one cell's, and functions are not taken along.
+    ///
+    /// # Errors
+    /// [`HostError::Streams`] when there are no descriptors left.
+    pub fn duplicate(&self, console: ConsoleStreams) -> Result<Resources, HostError> {
+        let directories = self.directories.iter();
+        let serial = self.serial.iter();
+        Ok(Resources {
+            console,
+            directories: directories
+                .map(|(slot, folder)| Ok((slot.clone(), folder.try_clone()?)))
+                .collect::<io::Result<_>>()
+                .map_err(HostError::Streams)?,
+            serial: serial
+                .map(|(slot, output)| Ok((slot.clone(), output.try_clone()?)))
+                .collect::<io::Result<_>>()
+                .map_err(HostError::Streams)?,
+            tpm: None,
+            functions: HostFunctions::default(),
+        })
+    }
+
     /// Offers functions of this program; a grant of `functions` names those that the muscle may call.
     pub fn offer(&mut self, functions: HostFunctions) {
         self.functions = functions;

@@ -1,5 +1,7 @@
 //! The handle on `/dev/kvm`: opened once per process, it makes VMs.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Cap;
 
@@ -52,6 +54,12 @@ impl Kvm {
     pub fn create_vm(&self) -> Result<Vm, HvError> {
         let fd = self.fd.create_vm().map_err(HvError::ioctl("KVM_CREATE_VM"))?;
         Ok(Vm::new(fd))
+    }
+
+    /// The descriptor, for a list of those that stay open.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as `self.fd`, which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
     }
 
     /// The CPUID table that every cell sees.

@@ -2,6 +2,7 @@
 //! (Linux `Documentation/admin-guide/mm/pagemap.rst`).
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -30,6 +31,11 @@ impl Pagemap {
             source,
         })?;
         Ok(Pagemap(file))
+    }
+
+    /// The descriptor, for a list of those that stay open.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -166,6 +166,21 @@ impl ChildProcess {
         }
     }
 
+    /// A descriptor that becomes readable when the child has ended.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits until the child ends and passes nothing on; for a parent of several, after it has looked at the descriptor or sent
+    /// `SIGKILL`.
+    ///
+    /// # Errors
+    /// What `waitid(2)` says.
+    pub fn join(mut self) -> io::Result<ChildExit> {
+        self.reap()
+    }
+
     /// Waits until the child ends, and passes on `SIGINT`, `SIGTERM` and `SIGHUP` meanwhile.
     ///
     /// The first such signal gives the child `grace` to end by itself; after that, or at the second

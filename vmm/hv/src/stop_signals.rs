@@ -14,7 +14,12 @@ use crate::system_call::{check, check_errno, retry_interrupted};
 pub struct StopSignals(OwnedFd);
 
 impl StopSignals {
-    pub(crate) fn open() -> io::Result<Self> {
+    /// Opens one. Only signals that are blocked can be read: a process's own stop signals are from its first
+    /// [`crate::process::fork_into`] on, for as long as it holds the child, and in the child.
+    ///
+    /// # Errors
+    /// What `signalfd4(2)` says.
+    pub fn open() -> io::Result<Self> {
         let set = stop_set()?;
         // SAFETY: -1 asks for a new descriptor; `set` is a live, initialised sigset_t that is only read.
         let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };

@@ -16,17 +16,23 @@ include!(concat!(env!("OUT_DIR"), "/programs.rs"));
 
 const VCPU_JSON: &str = include_str!("../../../policies/seccomp/vcpu.json");
 const VCPU_FILES_JSON: &str = include_str!("../../../policies/seccomp/vcpu-files.json");
+const WORKER_JSON: &str = include_str!("../../../policies/seccomp/worker.json");
 const IO_JSON: &str = include_str!("../../../policies/seccomp/io.json");
 const DEBUG_JSON: &str = include_str!("../../../policies/seccomp/debug.json");
 
 /// The filters as they were compiled in, for whoever measures them.
-pub const FILTER_SOURCES: [&str; 4] = [VCPU_JSON, VCPU_FILES_JSON, IO_JSON, DEBUG_JSON];
+pub const FILTER_SOURCES: [&str; 5] = [VCPU_JSON, VCPU_FILES_JSON, WORKER_JSON, IO_JSON, DEBUG_JSON];
 
 /// Which thread a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// The thread that runs the guest and performs capability acts.
     Vcpu {
+        /// Whether a files grant exists.
+        files: bool,
+    },
+    /// Every thread of a worker: it runs guests, performs capability acts, and makes and ends cells.
+    Worker {
         /// Whether a files grant exists.
         files: bool,
     },
@@ -40,13 +46,17 @@ impl Filter {
     /// # Errors
     /// None in a build that passed its tests: the build script has read the same text.
     pub fn policy(self) -> Result<FilterSet, PolicyError> {
-        let policy = match self {
-            Self::Vcpu { files: false } => FilterSet::from_json(VCPU_JSON)?,
-            Self::Vcpu { files: true } => {
-                FilterSet::from_json(VCPU_JSON)?.merged(FilterSet::from_json(VCPU_FILES_JSON)?)?
-            }
-            Self::Io => FilterSet::from_json(IO_JSON)?,
+        let texts: &[&str] = match self {
+            Self::Vcpu { files: false } => &[VCPU_JSON],
+            Self::Vcpu { files: true } => &[VCPU_JSON, VCPU_FILES_JSON],
+            Self::Worker { files: false } => &[VCPU_JSON, WORKER_JSON],
+            Self::Worker { files: true } => &[VCPU_JSON, WORKER_JSON, VCPU_FILES_JSON],
+            Self::Io => &[IO_JSON],
         };
+        let mut policy = FilterSet::default();
+        for text in texts {
+            policy = policy.merged(FilterSet::from_json(text)?)?;
+        }
         if cfg!(debug_assertions) {
             policy.merged(FilterSet::from_json(DEBUG_JSON)?)
         } else {
@@ -60,6 +70,8 @@ impl Filter {
         let instructions: &[(u16, u8, u8, u32)] = match self {
             Self::Vcpu { files: false } => &VCPU,
             Self::Vcpu { files: true } => &VCPU_FILES,
+            Self::Worker { files: false } => &WORKER,
+            Self::Worker { files: true } => &WORKER_FILES,
             Self::Io => &IO,
         };
         Program(
@@ -87,6 +99,7 @@ impl Filter {
     fn thread(self) -> &'static str {
         match self {
             Self::Vcpu { .. } => "vcpu",
+            Self::Worker { .. } => "worker",
             Self::Io => "io",
         }
     }
@@ -151,7 +164,7 @@ impl fmt::Display for Removal {
 
 /// Why a text names no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not of the form THREAD:CALL or THREAD:CALL#N with THREAD vcpu or io")]
+#[error("not of the form THREAD:CALL or THREAD:CALL#N with THREAD vcpu, worker or io")]
 pub struct NotARemoval;
 
 impl FromStr for Removal {
@@ -161,6 +174,7 @@ impl FromStr for Removal {
         let (thread, entry) = text.split_once(':').ok_or(NotARemoval)?;
         let thread = match thread {
             "vcpu" => "vcpu",
+            "worker" => "worker",
             "io" => "io",
             _ => return Err(NotARemoval),
         };

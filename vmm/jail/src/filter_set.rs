@@ -86,8 +86,8 @@ struct PolicyFile {
     filter: Vec<Entry>,
 }
 
-/// What one thread may call.
-#[derive(Clone, Debug)]
+/// What one thread may call; by default nothing.
+#[derive(Clone, Debug, Default)]
 pub struct FilterSet {
     entries: Vec<Entry>,
 }

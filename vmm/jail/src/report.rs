@@ -139,6 +139,18 @@ impl Confinement {
             })
     }
 
+    /// The layers that do not hold, by name, separated by spaces.
+    #[must_use]
+    pub fn missing(&self) -> String {
+        let missing: Vec<&str> = self
+            .layers
+            .iter()
+            .filter(|(_, state)| *state != LayerState::Held)
+            .map(|(layer, _)| layer.name())
+            .collect();
+        missing.join(" ")
+    }
+
     /// Says whether every layer holds.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -2,6 +2,7 @@
 //! else reads arguments.
 
 mod audit;
+mod node;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use referee_jail::Removal;
 use referee_policy::Binding;
 
 pub use audit::{AuditAction, AuditArgs, CheckpointArgs};
+pub use node::{ConfigAction, ConfigArgs, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
 /// that its manifest asked for and your policy granted.
@@ -28,7 +30,8 @@ pub enum Command {
     /// Run a muscle's main until it exits.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Call one exported function of a muscle and print its result as JSON.
+    /// Call one exported function of a muscle and print its result as JSON: of a bundle, in a cell made for it; or of a deployment of a
+    /// node, written @NAME.
     #[command(after_help = CALL_EXAMPLES)]
     Call(CallArgs),
     /// Show what a muscle asks for, what policy says to it, and why.
@@ -44,6 +47,27 @@ pub enum Command {
     /// Set up and look after what this host keeps in its TPM.
     #[command(after_help = TPM_EXAMPLES)]
     Tpm(TpmCommandArgs),
+    /// Keep muscles deployed and have their functions called through an API, until a signal.
+    Serve(ServeArgs),
+    /// Look at a node's configuration.
+    Config(ConfigArgs),
+    /// Deploy a bundle on a node.
+    #[command(after_help = DEPLOY_EXAMPLES)]
+    Deploy(DeployArgs),
+    /// List what a node has deployed.
+    Ps(PsArgs),
+    /// Print what a deployment's muscles wrote.
+    Logs(LogsArgs),
+    /// Let a deployment take no calls.
+    Pause(NamedArgs),
+    /// Let a paused deployment take calls again.
+    Resume(NamedArgs),
+    /// End a deployment's cells and every call that is under way.
+    Kill(NamedArgs),
+    /// Remove a deployment.
+    Remove(NamedArgs),
+    /// Have a node read its trust store and policies again.
+    Reload(HostArgs),
     /// Print the version and what this build speaks.
     Version,
     /// Print a completion script for a shell.
@@ -321,11 +345,21 @@ pub struct CallArgs {
     /// How to run.
     #[command(flatten)]
     pub cell: CellArgs,
+    /// The node, when a deployment is called.
+    #[command(flatten)]
+    pub host: HostArgs,
     /// The exported function.
     pub function: String,
     /// Arguments as JSON: an object by name, an array by position; `-` reads them from standard input.
     #[arg(default_value = "[]")]
     pub arguments: String,
+}
+
+impl CallArgs {
+    /// The deployment that is called, if it is one.
+    pub fn deployment(&self) -> Option<&str> {
+        self.bundle.bundle.to_str()?.strip_prefix('@')
+    }
 }
 
 /// `explain`.
@@ -389,7 +423,15 @@ Examples:
 const CALL_EXAMPLES: &str = "\
 Examples:
   referee-vmm call --trust trust.store order-risk.muscle limits
-  referee-vmm call --trust trust.store phi-redact.muscle redact '{\"text\": \"call 555-0100\"}'";
+  referee-vmm call --trust trust.store phi-redact.muscle redact '{\"text\": \"call 555-0100\"}'
+  referee-vmm call @order-risk limits                     # of a deployment";
+
+const DEPLOY_EXAMPLES: &str = "\
+Examples:
+  referee-vmm serve --config /etc/referee/node.toml &
+  referee-vmm deploy order-risk.muscle
+  referee-vmm deploy --name thumbs --bind input=dir:/srv/photos:ro --cells 8 thumbnail.muscle
+  referee-vmm call @order-risk limits";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -5,6 +5,7 @@ use std::io::Write;
 use referee::record;
 use referee_cell::FaultReport;
 
+use crate::node::NodeRejection;
 use crate::{measured, terminal};
 
 /// The command line was wrong.
@@ -59,10 +60,13 @@ impl From<referee_policy::Rejected> for Rejection {
 /// Prints an error and gives its exit code.
 pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
     let rejection = error.downcast_ref::<Rejection>();
+    let by_node = error.downcast_ref::<NodeRejection>();
     let name = rejection
         .map(|rejection| rejection.name)
+        .or_else(|| by_node.map(|rejection| rejection.name.as_str()))
         .or_else(|| measured::refusal_name(error));
-    let (kind, code) = if rejection.is_some() {
+    let is_rejected = rejection.is_some() || by_node.is_some();
+    let (kind, code) = if is_rejected {
         ("rejected", REJECTED)
     } else {
         ("host-error", HOST_ERROR)
@@ -83,7 +87,7 @@ pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
             "{}: {message}{name}",
             terminal::on_errors(
                 terminal::BAD,
-                if rejection.is_some() {
+                if is_rejected {
                     "rejected"
                 } else {
                     "host error"

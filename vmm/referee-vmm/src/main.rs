@@ -13,6 +13,7 @@ mod doctor;
 mod ending;
 mod inspect;
 mod measured;
+mod node;
 mod prepare;
 mod receipt;
 mod session;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
+use hyper::Method;
 
 use crate::cli::{Cli, Command};
 use crate::measured::HostIdentity;
@@ -48,6 +50,10 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => start(&args.bundle, &args.cell, &args.arguments, Task::Main),
+        Command::Call(args) if args.deployment().is_some() => {
+            let name = args.deployment().unwrap_or_default();
+            node::call(&args.host, name, &args.function, &args.arguments)
+        }
         Command::Call(args) => values::read_arguments(&args.arguments).and_then(|payload| {
             start(
                 &args.bundle,
@@ -64,6 +70,16 @@ fn main() -> ExitCode {
         Command::Audit(args) => transparency::audit(&args),
         Command::Attest(args) => attest::attest(&args),
         Command::Tpm(args) => attest::tpm(&args),
+        Command::Serve(args) => node::serve(&args),
+        Command::Config(args) => node::config(&args.action),
+        Command::Deploy(args) => node::deploy(&args),
+        Command::Ps(args) => node::ps(&args),
+        Command::Logs(args) => node::logs(&args),
+        Command::Pause(args) => node::act(Method::POST, &args, "pause"),
+        Command::Resume(args) => node::act(Method::POST, &args, "resume"),
+        Command::Kill(args) => node::act(Method::POST, &args, "kill"),
+        Command::Remove(args) => node::act(Method::DELETE, &args, ""),
+        Command::Reload(args) => node::reload(&args),
         Command::Version => inspect::version(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

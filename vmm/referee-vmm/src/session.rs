@@ -30,7 +30,7 @@ use referee_cell::{
 use referee_hv::process::{Child, ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
 use referee_hv::{Kvm, VcpuThread};
 use referee_jail::{
-    Confinement, Filter, JailConfig, Jailed, LayerState, LimitConfig, OnViolation, Origin, Program, Removal,
+    Filter, JailConfig, Jailed, LimitConfig, OnViolation, Origin, Program, Removal,
     Require, confine,
 };
 use referee_policy::{Decision, Grants, Power};
@@ -225,7 +225,7 @@ fn live(
         ..
     } = acquired;
     let audit = acquire::sink(audit, audit_options, &cell, &bundle)?;
-    let missing = missing_layers(jailed.confinement());
+    let missing = jailed.confinement().missing();
     record::start(&audit, &bundle, &grants, decision, &missing).context("audit log")?;
     // The log has a beginning now, so whatever goes wrong from here on is its end.
     let failed = |error: anyhow::Error| {
@@ -304,17 +304,6 @@ fn live(
         };
         leave(live().unwrap_or_else(|error| ending::of_error(&failed(error), json)))
     })
-}
-
-/// The layers that this host did not allow, by name.
-fn missing_layers(confinement: &Confinement) -> String {
-    let missing: Vec<&str> = confinement
-        .layers
-        .iter()
-        .filter(|(_, state)| *state != LayerState::Held)
-        .map(|(layer, _)| layer.name())
-        .collect();
-    missing.join(" ")
 }
 
 /// Ends the process from a thread whose filter allows no more than that.

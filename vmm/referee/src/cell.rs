@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
@@ -37,6 +37,17 @@ pub struct Cell {
     audit: AuditSink,
     shared: Arc<Shared>,
     payload: Vec<u8>,
+}
+
+/// How far a call is that is performed piece by piece.
+#[derive(Debug)]
+pub enum Progress {
+    /// It is done; this is its result as CBOR.
+    Returned(Vec<u8>),
+    /// The budget is over, or somebody else wanted the thread.
+    Preempted,
+    /// The muscle waits until this time.
+    Sleeping(Instant),
 }
 
 /// What a cell shares with those who may cancel it.
@@ -153,15 +164,15 @@ impl Cell {
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
         let reset = |cell: &mut Box<LoadedCell>| {
             let life = self.permit.life(self.style, inputs, &self.audit)?;
-            let referee = self.permit.referee();
+            let engine = self.permit.engine();
             if cell.can_be_reset(&life.spec) {
                 return cell
-                    .reset(&life.spec, Box::new(life.host), life.epoch, referee.pagemap())
+                    .reset(&life.spec, Box::new(life.host), life.epoch, engine.pagemap())
                     .map_err(StartError::host("resetting a cell"));
             }
-            let fresh = Box::new(self.permit.load(referee.pool().take_shell()?, life)?);
+            let fresh = Box::new(self.permit.load(engine.pool().take_shell()?, life)?);
             let used = std::mem::replace(cell, fresh);
-            referee
+            engine
                 .pool()
                 .bury(used, &self.audit)
                 .map_err(StartError::host("flushing the audit log"))
@@ -212,11 +223,54 @@ impl Cell {
         Ok((self.used, self.audit.head()))
     }
 
-    pub(crate) fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
+    /// Begins a call that [`Cell::advance`] then performs piece by piece, for a host that lets many cells take turns. Deadline
+    /// and CPU time count from here.
+    ///
+    /// # Errors
+    /// [`CallError::TooLarge`] or [`CallError::Over`].
+    pub fn begin(&mut self, function: &str, payload: &[u8]) -> Result<(), CallError> {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        if !cell.start_call(function, payload) {
+            return Err(CallError::TooLarge {
+                limit: cell.frame_bytes(),
+            });
+        }
         cell.renew_time();
-        let (answer, outcome) = match run_until_it_answers(cell, &self.shared, thread) {
-            Ok(reached) => reached,
+        Ok(())
+    }
+
+    /// Lets the cell run for about `budget`, or until there is nothing more to do without waiting.
+    ///
+    /// # Errors
+    /// As [`Cell::call`].
+    pub fn advance(
+        &mut self,
+        thread: &CellThread,
+        budget: Option<Duration>,
+    ) -> Result<Progress, CallError> {
+        Ok(match self.slice(thread, budget)? {
+            Slice::Ended(ended) => Progress::Returned(ended.answered()?),
+            Slice::Preempted => Progress::Preempted,
+            Slice::Sleeping(until) => Progress::Sleeping(until),
+        })
+    }
+
+    pub(crate) fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
+        self.cell.as_mut().ok_or(CallError::Over)?.renew_time();
+        loop {
+            match self.slice(thread, None)? {
+                Slice::Ended(ended) => return Ok(ended),
+                Slice::Preempted => {}
+                Slice::Sleeping(until) => self.shared.wait(until),
+            }
+        }
+    }
+
+    fn slice(&mut self, thread: &CellThread, budget: Option<Duration>) -> Result<Slice, CallError> {
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        let (answer, outcome) = match run(cell, &self.shared, thread, budget) {
+            Ok(Ran::Waits(slice)) => return Ok(slice),
+            Ok(Ran::Reached(answer, outcome)) => (answer, outcome),
             Err(error) => {
                 self.cell = None;
                 record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)?;
@@ -228,8 +282,8 @@ impl Cell {
         }
         match (answer, outcome) {
             // What the muscle did after it had answered may be its end, but takes nothing from the answer.
-            (Some(answer), _) => Ok(Ended::Answered(answer)),
-            (None, Some(Outcome::Exited(code))) => Ok(Ended::Exited(code)),
+            (Some(answer), _) => Ok(Slice::Ended(Ended::Answered(answer))),
+            (None, Some(Outcome::Exited(code))) => Ok(Slice::Ended(Ended::Exited(code))),
             (None, Some(Outcome::Faulted(report))) => Err(CallError::Fault(report)),
             (None, _) => Err(CallError::Cancelled),
         }
@@ -239,7 +293,7 @@ impl Cell {
         if let Some(cell) = self.cell.take() {
             self.used = cell.usage();
             let recorded = record::end(&self.audit, outcome, &self.used);
-            self.permit.referee().pool().bury(cell, &self.audit)?;
+            self.permit.engine().pool().bury(cell, &self.audit)?;
             recorded?;
         }
         Ok(())
@@ -280,42 +334,54 @@ impl Ended {
     }
 }
 
-/// Runs a cell until it answers or is over: an answer, an outcome, or both.
-fn run_until_it_answers(
+/// What one piece of a call came to.
+#[derive(Debug)]
+enum Slice {
+    Ended(Ended),
+    Preempted,
+    Sleeping(Instant),
+}
+
+/// What running a cell came to: an answer, an outcome, or both; or nothing yet.
+enum Ran {
+    Waits(Slice),
+    Reached(Option<Answer>, Option<Outcome>),
+}
+
+/// Runs a cell until it answers, is over, waits, or has used its budget up.
+fn run(
     cell: &mut LoadedCell,
     shared: &Shared,
     thread: &CellThread,
-) -> Result<(Option<Answer>, Option<Outcome>), CellError> {
-    loop {
-        shared.runner.set(thread);
-        // Looked at only now that a canceller would find this thread.
-        let stop = if shared.cancelled.load(Ordering::SeqCst) {
-            None
-        } else {
-            Some(cell.run(thread, None))
-        };
-        shared.runner.clear();
-        let Some(stop) = stop else {
-            return Ok((None, Some(Outcome::Stopped)));
-        };
-        let answer = cell.take_answer();
-        match stop? {
-            Stop::Exited(code) => return Ok((answer, Some(Outcome::Exited(code)))),
-            Stop::Faulted(report) => return Ok((answer, Some(Outcome::Faulted(report)))),
-            Stop::Preempted | Stop::Parked { .. } if answer.is_some() => return Ok((answer, None)),
-            Stop::Preempted => {}
-            Stop::Parked { until: None } => {
-                let report = Box::new(cell.parked_for_ever());
-                return Ok((None, Some(Outcome::Faulted(report))));
-            }
-            Stop::Parked { until: Some(until) } => {
-                shared.wait(cell.deadline().map_or(until, |deadline| deadline.min(until)));
-                if let Some(report) = cell.deadline_passed() {
-                    return Ok((None, Some(Outcome::Faulted(Box::new(report)))));
-                }
-            }
+    budget: Option<Duration>,
+) -> Result<Ran, CellError> {
+    shared.runner.set(thread);
+    // Looked at only now that a canceller would find this thread.
+    let stop = if shared.cancelled.load(Ordering::SeqCst) {
+        None
+    } else {
+        Some(cell.run(thread, budget))
+    };
+    shared.runner.clear();
+    let Some(stop) = stop else {
+        return Ok(Ran::Reached(None, Some(Outcome::Stopped)));
+    };
+    let answer = cell.take_answer();
+    Ok(match stop? {
+        Stop::Exited(code) => Ran::Reached(answer, Some(Outcome::Exited(code))),
+        Stop::Faulted(report) => Ran::Reached(answer, Some(Outcome::Faulted(report))),
+        Stop::Preempted | Stop::Parked { .. } if answer.is_some() => Ran::Reached(answer, None),
+        Stop::Preempted => Ran::Waits(Slice::Preempted),
+        Stop::Parked { until: None } => {
+            let report = Box::new(cell.parked_for_ever());
+            Ran::Reached(None, Some(Outcome::Faulted(report)))
         }
-    }
+        // When the deadline comes first, the next run says so.
+        Stop::Parked { until: Some(until) } => {
+            let until = cell.deadline().map_or(until, |deadline| deadline.min(until));
+            Ran::Waits(Slice::Sleeping(until))
+        }
+    })
 }
 
 impl Shared {

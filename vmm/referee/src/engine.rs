@@ -1,167 +1,152 @@
-//! What all cells of a program share: `/dev/kvm`, whom to trust, what policy permits, where acts are recorded.
+//! What cells live on: machines, the log, the TPM. It verifies and decides nothing; a program that decides elsewhere, or did
+//! before it confined itself, makes its cells by this alone.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
-use referee_audit::{AuditLog, AuditSink, Options, Sharing};
-use referee_bundle::{ReadLimits, TrustStore, UnixTime, read_bundle, read_trust_store, verify};
+use referee_audit::AuditSink;
+use referee_capabilities::Resources;
 use referee_cell::{CheckedImage, Shell};
 use referee_hv::{Kvm, Pagemap};
-use referee_policy::PolicySet;
+use referee_policy::{Decision, Grants};
 
 use crate::error::StartError;
-use crate::muscle::Muscle;
+use crate::muscle::Permit;
 use crate::pool::Pool;
 use crate::record;
-use crate::tpm::{HostTpm, Tpm};
+use crate::tpm::HostTpm;
 
-/// Where everything is that a program's cells depend on.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The signed trust store.
-    pub trust_store: PathBuf,
-    /// The audit log; made when it is not there. Several programs may share one.
-    pub audit: PathBuf,
-    /// Whether each record is on the disk before its act is answered; otherwise the kernel has it, and the disk at a cell's end.
-    pub audit_sync: bool,
-    /// Policy files and folders; when there are none, the policies compiled into this library.
-    pub policies: Vec<PathBuf>,
-    /// Bounds on what is read.
-    pub limits: ReadLimits,
-    /// Virtual machines kept ready for muscles of all kinds, so that a cell's start does not wait for one to be made. For a
-    /// muscle that is started often, [`crate::Permit::keep_loaded`] does more.
-    pub pool: usize,
-    /// The host's TPM. With one, every muscle is measured before it is admitted, and receipts can be had; nothing that cannot be
-    /// measured is admitted.
-    pub tpm: Option<Tpm>,
+/// What must be opened before a process confines itself.
+#[derive(Debug)]
+pub struct Opened {
+    kvm: Arc<Kvm>,
+    pagemap: Pagemap,
 }
 
-impl Config {
-    /// The shipped policies, records that the kernel has before an act is answered.
-    pub fn new(trust_store: impl Into<PathBuf>, audit: impl Into<PathBuf>) -> Config {
-        Config {
-            trust_store: trust_store.into(),
-            audit: audit.into(),
-            audit_sync: false,
-            policies: Vec::new(),
-            limits: ReadLimits::default(),
-            pool: 0,
-            tpm: None,
-        }
+impl Opened {
+    /// Opens `/dev/kvm` and the page map.
+    ///
+    /// # Errors
+    /// [`StartError::Host`].
+    pub fn open() -> Result<Opened, StartError> {
+        Opened::with(Arc::new(Kvm::open().map_err(StartError::host("opening KVM"))?))
+    }
+
+    /// The same with a `/dev/kvm` that is open already, perhaps since before a fork; the page map is this process's own.
+    ///
+    /// # Errors
+    /// [`StartError::Host`].
+    pub fn with(kvm: Arc<Kvm>) -> Result<Opened, StartError> {
+        let pagemap = Pagemap::open().map_err(StartError::host("opening the page map"))?;
+        Ok(Opened { kvm, pagemap })
+    }
+
+    /// Descriptors that must stay open while the process closes all others.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.kvm.descriptor(), self.pagemap.descriptor()]
+    }
+
+    /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
+    /// goes, which costs more than a VM; with one kept alive no cell pays for it.
+    ///
+    /// # Errors
+    /// [`StartError::Host`].
+    pub fn keeper(&self) -> Result<Shell, StartError> {
+        Shell::create(&self.kvm).map_err(StartError::host("making a virtual machine"))
+    }
+
+    /// An engine that keeps `pool` machines ready. Every cell's `start` record says which layers of confinement are missing.
+    ///
+    /// # Errors
+    /// [`StartError::Host`] when no thread is to be had.
+    pub fn start(
+        self,
+        pool: usize,
+        audit: AuditSink,
+        not_confined_by: impl Into<String>,
+    ) -> Result<Engine, StartError> {
+        self.start_with(pool, audit, not_confined_by.into(), None, None)
+    }
+
+    pub(crate) fn start_with(
+        self,
+        pool: usize,
+        audit: AuditSink,
+        not_confined_by: String,
+        keeper: Option<Shell>,
+        tpm: Option<HostTpm>,
+    ) -> Result<Engine, StartError> {
+        let pool = Pool::new(self.kvm, pool).map_err(StartError::host("starting the pool's thread"))?;
+        Ok(Engine(Arc::new(Inner {
+            pool,
+            pagemap: self.pagemap,
+            _keeper: keeper.map(Mutex::new),
+            tpm,
+            audit,
+            not_confined_by,
+            permits: AtomicU64::new(0),
+        })))
     }
 }
 
-/// The root of everything; clones are the same one.
+/// What cells live on; clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Referee(Arc<Inner>);
+pub struct Engine(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
     pagemap: Pagemap,
-    /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
-    /// goes, which costs more than a VM; with one kept alive no cell pays for it.
-    _keeper: Mutex<Shell>,
-    trust_store: TrustStore,
-    policies: PolicySet,
+    /// See [`Opened::keeper`].
+    _keeper: Option<Mutex<Shell>>,
     tpm: Option<HostTpm>,
     audit: AuditSink,
-    limits: ReadLimits,
+    not_confined_by: String,
     /// Numbers given to permits so far.
     permits: AtomicU64,
 }
 
-impl Referee {
-    /// Opens `/dev/kvm` and the audit log, reads and checks trust store and policies.
+impl Engine {
+    /// A permit from a decision that was made before, by this process or the one it was forked from: cells get what `opened`
+    /// has, and paths are not looked at again.
     ///
     /// # Errors
-    /// [`StartError`].
-    pub fn open(config: &Config) -> Result<Referee, StartError> {
-        let now = UnixTime::from(SystemTime::now());
-        let bytes = read_trust_store(&config.trust_store, &config.limits)?;
-        let trust_store = TrustStore::parse(&bytes, now)?;
-        let policies = if config.policies.is_empty() {
-            PolicySet::shipped()
-        } else {
-            PolicySet::load(&config.policies)
-        }
-        .map_err(|error| StartError::Rejected {
-            name: "policy-invalid",
-            message: format!("policies: {error}"),
-        })?;
-        let measuring = |tpm: &Tpm| {
-            let (trust, version) = (trust_store.digest().0, trust_store.document().version);
-            HostTpm::embedded(tpm.clone(), policies.digest(), trust, version)
-        };
-        let tpm = config.tpm.as_ref().map(measuring).transpose()?;
-        let options = Options {
-            sharing: Sharing::Shared,
-            sync_each: config.audit_sync,
-            ..Options::default()
-        };
-        let file = AuditLog::open_file(&config.audit).map_err(StartError::host("opening the audit log"))?;
-        let log = AuditLog::from_file(file, options).map_err(StartError::host("reading the audit log"))?;
-        let kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
-        let keeper = Shell::create(&kvm).map_err(StartError::host("making a virtual machine"))?;
-        let pool = Pool::new(kvm, config.pool).map_err(StartError::host("starting the pool's thread"))?;
-        Ok(Referee(Arc::new(Inner {
-            pool,
-            pagemap: Pagemap::open().map_err(StartError::host("opening the page map"))?,
-            _keeper: Mutex::new(keeper),
-            trust_store,
-            policies,
-            tpm,
-            audit: AuditSink::new(log, "", ""),
-            limits: config.limits,
-            permits: AtomicU64::new(0),
-        })))
+    /// [`StartError::Rejected`] as [`crate::embeddable`] says.
+    pub fn permit(
+        &self,
+        image: CheckedImage,
+        decision: Decision,
+        grants: Grants,
+        opened: Resources,
+    ) -> Result<Permit, StartError> {
+        crate::muscle::embeddable(&grants, image.bundle(), self.tpm())?;
+        Ok(Permit::new(self.clone(), image, decision, grants, Some(opened)))
     }
 
-    /// The host's TPM, if [`Config::tpm`] names one.
-    pub fn tpm(&self) -> Option<&HostTpm> {
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub(crate) fn pagemap(&self) -> &Pagemap {
+        &self.0.pagemap
+    }
+
+    pub(crate) fn tpm(&self) -> Option<&HostTpm> {
         self.0.tpm.as_ref()
     }
 
-    /// Verifies a bundle against the trust store as of now, and checks its image.
-    ///
-    /// The image is parsed in this program's process, which is not confined; a refusal is recorded.
-    ///
-    /// # Errors
-    /// [`StartError::Rejected`] names the rule.
-    pub fn admit(&self, bundle: Vec<u8>) -> Result<Muscle, StartError> {
-        let now = UnixTime::from(SystemTime::now());
-        let admitted = || {
-            let bundle = verify(bundle, &self.0.trust_store, &self.0.limits, now)?;
-            CheckedImage::check_unconfined(Arc::new(bundle))
-        };
-        let image = match admitted() {
-            Ok(image) => image,
-            Err(rejected) => return Err(self.refusal(rejected.into(), "")?),
-        };
-        let muscle = Muscle::new(self.clone(), image);
-        if let Some(tpm) = &self.0.tpm {
-            let title = muscle.title();
-            let first = match tpm.measure(muscle.bundle()) {
-                Ok(first) => first,
-                Err(refused) => return Err(self.refusal(refused, &title)?),
-            };
-            record::measured(&self.audit(&cell_name()?, &title), muscle.bundle(), first)
-                .map_err(StartError::host("recording a measurement"))?;
-        }
-        Ok(muscle)
+    pub(crate) fn not_confined_by(&self) -> &str {
+        &self.0.not_confined_by
     }
 
-    /// As [`Referee::admit`], of a file.
-    ///
-    /// # Errors
-    /// As [`Referee::admit`]; a file over the limit is refused before it is read.
-    pub fn admit_file(&self, path: &Path) -> Result<Muscle, StartError> {
-        match read_bundle(path, &self.0.limits) {
-            Ok(bytes) => self.admit(bytes),
-            Err(rejected) => Err(self.refusal(rejected.into(), "")?),
-        }
+    pub(crate) fn audit(&self, cell: &str, muscle: &str) -> AuditSink {
+        self.0.audit.for_cell(cell, muscle)
+    }
+
+    /// A number that no other permit has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.0.permits.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Records a refusal and gives it back.
@@ -171,27 +156,6 @@ impl Referee {
             record::rejected(&audit, name, message).map_err(StartError::host("recording a refusal"))?;
         }
         Ok(refused)
-    }
-
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.0.pool
-    }
-
-    /// A number that no other permit has.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.0.permits.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn pagemap(&self) -> &Pagemap {
-        &self.0.pagemap
-    }
-
-    pub(crate) fn policies(&self) -> &PolicySet {
-        &self.0.policies
-    }
-
-    pub(crate) fn audit(&self, cell: &str, muscle: &str) -> AuditSink {
-        self.0.audit.for_cell(cell, muscle)
     }
 }
 

@@ -31,11 +31,13 @@
 //! `examples/portfolio.rs` is a whole program, which also offers functions of its own to the muscle ([`Functions`]).
 #![forbid(unsafe_code)]
 
+mod authority;
 mod broker_host;
 mod cell;
 mod engine;
 mod error;
 mod functions;
+pub mod json;
 mod muscle;
 mod outcome;
 mod pool;
@@ -48,16 +50,17 @@ mod transcript;
 mod values;
 pub mod voucher;
 
+pub use authority::{Config, Referee};
 pub use broker_host::BrokerHost;
-pub use cell::{Canceller, Cell, CellThread};
-pub use engine::{Config, Referee};
+pub use cell::{Canceller, Cell, CellThread, Progress};
+pub use engine::{Engine, Opened};
 pub use error::{CallError, ReceiptError, StartError};
 pub use functions::Functions;
-pub use muscle::{Inputs, Loaded, Muscle, Permit};
+pub use muscle::{Inputs, Loaded, Muscle, Permit, embeddable};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
-pub use referee_capabilities::{BrokerLimits, ConsoleStreams, Input, Output, SharedBytes};
+pub use referee_capabilities::{BrokerLimits, ConsoleStreams, Input, Output, OutputWriter, SharedBytes};
 pub use referee_cell::{FaultReport, MuscleFault, Usage};
 pub use referee_policy::Binding;
 pub use spec::cell_spec;

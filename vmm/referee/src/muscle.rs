@@ -18,7 +18,8 @@ use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess}
 
 use crate::broker_host::{BrokerHost, NoHost};
 use crate::cell::Cell;
-use crate::engine::{Referee, cell_name};
+use crate::authority::Referee;
+use crate::engine::{Engine, cell_name};
 use crate::error::StartError;
 use crate::functions::Functions;
 use crate::pool::Recipe;
@@ -60,26 +61,42 @@ impl Muscle {
             bindings,
             self.referee.policies(),
         );
-        let granted = decision.grants().map_err(StartError::from);
-        match granted.and_then(|grants| embeddable(grants, self.bundle(), self.referee.tpm())) {
-            Ok(grants) => Ok(Permit(Arc::new(Parts {
-                number: self.referee.next_number(),
-                muscle: self.clone(),
+        let engine = self.referee.engine();
+        let granted = decision.grants().map_err(StartError::from).and_then(|grants| {
+            embeddable(&grants, self.bundle(), engine.tpm())?;
+            Ok(grants)
+        });
+        match granted {
+            Ok(grants) => Ok(Permit::new(
+                engine.clone(),
+                self.image.clone(),
                 decision,
                 grants,
-            }))),
-            Err(refused) => Err(self.referee.refusal(refused, &self.title())?),
+                None,
+            )),
+            Err(refused) => Err(engine.refusal(refused, &self.title())?),
         }
     }
 
     pub(crate) fn title(&self) -> String {
-        let manifest = self.manifest();
-        format!("{} {}", manifest.name, manifest.version)
+        title(self.manifest())
     }
 }
 
-/// Vsock ports that lead to Unix sockets need a thread that serves them, which this library does not start; what the TPM does needs one.
-fn embeddable(grants: Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm>) -> Result<Grants, StartError> {
+fn title(manifest: &Manifest) -> String {
+    format!("{} {}", manifest.name, manifest.version)
+}
+
+/// Refuses grants that no cell of this library can have: vsock ports that lead to Unix sockets need a thread that serves them, which is
+/// not started here; what the TPM does needs one.
+///
+/// # Errors
+/// [`StartError::Rejected`] with the name `no-tpm` or `not-embeddable`.
+pub fn embeddable(
+    grants: &Grants,
+    bundle: &VerifiedBundle,
+    tpm: Option<&HostTpm>,
+) -> Result<(), StartError> {
     match tpm {
         _ if !grants.needs_tpm() => {}
         Some(tpm) => tpm.must_sign(bundle)?,
@@ -98,11 +115,11 @@ fn embeddable(grants: Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm>) ->
         )
     };
     match grants.slots().iter().find(outside) {
-        None => Ok(grants),
+        None => Ok(()),
         Some(grant) => Err(StartError::Rejected {
             name: "not-embeddable",
             message: format!(
-                "slot `{}` leads to another program's socket, which an embedded cell cannot have; run it by `referee-vmm run`",
+                "slot `{}` leads to another program's socket, which only `referee-vmm run` gives to a cell",
                 grant.slot()
             ),
         }),
@@ -149,9 +166,12 @@ pub struct Permit(Arc<Parts>);
 struct Parts {
     /// Under which the pool keeps cells of it. Narrower ones may use the same: limits of time are a life's, not a cell's.
     number: u64,
-    muscle: Muscle,
+    engine: Engine,
+    image: CheckedImage,
     decision: Decision,
     grants: Grants,
+    /// What was opened ahead for all cells; what was granted is opened for each, when this is none.
+    opened: Option<Arc<Resources>>,
 }
 
 /// Cells of a permit that are kept loaded; dropping it ends that.
@@ -160,7 +180,7 @@ pub struct Loaded(Permit);
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        self.0.referee().pool().forget(self.0.0.number);
+        self.0.engine().pool().forget(self.0.0.number);
     }
 }
 
@@ -173,6 +193,23 @@ pub(crate) struct Life {
 }
 
 impl Permit {
+    pub(crate) fn new(
+        engine: Engine,
+        image: CheckedImage,
+        decision: Decision,
+        grants: Grants,
+        opened: Option<Resources>,
+    ) -> Permit {
+        Permit(Arc::new(Parts {
+            number: engine.next_number(),
+            engine,
+            image,
+            decision,
+            grants,
+            opened: opened.map(Arc::new),
+        }))
+    }
+
     /// What is granted.
     pub fn grants(&self) -> &Grants {
         &self.0.grants
@@ -216,7 +253,7 @@ impl Permit {
         inputs: Inputs,
         observe: impl FnOnce(&CellSpec) -> Option<Transcript>,
     ) -> Result<Cell, StartError> {
-        let manifest = self.0.muscle.manifest();
+        let manifest = self.bundle().manifest();
         let wrong = match style {
             Style::Reactor if manifest.style != Style::Reactor && manifest.exports.is_empty() => {
                 Some(format!("`{}` exports no functions", manifest.name))
@@ -238,27 +275,28 @@ impl Permit {
 
     /// Refuses inputs that lack what was granted.
     pub(crate) fn covered(&self, inputs: &Inputs) -> Result<(), StartError> {
-        let muscle = &self.0.muscle;
         match inputs.functions.cover(&self.0.grants) {
             Ok(()) => Ok(()),
-            Err(missing) => Err(muscle.referee.refusal(missing, &muscle.title())?),
+            Err(missing) => Err(self.engine().refusal(missing, &self.title())?),
         }
     }
 
     fn wrong_style(&self, message: String) -> Result<StartError, StartError> {
         let name = "wrong-style";
-        let muscle = &self.0.muscle;
-        muscle
-            .referee
-            .refusal(StartError::Rejected { name, message }, &muscle.title())
+        self.engine()
+            .refusal(StartError::Rejected { name, message }, &self.title())
     }
 
-    pub(crate) fn referee(&self) -> &Referee {
-        &self.0.muscle.referee
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
     }
 
     pub(crate) fn bundle(&self) -> &VerifiedBundle {
-        self.0.muscle.bundle()
+        self.0.image.bundle()
+    }
+
+    fn title(&self) -> String {
+        title(self.bundle().manifest())
     }
 
     pub(crate) fn build(
@@ -267,15 +305,14 @@ impl Permit {
         inputs: Inputs,
         observe: impl FnOnce(&CellSpec) -> Option<Transcript>,
     ) -> Result<Cell, StartError> {
-        let muscle = &self.0.muscle;
-        self.referee().pool().check_log()?;
-        let audit = self.referee().audit(&cell_name()?, &muscle.title());
+        self.engine().pool().check_log()?;
+        let audit = self.engine().audit(&cell_name()?, &self.title());
         record::start(
             &audit,
-            muscle.bundle(),
+            self.bundle(),
             &self.0.grants,
             &self.0.decision,
-            "all: embedded in another program",
+            self.engine().not_confined_by(),
         )
         .map_err(StartError::host("recording a start"))?;
         let life = self.life(style, inputs, &audit).map(|mut life| {
@@ -302,10 +339,10 @@ impl Permit {
     /// [`StartError`] when a cell could not be started either.
     pub fn keep_loaded(&self, count: usize) -> Result<Loaded, StartError> {
         let Life { mut spec, .. } =
-            self.life(Style::Reactor, Inputs::default(), &self.referee().audit("", ""))?;
+            self.life(Style::Reactor, Inputs::default(), &self.engine().audit("", ""))?;
         spec.seed = None;
         // The handles are another life's; there are as many as there will be, so the boot block has its size.
-        let image = self.0.muscle.image.clone();
+        let image = self.0.image.clone();
         let recipe: Recipe = Box::new(move |shell| {
             let services = Services {
                 host: Box::new(NoHost),
@@ -315,18 +352,18 @@ impl Permit {
             };
             LoadedCell::load(shell, &image, &spec, services)
         });
-        self.referee().pool().keep_loaded(self.0.number, count, recipe);
+        self.engine().pool().keep_loaded(self.0.number, count, recipe);
         Ok(Loaded(self.clone()))
     }
 
     /// A cell of this life: one that was loaded ahead, if there is one and it fits, or one that is loaded now.
     fn furnish(&self, style: Style, life: Life) -> Result<Box<LoadedCell>, StartError> {
-        let pool = self.referee().pool();
+        let pool = self.engine().pool();
         if style == Style::Reactor
             && let Some(mut cell) = pool.take_loaded(self.0.number)
             && cell.can_be_reset(&life.spec)
         {
-            let pagemap = self.referee().pagemap();
+            let pagemap = self.engine().pagemap();
             cell.reset(&life.spec, Box::new(life.host), life.epoch, pagemap)
                 .map_err(StartError::host("furnishing a cell"))?;
             return Ok(cell);
@@ -336,14 +373,13 @@ impl Permit {
 
     /// Loads the muscle into a shell.
     pub(crate) fn load(&self, shell: Shell, life: Life) -> Result<LoadedCell, StartError> {
-        let muscle = &self.0.muscle;
         let services = Services {
             host: Box::new(life.host),
             sockets: Sockets::none(),
-            symbols: muscle.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
+            symbols: self.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
             epoch: life.epoch,
         };
-        LoadedCell::load(shell, &muscle.image, &life.spec, services)
+        LoadedCell::load(shell, &self.0.image, &life.spec, services)
             .map_err(StartError::host("loading the muscle"))
     }
 
@@ -352,9 +388,9 @@ impl Permit {
         let no = |error| StartError::host("making a line to the TPM")(error);
         let (cell, host) = UnixStream::pair().map_err(no)?;
         let voucher = Voucher::new(audit.cell(), self.bundle(), &self.0.decision, &self.0.grants);
-        let referee = self.referee().clone();
+        let engine = self.engine().clone();
         let serve = move || {
-            if let Some(tpm) = referee.tpm() {
+            if let Some(tpm) = engine.tpm() {
                 voucher.serve(tpm, host, |_| ());
             }
         };
@@ -368,8 +404,11 @@ impl Permit {
     /// Opens what was granted and hands it to a new life, with handles and a clock of its own.
     pub(crate) fn life(&self, style: Style, inputs: Inputs, audit: &AuditSink) -> Result<Life, StartError> {
         let grants = &self.0.grants;
-        let mut resources = Resources::acquire(grants, inputs.console)
-            .map_err(StartError::host("opening what was granted"))?;
+        let mut resources = match &self.0.opened {
+            Some(opened) => opened.duplicate(inputs.console),
+            None => Resources::acquire(grants, inputs.console),
+        }
+        .map_err(StartError::host("opening what was granted"))?;
         if grants.needs_tpm() {
             resources.ask_tpm_by(self.vouched(audit)?);
         }

@@ -40,7 +40,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Shared {
-    kvm: Kvm,
+    kvm: Arc<Kvm>,
     size: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -95,7 +95,7 @@ impl Pool {
     ///
     /// # Errors
     /// When no thread is to be had.
-    pub(crate) fn new(kvm: Kvm, size: usize) -> std::io::Result<Pool> {
+    pub(crate) fn new(kvm: Arc<Kvm>, size: usize) -> std::io::Result<Pool> {
         let shared = Arc::new(Shared {
             kvm,
             size,

@@ -212,7 +212,7 @@ impl Permit {
 
     /// The TPM, once it is known that it can sign.
     fn signing_tpm(&self) -> Result<&HostTpm, StartError> {
-        let tpm = self.referee().tpm().ok_or_else(|| StartError::Rejected {
+        let tpm = self.engine().tpm().ok_or_else(|| StartError::Rejected {
             name: "no-tpm",
             message: "a receipt is signed by a TPM's key: name one in `Config::tpm`".into(),
         })?;

@@ -1,0 +1,174 @@
+//! The log in another process's keeping: a cell's process sends its records over a line and waits until they are taken.
+//!
+//! So a process that a muscle might take over can add records about its own cells and do nothing else to the log.
+//!
+//! ```text
+//!   request   length u32 LE │ postcard of Request       cell's process ─► keeper
+//!   reply     status u8 │ records u64 LE │ hash 32       keeper ─► cell's process; where the log stands
+//! ```
+//! One request is under way at a time, so the replies need no number.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::AuditError;
+use crate::record::{Event, Hash, Head, Kind, MAX_RECORD, Value};
+
+/// Most bytes of a request, its length not counted: a record of the largest size, with room for what JSON leaves out.
+pub const MAX_REQUEST: usize = 4 * MAX_RECORD;
+/// Bytes of a reply.
+pub const REPLY_SIZE: usize = 1 + 8 + 32;
+const TAKEN: u8 = 0;
+const NOT_TAKEN: u8 = 1;
+
+/// What a cell's process asks of the log's keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request<'a> {
+    /// Append this.
+    #[serde(borrow)]
+    Record(SentRecord<'a>),
+    /// Have everything so far on the disk.
+    Sync,
+}
+
+/// A record on its way; who may say what is for the keeper to check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentRecord<'a> {
+    /// The cell that it is about.
+    pub cell: &'a str,
+    /// The muscle, `name version`.
+    pub muscle: &'a str,
+    /// As in [`Event`].
+    pub kind: Kind,
+    /// As in [`Event`].
+    pub capability: Option<&'a str>,
+    /// As in [`Event`].
+    pub slot: Option<&'a str>,
+    /// As in [`Event`].
+    pub op: Option<&'a str>,
+    /// As in [`Event`].
+    #[serde(borrow)]
+    pub detail: Vec<(&'a str, Value<'a>)>,
+}
+
+impl<'a> SentRecord<'a> {
+    /// The record as an event.
+    pub fn event(&self) -> Event<'_> {
+        Event {
+            kind: self.kind,
+            capability: self.capability,
+            slot: self.slot,
+            op: self.op,
+            detail: &self.detail,
+        }
+    }
+
+    pub(crate) fn new(cell: &'a str, muscle: &'a str, event: &Event<'a>) -> SentRecord<'a> {
+        SentRecord {
+            cell,
+            muscle,
+            kind: event.kind,
+            capability: event.capability,
+            slot: event.slot,
+            op: event.op,
+            detail: event.detail.to_vec(),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads a request's bytes, the length before them left out.
+    ///
+    /// # Errors
+    /// When they are no request, or more than one.
+    pub fn decode(bytes: &'a [u8]) -> Result<Request<'a>, NotARequest> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((request, [])) => Ok(request),
+            _ => Err(NotARequest),
+        }
+    }
+}
+
+/// Bytes that are no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a request to the keeper of an audit log")]
+pub struct NotARequest;
+
+/// The keeper's reply: whether what was asked is done, and where the log stands.
+pub fn reply(done: bool, head: Head) -> [u8; REPLY_SIZE] {
+    let mut bytes = [0; REPLY_SIZE];
+    let (status, rest) = bytes.split_at_mut(1);
+    status.fill(if done { TAKEN } else { NOT_TAKEN });
+    let (records, hash) = rest.split_at_mut(8);
+    records.copy_from_slice(&head.records.to_le_bytes());
+    hash.copy_from_slice(&head.hash.0);
+    bytes
+}
+
+/// The cell's process's end.
+#[derive(Debug)]
+pub(crate) struct Line {
+    stream: UnixStream,
+    frame: Vec<u8>,
+    head: Head,
+    /// A request was cut short: what comes next on the line is not known.
+    broken: bool,
+}
+
+impl Line {
+    pub(crate) fn new(stream: UnixStream) -> Line {
+        Line {
+            stream,
+            frame: Vec::new(),
+            head: Head::EMPTY,
+            broken: false,
+        }
+    }
+
+    /// Where the log stood at the last reply.
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Asks, and waits for the reply.
+    ///
+    /// # Errors
+    /// [`AuditError::Line`] when the keeper is gone; [`AuditError::NotTaken`] when it could not do it.
+    pub(crate) fn ask(&mut self, request: &Request<'_>) -> Result<(), AuditError> {
+        if self.broken {
+            return Err(AuditError::Line(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.frame.clear();
+        self.frame.extend_from_slice(&[0; 4]);
+        self.frame = postcard::to_extend(request, std::mem::take(&mut self.frame))
+            .map_err(|_| AuditError::Line(io::ErrorKind::InvalidInput.into()))?;
+        let length = self.frame.len() - 4;
+        let prefix = u32::try_from(length).ok().filter(|_| length <= MAX_REQUEST);
+        let Some(prefix) = prefix else {
+            return Err(AuditError::Line(io::ErrorKind::InvalidInput.into()));
+        };
+        if let Some(front) = self.frame.get_mut(..4) {
+            front.copy_from_slice(&prefix.to_le_bytes());
+        }
+        let mut reply = [0; REPLY_SIZE];
+        self.broken = true;
+        // `write_all` and `read_exact` go on after a signal, which here is only ever a kick meant for the guest.
+        self.stream
+            .write_all(&self.frame)
+            .and_then(|()| self.stream.read_exact(&mut reply))
+            .map_err(AuditError::Line)?;
+        self.broken = false;
+        let [status, rest @ ..] = reply;
+        let (records, hash) = rest.split_at(8);
+        self.head = Head {
+            records: records.try_into().map_or(0, u64::from_le_bytes),
+            hash: Hash(hash.try_into().unwrap_or_default()),
+        };
+        match status {
+            TAKEN => Ok(()),
+            _ => Err(AuditError::NotTaken),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Calling a function.
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use referee::json;
+
+use crate::api::body;
+use crate::api::failure::{ApiError, ApiResult};
+use crate::node::Node;
+
+const CBOR: &str = "application/cbor";
+const JSON: &str = "application/json";
+/// The call's number, by which its output is found in the logs.
+const CALL: HeaderName = HeaderName::from_static("referee-call");
+/// Microseconds for which the call had one of the host's slots.
+const USED: HeaderName = HeaderName::from_static("referee-used-us");
+
+/// `POST /v1/deployments/{name}/call/{function}`
+pub(crate) async fn call(
+    State(node): State<Node>,
+    Path((name, function)): Path<(String, String)>,
+    request: Request,
+) -> ApiResult<Response> {
+    let deployment = node.deployment(&name)?;
+    let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
+    let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
+        true => is(request.headers(), &header::ACCEPT, CBOR),
+        false => takes_cbor,
+    };
+    let body = body::read(&node, request).await?;
+    let payload = match takes_cbor {
+        true => checked(body.to_vec())?,
+        false if body.is_empty() => NO_ARGUMENTS.to_vec(),
+        false => json::arguments(&body)
+            .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
+    };
+    let reply = node.call(deployment, function, payload).await?;
+    let result = reply.result?;
+    let (form, bytes) = match wants_cbor {
+        true => (CBOR, result),
+        false => {
+            let value = json::from_cbor(&result).map_err(|error| {
+                ApiError::new(
+                    axum::http::StatusCode::BAD_GATEWAY,
+                    "fault",
+                    "answer-malformed",
+                    format!("the muscle's answer is not CBOR: {error}"),
+                )
+            })?;
+            (JSON, value.to_string().into_bytes())
+        }
+    };
+    let used = u64::try_from(reply.used.as_micros()).unwrap_or(u64::MAX);
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(form)),
+        (CALL, HeaderValue::from(reply.call)),
+        (USED, HeaderValue::from(used)),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+/// An empty array.
+const NO_ARGUMENTS: [u8; 1] = [0x80];
+
+/// Arguments must be an array or a map (RFC 8949, major types 4 and 5); what is in them is for the muscle to read.
+fn checked(payload: Vec<u8>) -> ApiResult<Vec<u8>> {
+    match payload.first().map(|first| first >> 5) {
+        Some(4 | 5) => Ok(payload),
+        _ => Err(ApiError::bad_request(
+            "arguments-invalid",
+            "arguments in CBOR are an array or a map",
+        )),
+    }
+}
+
+/// Whether a header names this media type, whatever parameters follow it.
+fn is(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split([';', ',']).next())
+        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(wanted))
+}

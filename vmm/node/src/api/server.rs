@@ -1,0 +1,127 @@
+//! Connections: how many, from whom, and how long they may take to say what they want.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tower_service::Service;
+
+use crate::config::Api;
+use crate::node::Principal;
+use crate::report;
+
+/// Who is at the other end, as the kernel says (unix(7), `SO_PEERCRED`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    uid: u32,
+}
+
+impl Peer {
+    pub(crate) fn principal(self) -> Principal {
+        Principal(format!("uid:{}", self.uid))
+    }
+
+    fn may_connect(self, users: &[u32]) -> bool {
+        self.uid == 0 || self.uid == geteuid().as_raw() || users.contains(&self.uid)
+    }
+}
+
+/// Streams of one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 128;
+/// Bytes of a request's head.
+const HEAD_MAX: usize = 16 << 10;
+
+/// Serves until `end` comes back; then lets requests that are under way end.
+///
+/// # Errors
+/// When no connection can be taken at all.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    router: Router,
+    api: Api,
+    end: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(api.connections));
+    let graceful = GracefulShutdown::new();
+    let mut end = std::pin::pin!(end);
+    loop {
+        let taken = tokio::select! {
+            () = &mut end => break,
+            taken = listener.accept() => taken,
+        };
+        let stream = match taken {
+            Ok((stream, _)) => stream,
+            // Of the connection that was to be, or for want of descriptors: the next may go better (accept(2)).
+            Err(error) => {
+                report::problem(&format!("a connection was not taken: {error}"));
+                tokio::time::sleep(AFTER_FAILURE).await;
+                continue;
+            }
+        };
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else {
+            continue;
+        };
+        let peer = Peer { uid };
+        if !peer.may_connect(&api.users) {
+            report::problem(&format!("user {uid} may not use the API; see api.users"));
+            continue;
+        }
+        // Closed at once when there are too many: to wait would let those who hold them stop all others.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            report::problem(&format!("more than {} connections", api.connections));
+            continue;
+        };
+        let connection = connection(stream, router.clone(), peer, &api);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            // What goes wrong here is the client's connection; it knows.
+            let _ = watched.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    Ok(())
+}
+
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+fn connection(
+    stream: UnixStream,
+    router: Router,
+    peer: Peer,
+    api: &Api,
+) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>
++ hyper_util::server::graceful::GracefulConnection<
+    Error = Box<dyn std::error::Error + Send + Sync>,
+> + Send
++ 'static {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(api.header_seconds))
+        .max_buf_size(HEAD_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(Duration::from_secs(api.header_seconds)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().call(request)
+    });
+    builder
+        .serve_connection(TokioIo::new(stream), service)
+        .into_owned()
+}

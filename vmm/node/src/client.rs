@@ -1,0 +1,144 @@
+//! A client of the API, as the command line uses it: one request on one connection.
+
+use std::io;
+use std::path::Path;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use crate::api::Explained;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no node answers on {socket}: start it with `referee-vmm serve`, or name another socket with --host")]
+    Connect {
+        /// The socket.
+        socket: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to the node broke")]
+    Http(#[from] hyper::Error),
+    /// The request has no form in HTTP.
+    #[error("the request has no form in HTTP")]
+    Request(#[from] hyper::http::Error),
+    /// The node says no.
+    #[error("{}", .body.error.message)]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Why.
+        body: Box<Explained>,
+    },
+    /// The answer is none of the API.
+    #[error("the node answered with status {status} and no explanation")]
+    Unexplained {
+        /// HTTP status.
+        status: u16,
+    },
+}
+
+/// Sends a request and waits for the whole answer.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn ask(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, ClientError> {
+    let answer = open(socket, method, path, content_type, body).await?;
+    Ok(answer.into_body().collect().await?.to_bytes().to_vec())
+}
+
+/// Sends a request and gives each piece of the answer to `take` as it comes, until it says false.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn follow(
+    socket: &Path,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), ClientError> {
+    let mut answer = open(socket, Method::GET, path, JSON, Vec::new()).await?;
+    while let Some(frame) = answer.body_mut().frame().await {
+        if let Some(data) = frame?.data_ref()
+            && !take(data)
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Media type of JSON.
+pub const JSON: &str = "application/json";
+
+async fn open(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: Vec<u8>,
+) -> Result<Response<Incoming>, ClientError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| ClientError::Connect {
+            socket: socket.display().to_string(),
+            source,
+        })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer, or the answer says that it broke.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "referee")
+        .header(CONTENT_TYPE, content_type)
+        .header(ACCEPT, JSON)
+        .body(Full::new(Bytes::from(body)))?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let bytes = answer.into_body().collect().await?.to_bytes();
+    Err(explained(status, &bytes))
+}
+
+fn explained(status: StatusCode, bytes: &[u8]) -> ClientError {
+    let status = status.as_u16();
+    match serde_json::from_slice(bytes) {
+        Ok(body) => ClientError::Refused {
+            status,
+            body: Box::new(body),
+        },
+        Err(_) => ClientError::Unexplained { status },
+    }
+}
+
+/// A name as one segment of a path (RFC 3986, 3.3).
+pub fn segment(name: &str) -> String {
+    let mut segment = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}

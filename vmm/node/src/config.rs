@@ -1,0 +1,238 @@
+//! The node's configuration: a TOML file in which every key has a default and an unknown one is refused.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::NodeError;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The signed trust store: who may sign what.
+    pub trust_store: PathBuf,
+    /// Policy files and folders; when there are none, the policies compiled into the program.
+    pub policies: Vec<PathBuf>,
+    /// Directory of deployments and bundles; made when it is not there.
+    pub state: PathBuf,
+    /// How long calls that run may go on when the node is told to end, in seconds.
+    pub drain_seconds: u64,
+    /// The API.
+    pub api: Api,
+    /// The audit log.
+    pub audit: Audit,
+    /// Cells and their calls.
+    pub cells: Cells,
+}
+
+/// The API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// The Unix socket. A socket that the service manager hands over takes its place.
+    pub socket: PathBuf,
+    /// Its mode, octal: who may connect at all.
+    pub mode: String,
+    /// Users, by number, who may use the API beside root and the node's own user.
+    pub users: Vec<u32>,
+    /// Connections at once.
+    pub connections: usize,
+    /// Seconds within which a request's head must arrive.
+    pub header_seconds: u64,
+    /// Seconds within which a request's body must arrive.
+    pub body_seconds: u64,
+    /// Largest arguments of a call, in bytes.
+    pub call_bytes: usize,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// The file; made when it is not there.
+    pub file: PathBuf,
+    /// Whether each record is on the disk before its act is answered, not only in the file.
+    pub sync: bool,
+}
+
+/// Cells and their calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cells {
+    /// Calls that run at once on this host; 0: as many as it has processors.
+    pub slots: usize,
+    /// How long a call runs before another's turn, in milliseconds.
+    pub slice_ms: u64,
+    /// Calls of one deployment that may wait; one more is refused.
+    pub queue: usize,
+    /// Deployments at once.
+    pub deployments: usize,
+    /// Largest bundle, in bytes.
+    pub bundle_bytes: u64,
+    /// Seconds after which a worker without calls ends.
+    pub idle_seconds: u64,
+    /// Bytes of each deployment's output that are kept for `logs`.
+    pub log_bytes: usize,
+    /// Bytes that one life of a cell may write to its console.
+    pub output_bytes: u64,
+    /// Refuse to run where a layer of confinement cannot be had, instead of naming it in the audit log.
+    pub require_confinement: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            trust_store: "/etc/referee/trust.store".into(),
+            policies: Vec::new(),
+            state: "/var/lib/referee".into(),
+            drain_seconds: 10,
+            api: Api::default(),
+            audit: Audit::default(),
+            cells: Cells::default(),
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Api {
+        Api {
+            socket: DEFAULT_SOCKET.into(),
+            mode: "0660".into(),
+            users: Vec::new(),
+            connections: 512,
+            header_seconds: 10,
+            body_seconds: 60,
+            call_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Where the API is when nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/referee/api.sock";
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit {
+            file: "/var/log/referee/audit.jsonl".into(),
+            sync: false,
+        }
+    }
+}
+
+impl Default for Cells {
+    fn default() -> Cells {
+        Cells {
+            slots: 0,
+            slice_ms: 5,
+            queue: 256,
+            deployments: 4096,
+            bundle_bytes: 64 << 20,
+            idle_seconds: 300,
+            log_bytes: 256 << 10,
+            output_bytes: 64 << 20,
+            require_confinement: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`NodeError::Config`] with file, line and key.
+    pub fn read(path: &Path) -> Result<Config, NodeError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| NodeError::Config(format!("cannot read {}: {error}", path.display())))?;
+        Config::parse(&text).map_err(|error| NodeError::Config(format!("{}: {error}", path.display())))
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// [`NodeError::Config`] with line and key.
+    pub fn parse(text: &str) -> Result<Config, NodeError> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| NodeError::Config(error.to_string().trim_end().into()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration as a file that says the same, with every default.
+    ///
+    /// # Errors
+    /// None that a configuration gives rise to.
+    pub fn to_toml(&self) -> Result<String, NodeError> {
+        toml::to_string_pretty(self).map_err(|error| NodeError::Config(error.to_string()))
+    }
+
+    /// The socket's mode.
+    pub(crate) fn socket_mode(&self) -> Result<u32, NodeError> {
+        u32::from_str_radix(&self.api.mode, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777)
+            .ok_or_else(|| {
+                NodeError::Config(format!(
+                    "api.mode `{}` is no octal mode such as 0660",
+                    self.api.mode
+                ))
+            })
+    }
+
+    fn check(&self) -> Result<(), NodeError> {
+        self.socket_mode()?;
+        let at_least_one = [
+            ("api.connections", self.api.connections),
+            ("api.call_bytes", self.api.call_bytes),
+            ("cells.queue", self.cells.queue),
+            ("cells.deployments", self.cells.deployments),
+        ];
+        match at_least_one.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(NodeError::Config(format!("{key} must be at least 1"))),
+            None if self.cells.slice_ms == 0 => {
+                Err(NodeError::Config("cells.slice_ms must be at least 1".into()))
+            }
+            None if self.api.call_bytes > CALL_BYTES_MAX => Err(NodeError::Config(format!(
+                "api.call_bytes is larger than a call can be: {CALL_BYTES_MAX}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A call's frame may be 16 MiB; the function's name is in it too.
+const CALL_BYTES_MAX: usize = (16 << 20) - 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let printed = Config::default().to_toml().expect("plain data");
+        assert_eq!(Config::parse(&printed).expect("is valid"), Config::default());
+        assert_eq!(Config::parse("").expect("is valid"), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        for (text, key) in [("stat = \"/x\"", "stat"), ("[cells]\nslot = 3", "slot")] {
+            let error = Config::parse(text).expect_err("unknown").to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_without_sense_are_refused() {
+        for text in [
+            "[api]\nmode = \"9\"",
+            "[api]\nmode = \"7777\"",
+            "[api]\nconnections = 0",
+            "[api]\ncall_bytes = 999999999",
+            "[cells]\nslice_ms = 0",
+            "[cells]\nqueue = 0",
+        ] {
+            assert!(matches!(Config::parse(text), Err(NodeError::Config(_))), "{text}");
+        }
+    }
+}

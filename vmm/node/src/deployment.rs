@@ -1,0 +1,248 @@
+//! A deployed muscle: its settings, its worker, the calls that wait for a cell, and what they have used.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+
+use crate::crew::Worker;
+use crate::error::NodeError;
+use crate::logs::Logs;
+use crate::nursery::Assessment;
+use crate::store::Deployed;
+
+/// First wait before a worker that failed is replaced; doubled with each failure in a row.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// Longest such wait.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// A deployment in a running node.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub name: String,
+    pub deployed: Deployed,
+    pub paused: AtomicBool,
+    pub logs: Arc<Logs>,
+    pub counters: Counters,
+    /// One permit for each call that may be under way.
+    pub cells: Semaphore,
+    waiting: AtomicUsize,
+    worker: AsyncMutex<Staffing>,
+    /// The same worker, for those who only look.
+    present: Mutex<Option<Arc<Worker>>>,
+}
+
+#[derive(Debug, Default)]
+struct Staffing {
+    worker: Option<Arc<Worker>>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// What a deployment's calls came to and used, since the node started.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub calls: AtomicU64,
+    pub returned: AtomicU64,
+    pub function_errors: AtomicU64,
+    pub faults: AtomicU64,
+    pub cancelled: AtomicU64,
+    pub host_errors: AtomicU64,
+    pub refused: AtomicU64,
+    pub slices: AtomicU64,
+    pub used_us: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
+    pub workers_started: AtomicU64,
+}
+
+/// [`Counters`] as they are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Calls that were taken.
+    pub calls: u64,
+    /// Calls with a result.
+    pub returned: u64,
+    /// Calls that the function answered with an error of its own.
+    pub function_errors: u64,
+    /// Calls in which the muscle broke a rule, its time limits included, or exited.
+    pub faults: u64,
+    /// Calls that were given up.
+    pub cancelled: u64,
+    /// Calls that failed by the host.
+    pub host_errors: u64,
+    /// Calls that were not taken because too many waited.
+    pub refused: u64,
+    /// Pieces in which calls ran.
+    pub slices: u64,
+    /// Microseconds for which they had a slot.
+    pub used_us: u64,
+    /// Bytes of arguments.
+    pub bytes_in: u64,
+    /// Bytes of results.
+    pub bytes_out: u64,
+    /// Worker processes that were started.
+    pub workers_started: u64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self) -> Counted {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counted {
+            calls: get(&self.calls),
+            returned: get(&self.returned),
+            function_errors: get(&self.function_errors),
+            faults: get(&self.faults),
+            cancelled: get(&self.cancelled),
+            host_errors: get(&self.host_errors),
+            refused: get(&self.refused),
+            slices: get(&self.slices),
+            used_us: get(&self.used_us),
+            bytes_in: get(&self.bytes_in),
+            bytes_out: get(&self.bytes_out),
+            workers_started: get(&self.workers_started),
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+impl Deployment {
+    pub(crate) fn new(name: String, deployed: Deployed, log_bytes: usize) -> Deployment {
+        Deployment {
+            name,
+            cells: Semaphore::new(deployed.settings.cells),
+            paused: AtomicBool::new(deployed.paused),
+            deployed,
+            logs: Arc::new(Logs::new(log_bytes)),
+            counters: Counters::default(),
+            waiting: AtomicUsize::new(0),
+            worker: AsyncMutex::default(),
+            present: Mutex::default(),
+        }
+    }
+
+    /// What the bundle is.
+    pub(crate) fn assessment(&self) -> &Assessment {
+        &self.deployed.assessment
+    }
+
+    /// `name version` of the muscle.
+    pub(crate) fn muscle(&self) -> String {
+        format!("{} {}", self.assessment().name, self.assessment().version)
+    }
+
+    /// A place among those that wait, unless `limit` do already.
+    ///
+    /// # Errors
+    /// [`NodeError::Busy`].
+    pub(crate) fn queue(&self, limit: usize) -> Result<Queued<'_>, NodeError> {
+        let waiting = self.waiting.fetch_add(1, Ordering::AcqRel);
+        let queued = Queued(&self.waiting);
+        if waiting < limit {
+            return Ok(queued);
+        }
+        add(&self.counters.refused, 1);
+        Err(NodeError::Busy {
+            what: "calls that wait for this deployment",
+            limit,
+        })
+    }
+
+    /// The worker: the one that is there, or a new one by `make`. After a failure the next is made only when some time has passed.
+    ///
+    /// # Errors
+    /// Those of `make`; [`NodeError::WorkerGone`] while it is too early.
+    pub(crate) async fn worker<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<Worker>, NodeError>
+    where
+        F: Future<Output = Result<Arc<Worker>, NodeError>>,
+    {
+        let mut staffing = self.worker.lock().await;
+        if let Some(worker) = &staffing.worker {
+            if !worker.is_gone() {
+                return Ok(Arc::clone(worker));
+            }
+            if !worker.ended_in_order() {
+                staffing.failed();
+            }
+            staffing.worker = None;
+        }
+        if let Some(at) = staffing.not_before {
+            let left = at.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                tokio::time::sleep(left).await;
+            }
+        }
+        add(&self.counters.workers_started, 1);
+        match make().await {
+            Ok(worker) => {
+                staffing.worker = Some(Arc::clone(&worker));
+                self.show(Some(Arc::clone(&worker)));
+                Ok(worker)
+            }
+            Err(error) => {
+                staffing.failed();
+                Err(error)
+            }
+        }
+    }
+
+    /// Says that a call came to a good end, so that the next failure is the first in a row.
+    pub(crate) async fn went_well(&self) {
+        if let Ok(mut staffing) = self.worker.try_lock() {
+            staffing.failures = 0;
+            staffing.not_before = None;
+        }
+    }
+
+    /// The worker, if one is there.
+    pub(crate) fn present(&self) -> Option<Arc<Worker>> {
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.as_ref().filter(|worker| !worker.is_gone()).cloned()
+    }
+
+    /// Dismisses the worker; the next call gets a new one.
+    pub(crate) async fn dismiss(&self) {
+        let worker = self.worker.lock().await.worker.take();
+        self.show(None);
+        if let Some(worker) = worker {
+            worker.dismiss().await;
+            worker.ended().await;
+        }
+    }
+
+    fn show(&self, worker: Option<Arc<Worker>>) {
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = worker;
+    }
+
+    /// Calls that wait for a cell.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+}
+
+impl Staffing {
+    fn failed(&mut self) {
+        let wait = BACK_OFF
+            .saturating_mul(1 << self.failures.min(16))
+            .min(BACK_OFF_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(Instant::now() + wait);
+    }
+}
+
+/// A place among those that wait, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Queued<'a>(&'a AtomicUsize);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

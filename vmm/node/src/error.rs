@@ -1,0 +1,111 @@
+//! What goes wrong on a node, by whose fault it is.
+
+use std::error::Error;
+
+use referee::StartError;
+
+/// Why the node did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Bundle, trust store, policy or a binding says no.
+    #[error("{message} [{name}]")]
+    Rejected {
+        /// A stable name for machines.
+        name: String,
+        /// What, where and what to do.
+        message: String,
+    },
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// There is no such deployment.
+    #[error("there is no deployment `{0}`")]
+    NoDeployment(String),
+    /// The muscle exports no such function.
+    #[error("the muscle exports no function `{0}`")]
+    NoFunction(String),
+    /// The deployment takes no calls at present.
+    #[error("the deployment `{0}` is paused")]
+    Paused(String),
+    /// More is asked for than the node may hold or do at once.
+    #[error("{what}: {limit} is the most")]
+    Busy {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The node is about to end.
+    #[error("the node is ending and takes no more calls")]
+    Draining,
+    /// The worker process with the call's cell ended.
+    #[error("the worker that ran the call {how}; whether the call had an effect is not known")]
+    WorkerGone {
+        /// How it ended.
+        how: String,
+    },
+    /// The host failed.
+    #[error("{what}")]
+    Host {
+        /// What it failed at.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl NodeError {
+    /// Wraps an error of the host.
+    pub(crate) fn host<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> NodeError {
+        move |source| NodeError::Host {
+            what,
+            source: source.into(),
+        }
+    }
+
+    /// The message with those of its causes.
+    pub fn with_causes(&self) -> String {
+        with_causes(self)
+    }
+}
+
+/// An error's message with those of its causes.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> NodeError {
+        match error {
+            StartError::Rejected { name, message } => NodeError::Rejected {
+                name: name.to_owned(),
+                message,
+            },
+            StartError::Host { what, source } => NodeError::Host { what, source },
+        }
+    }
+}
+
+/// Results whose errors are the host's.
+pub(crate) trait OrHost<T> {
+    /// Says what the host failed at.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] around the error.
+    fn or_host(self, what: &'static str) -> Result<T, NodeError>;
+}
+
+impl<T, E: Into<Box<dyn Error + Send + Sync>>> OrHost<T> for Result<T, E> {
+    fn or_host(self, what: &'static str) -> Result<T, NodeError> {
+        self.map_err(NodeError::host(what))
+    }
+}

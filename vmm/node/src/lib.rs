@@ -1,0 +1,38 @@
+//! The node: a service that keeps deployed muscles and has their functions called through an API.
+//!
+//! ```text
+//!   clients ── HTTP on a Unix socket ──► supervisor ── lines ──► workers, one for each deployment in use
+//!                                        API, log, state         cells, in a jail
+//!                                            │                      ▲
+//!                                            └────► nursery ────────┘ forks them
+//!                                                   trust, policy, KVM
+//! ```
+//! No process has more than its work needs: the one that reads what clients send has neither KVM nor trust store, the one that decides
+//! never reads what clients send nor runs a cell, and a worker has one deployment's cells and nothing else.
+#![forbid(unsafe_code)]
+
+mod api;
+mod call;
+pub mod client;
+mod config;
+mod crew;
+mod deployment;
+mod error;
+mod ledger;
+mod line;
+mod logs;
+mod node;
+mod nursery;
+mod report;
+mod serve;
+mod settings;
+mod store;
+mod worker;
+
+pub use api::{Deploy, Explained, Explanation, Shown, Stats};
+pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET};
+pub use deployment::Counted;
+pub use error::NodeError;
+pub use logs::LogLine;
+pub use serve::serve;
+pub use settings::{CELLS_MAX, Settings};

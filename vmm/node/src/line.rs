@@ -1,0 +1,166 @@
+//! The line of calls between supervisor and worker: what each may say, and how it is framed.
+//!
+//! ```text
+//!   length u32 LE │ postcard of ToWorker or FromWorker
+//! ```
+//! Both ends are the same program, so the form has no versions. The supervisor believes a worker nothing: what it reads is bounded here
+//! and checked where it is used.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Most bytes of a frame: an RPC frame of the largest size and what is around it.
+pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
+
+/// From the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToWorker {
+    /// Let a call run for a while. `begin` comes with the first piece.
+    Run {
+        call: u64,
+        begin: Option<Begin>,
+        budget: Option<Duration>,
+    },
+    /// Give a call up; its next piece, or the present one, ends it.
+    Cancel { call: u64 },
+}
+
+/// A new call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Begin {
+    pub function: String,
+    /// Arguments as CBOR.
+    #[serde(with = "serde_bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// From a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromWorker {
+    /// It is confined and takes calls. The layers of confinement that this host lacks.
+    Ready { not_confined_by: String },
+    /// It never will be; and ends.
+    Unfit {
+        rejected: Option<String>,
+        message: String,
+    },
+    /// A piece of a call is over.
+    Stopped { call: u64, used: Duration, how: How },
+    /// The muscle wrote to its console while it ran this call.
+    Output {
+        call: u64,
+        errors: bool,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+}
+
+/// Why a piece of a call is over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum How {
+    /// The result, as CBOR.
+    Returned(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The budget is used up.
+    Preempted,
+    /// The muscle waits for so long.
+    Sleeping(Duration),
+    /// There will be no result.
+    Failed(Failure),
+}
+
+/// Why a call has no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    /// The function's own error.
+    Function { code: String, message: String },
+    /// The muscle broke a rule, or its time was over.
+    Fault {
+        name: String,
+        time_limit: bool,
+        message: String,
+        report: String,
+    },
+    /// It exited instead of answering.
+    Exited(u8),
+    /// The call was given up.
+    Cancelled,
+    /// The arguments are larger than a frame may be.
+    TooLarge { limit: u32 },
+    /// The host failed.
+    Host(String),
+}
+
+/// Writes a frame.
+///
+/// # Errors
+/// When it is larger than [`FRAME_MAX`].
+pub(crate) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(message, vec![0; 4]).map_err(io::Error::other)?;
+    let length = bytes.len() - 4;
+    let prefix = u32::try_from(length).ok().filter(|_| length <= FRAME_MAX);
+    let prefix = prefix.ok_or_else(|| too_large(length))?;
+    if let Some(front) = bytes.get_mut(..4) {
+        front.copy_from_slice(&prefix.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// Reads a frame, or gives `None` at the end of the line.
+///
+/// # Errors
+/// When the line breaks within a frame, or the frame is none.
+pub(crate) fn read<M: DeserializeOwned>(line: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<M>> {
+    let mut prefix = [0; 4];
+    match line.read_exact(&mut prefix) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    buffer.resize(length(prefix)?, 0);
+    line.read_exact(buffer)?;
+    decode(buffer).map(Some)
+}
+
+/// As [`read`].
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_async<M: DeserializeOwned>(
+    line: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<M>> {
+    let mut prefix = [0; 4];
+    match line.read_exact(&mut prefix).await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other.map(drop)?,
+    }
+    buffer.resize(length(prefix)?, 0);
+    line.read_exact(buffer).await?;
+    decode(buffer).map(Some)
+}
+
+fn length(prefix: [u8; 4]) -> io::Result<usize> {
+    let length = usize::try_from(u32::from_le_bytes(prefix)).unwrap_or(usize::MAX);
+    match length <= FRAME_MAX {
+        true => Ok(length),
+        false => Err(too_large(length)),
+    }
+}
+
+fn decode<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(io::Error::other(format!("{} bytes follow the message", rest.len()))),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+fn too_large(length: usize) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a frame of {length} bytes; {FRAME_MAX} is the most"),
+    )
+}

@@ -1,0 +1,421 @@
+//! The node: what the API asks of it, and who answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
+use referee_bundle::Digest;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+
+use crate::config::Config;
+use crate::deployment::Deployment;
+use crate::error::{NodeError, OrHost};
+use crate::nursery::{Nursery, Order};
+use crate::report;
+use crate::settings::{Settings, is_name};
+use crate::store::{Deployed, Store};
+
+/// Bundles that may have been sent and belong to no deployment.
+const LOOSE_BUNDLES_MAX: usize = 64;
+
+/// The node. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Node(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    nursery: Nursery,
+    store: Store,
+    audit: AuditSink,
+    deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
+    /// Bundles that were sent and are not deployed yet. Held while anything about deployments changes.
+    changes: AsyncMutex<BTreeSet<String>>,
+    slots: Semaphore,
+    slot_count: usize,
+    numbers: AtomicU64,
+    draining: AtomicBool,
+}
+
+/// Who asked for something, as the audit log names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Principal(pub String);
+
+impl Node {
+    /// Opens log and state.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) fn open(config: Config, nursery: Nursery) -> Result<Node, NodeError> {
+        let doing = "opening the audit log";
+        let options = Options {
+            sharing: Sharing::Shared,
+            sync_each: config.audit.sync,
+            ..Options::default()
+        };
+        let file = AuditLog::open_file(&config.audit.file).or_host(doing)?;
+        let log = AuditLog::from_file(file, options).or_host(doing)?;
+        let store = Store::open(&config.state)?;
+        let kept = store.deployments()?;
+        let needed: Vec<String> = kept
+            .iter()
+            .map(|(_, deployed)| deployed.bundle.clone())
+            .collect();
+        store.sweep(&needed)?;
+        let log_bytes = config.cells.log_bytes;
+        let deployments = kept.into_iter().map(|(name, deployed)| {
+            let deployment = Deployment::new(name.clone(), deployed, log_bytes);
+            (name, Arc::new(deployment))
+        });
+        let slot_count = match config.cells.slots {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            slots => slots,
+        };
+        Ok(Node(Arc::new(Inner {
+            deployments: RwLock::new(deployments.collect()),
+            nursery,
+            store,
+            audit: AuditSink::new(log, "", ""),
+            changes: AsyncMutex::default(),
+            slots: Semaphore::new(slot_count),
+            slot_count,
+            numbers: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            config,
+        })))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn nursery(&self) -> &Nursery {
+        &self.0.nursery
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn audit(&self) -> &AuditSink {
+        &self.0.audit
+    }
+
+    pub(crate) fn slots(&self) -> &Semaphore {
+        &self.0.slots
+    }
+
+    /// Calls that may run at once.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.0.slot_count
+    }
+
+    /// A number that no other worker or call of this service's life has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.0.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes no more calls.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// All deployments, by name.
+    pub(crate) fn deployments(&self) -> Vec<Arc<Deployment>> {
+        let deployments = self.0.deployments.read().unwrap_or_else(PoisonError::into_inner);
+        deployments.values().cloned().collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`NodeError::NoDeployment`].
+    pub(crate) fn deployment(&self, name: &str) -> Result<Arc<Deployment>, NodeError> {
+        let deployments = self.0.deployments.read().unwrap_or_else(PoisonError::into_inner);
+        let found = deployments.get(name).cloned();
+        found.ok_or_else(|| NodeError::NoDeployment(name.to_owned()))
+    }
+
+    /// Keeps a bundle that somebody sent under this digest.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] when it is another's; [`NodeError::Busy`] when too many were sent and not deployed.
+    pub(crate) async fn take_bundle(&self, digest: String, bytes: Vec<u8>) -> Result<(), NodeError> {
+        let found = Digest::of(&bytes).to_string();
+        if found != digest {
+            return Err(NodeError::Rejected {
+                name: "digest-mismatch".into(),
+                message: format!("the bytes have SHA-256 {found} and were sent as {digest}"),
+            });
+        }
+        let mut loose = self.0.changes.lock().await;
+        if loose.len() >= LOOSE_BUNDLES_MAX && !loose.contains(&digest) {
+            return Err(NodeError::Busy {
+                what: "bundles that are not deployed",
+                limit: LOOSE_BUNDLES_MAX,
+            });
+        }
+        let node = self.clone();
+        let kept = digest.clone();
+        blocking(move || node.store().keep_bundle(&kept, &bytes)).await?;
+        if !self.needs(&digest) {
+            loose.insert(digest);
+        }
+        Ok(())
+    }
+
+    /// Deploys a bundle that was sent, under a name that may be taken: calls that are under way end in the old one's cells.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] when anything says no.
+    pub(crate) async fn deploy(
+        &self,
+        by: &Principal,
+        name: &str,
+        bundle: String,
+        settings: Settings,
+    ) -> Result<Arc<Deployment>, NodeError> {
+        if !is_name(name) {
+            return Err(NodeError::Rejected {
+                name: "name-invalid".into(),
+                message: "a deployment's name has 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
+                    .into(),
+            });
+        }
+        settings.check()?;
+        let digest = Digest::from_hex(&bundle).ok_or_else(|| NodeError::Rejected {
+            name: "digest-invalid".into(),
+            message: "a bundle is named by 64 hexadecimal digits, its SHA-256".into(),
+        })?;
+        let bundle = digest.to_string();
+        let order = order(&settings, digest);
+        let mut loose = self.0.changes.lock().await;
+        let old = self.deployment(name).ok();
+        let limit = self.0.config.cells.deployments;
+        if old.is_none() && self.deployments().len() >= limit {
+            return Err(NodeError::Busy {
+                what: "deployments",
+                limit,
+            });
+        }
+        let file = self.0.store.bundle(&bundle)?;
+        let assessment = match self.0.nursery.assess(order, file).await {
+            Ok(assessment) => assessment,
+            Err(error) => {
+                self.manage(by, "refuse", name, &bundle)?;
+                return Err(error);
+            }
+        };
+        let deployed = Deployed {
+            bundle: bundle.clone(),
+            settings,
+            assessment,
+            generation: old.as_ref().map_or(1, |old| old.deployed.generation + 1),
+            deployed_at: now(),
+            paused: false,
+        };
+        // Recorded first: a deployment that nobody recorded must not be.
+        self.manage(by, "deploy", name, &bundle)?;
+        self.keep(name, &deployed).await?;
+        loose.remove(&bundle);
+        let deployment = Arc::new(Deployment::new(
+            name.to_owned(),
+            deployed,
+            self.0.config.cells.log_bytes,
+        ));
+        self.exchange(name, Some(Arc::clone(&deployment)));
+        drop(loose);
+        if let Some(old) = old {
+            retire(old);
+        }
+        Ok(deployment)
+    }
+
+    /// Removes a deployment; calls that are under way end in peace.
+    ///
+    /// # Errors
+    /// [`NodeError::NoDeployment`], [`NodeError::Host`].
+    pub(crate) async fn remove(&self, by: &Principal, name: &str) -> Result<(), NodeError> {
+        let changes = self.0.changes.lock().await;
+        let old = self.deployment(name)?;
+        self.manage(by, "remove", name, &old.deployed.bundle)?;
+        let node = self.clone();
+        let forgotten = name.to_owned();
+        blocking(move || node.store().forget(&forgotten)).await?;
+        self.exchange(name, None);
+        drop(changes);
+        retire(old);
+        Ok(())
+    }
+
+    /// Stops taking calls of a deployment, or takes them again. Survives the service.
+    ///
+    /// # Errors
+    /// [`NodeError::NoDeployment`], [`NodeError::Host`].
+    pub(crate) async fn pause(&self, by: &Principal, name: &str, paused: bool) -> Result<(), NodeError> {
+        let _changes = self.0.changes.lock().await;
+        let deployment = self.deployment(name)?;
+        let op = if paused { "pause" } else { "resume" };
+        self.manage(by, op, name, &deployment.deployed.bundle)?;
+        let deployed = Deployed {
+            paused,
+            ..deployment.deployed.clone()
+        };
+        self.keep(name, &deployed).await?;
+        deployment.paused.store(paused, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends a deployment's worker and with it every call that is under way.
+    ///
+    /// # Errors
+    /// [`NodeError::NoDeployment`], [`NodeError::Host`].
+    pub(crate) async fn kill(&self, by: &Principal, name: &str) -> Result<(), NodeError> {
+        let deployment = self.deployment(name)?;
+        self.manage(by, "kill", name, &deployment.deployed.bundle)?;
+        deployment.dismiss().await;
+        Ok(())
+    }
+
+    /// Reads trust store and policies again. Workers are made anew under them, each when its calls are done.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`]; then what was read before stays in force.
+    pub(crate) async fn reload(&self, by: &Principal) -> Result<(), NodeError> {
+        let _changes = self.0.changes.lock().await;
+        self.manage(by, "reload", "", "")?;
+        self.0.nursery.reload().await?;
+        for deployment in self.deployments() {
+            renew(&deployment).await;
+        }
+        Ok(())
+    }
+
+    /// Ends workers that nobody has used for a while, for as long as the service lives.
+    pub(crate) async fn retire_idle(&self) {
+        let idle = Duration::from_secs(self.0.config.cells.idle_seconds);
+        let mut ticks = tokio::time::interval((idle / 4).clamp(MIN_TICK, MAX_TICK));
+        loop {
+            ticks.tick().await;
+            for deployment in self.deployments() {
+                let is_idle = |worker: Arc<crate::crew::Worker>| worker.is_idle_for(idle);
+                if !deployment.present().is_some_and(is_idle) {
+                    continue;
+                }
+                // All cells, or somebody is about to call.
+                let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
+                if let Ok(_all) = deployment.cells.try_acquire_many(all) {
+                    deployment.dismiss().await;
+                }
+            }
+        }
+    }
+
+    /// Waits until nothing is under way, or for so long.
+    pub(crate) async fn settle(&self, within: Duration) {
+        let all = async {
+            for deployment in self.deployments() {
+                let cells = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
+                let _all = deployment.cells.acquire_many(cells).await;
+                deployment.dismiss().await;
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            report::problem("calls are still under way and are given up");
+            for deployment in self.deployments() {
+                deployment.dismiss().await;
+            }
+        }
+    }
+
+    /// What a worker of this deployment is to be granted.
+    pub(crate) fn order(&self, deployment: &Deployment) -> Result<Order, NodeError> {
+        let digest = Digest::from_hex(&deployment.deployed.bundle)
+            .ok_or_else(|| NodeError::host("reading a deployment")("its bundle has no digest"))?;
+        Ok(order(&deployment.deployed.settings, digest))
+    }
+
+    fn manage(&self, by: &Principal, op: &str, name: &str, bundle: &str) -> Result<(), NodeError> {
+        let detail = [
+            ("by", Value::Text(&by.0)),
+            ("deployment", Value::Text(name)),
+            ("bundle", Value::Text(bundle)),
+        ];
+        self.0
+            .audit
+            .record(&Event {
+                kind: Kind::Manage,
+                capability: None,
+                slot: None,
+                op: Some(op),
+                detail: &detail,
+            })
+            .or_host("recording a change")
+    }
+
+    async fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+        let (node, name, deployed) = (self.clone(), name.to_owned(), deployed.clone());
+        blocking(move || node.store().keep(&name, &deployed)).await
+    }
+
+    fn needs(&self, digest: &str) -> bool {
+        self.deployments()
+            .iter()
+            .any(|deployment| deployment.deployed.bundle == digest)
+    }
+
+    fn exchange(&self, name: &str, with: Option<Arc<Deployment>>) {
+        let mut deployments = self.0.deployments.write().unwrap_or_else(PoisonError::into_inner);
+        match with {
+            Some(deployment) => deployments.insert(name.to_owned(), deployment),
+            None => deployments.remove(name),
+        };
+    }
+}
+
+const MIN_TICK: Duration = Duration::from_millis(250);
+const MAX_TICK: Duration = Duration::from_secs(15);
+
+fn order(settings: &Settings, digest: Digest) -> Order {
+    Order {
+        digest: digest.0,
+        bindings: settings.bindings.clone(),
+        deadline_ms: settings.deadline_ms,
+        cpu_ms: settings.cpu_ms,
+    }
+}
+
+/// Dismisses an old deployment's worker once its calls are done.
+fn retire(old: Arc<Deployment>) {
+    tokio::spawn(async move { renew(&old).await });
+}
+
+/// Dismisses the worker once its calls are done; the next call, if any is to come, gets a new one.
+async fn renew(deployment: &Deployment) {
+    if deployment.present().is_none() {
+        return;
+    }
+    let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
+    let _all = deployment.cells.acquire_many(all).await;
+    deployment.dismiss().await;
+}
+
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
+) -> Result<T, NodeError> {
+    tokio::task::spawn_blocking(act)
+        .await
+        .or_host("waiting for a thread")?
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

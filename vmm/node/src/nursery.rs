@@ -1,0 +1,30 @@
+//! The nursery: the process that holds trust store, policies and `/dev/kvm`, and makes worker processes.
+//!
+//! It is forked off before the supervisor has a second thread, and stays single-threaded, so that it may fork ([`referee_hv::process`]). A
+//! worker gets what was verified and decided by that fork, as values of the types that prove it; nothing of it travels as bytes
+//! that somebody could have made up.
+//!
+//! ```text
+//!   supervisor (API, log, state)          nursery (trust, policy, KVM)          worker (one deployment's cells)
+//!   ────────────────────────────          ────────────────────────────          ──────────────────────────────
+//!   Assess + bundle file      ──────────► verify, ask policy
+//!                             ◄────────── Assessed: what is asked, what is granted, or why not
+//!   Spawn + bundle, two lines ──────────► verify, ask policy, fork ───────────► open grants, confine, filter
+//!                             ◄────────── Spawned                               parse image, load cells
+//!   Run, Cancel               ◄─────────────── line of calls ─────────────────► Ready, Stopped, Output
+//!   records                   ◄─────────────── line of the log ───────────────► taken
+//!   Reap                      ──────────► wait for it, kill it if it stays
+//!                             ◄────────── Reaped: how it ended
+//! ```
+//!
+//! One request is under way at a time. The supervisor is trusted to name bundles, bindings and limits, and cannot make the nursery grant
+//! what policy does not.
+
+mod client;
+mod messages;
+mod passing;
+mod process;
+
+pub(crate) use client::Nursery;
+pub(crate) use messages::{Assessment, Authority, Order};
+pub(crate) use process::start;

@@ -1,0 +1,113 @@
+//! The supervisor's end: one request at a time, each on a thread that may block.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{NodeError, OrHost};
+use crate::nursery::messages::{Ask, Assessment, Order, Told};
+use crate::nursery::passing;
+use crate::worker::Shape;
+
+/// The nursery as the supervisor sees it. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Nursery(Arc<Mutex<OwnedFd>>);
+
+impl Nursery {
+    pub(crate) fn new(socket: OwnedFd) -> Nursery {
+        Nursery(Arc::new(Mutex::new(socket)))
+    }
+
+    /// Verifies a bundle and asks policy.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] says which rule.
+    pub(crate) async fn assess(&self, order: Order, bundle: File) -> Result<Assessment, NodeError> {
+        match self.ask(Ask::Assess(order), vec![bundle.into()]).await? {
+            Told::Assessed(assessment) => Ok(*assessment),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Makes a worker and gives the supervisor's ends of its lines: calls, log.
+    ///
+    /// # Errors
+    /// As [`Nursery::assess`]; [`NodeError::Host`].
+    pub(crate) async fn spawn(
+        &self,
+        worker: u64,
+        order: Order,
+        shape: Shape,
+        bundle: File,
+    ) -> Result<(UnixStream, UnixStream), NodeError> {
+        let pair = || UnixStream::pair().or_host("making a line to a worker");
+        let (calls, worker_calls) = pair()?;
+        let (log, worker_log) = pair()?;
+        let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
+        match self
+            .ask(
+                Ask::Spawn {
+                    worker,
+                    order,
+                    shape,
+                },
+                descriptors,
+            )
+            .await?
+        {
+            Told::Spawned => Ok((calls, log)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Sees a worker to its end, and says how it ended.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] when the nursery is gone.
+    pub(crate) async fn reap(&self, worker: u64) -> Result<String, NodeError> {
+        match self.ask(Ask::Reap { worker }, Vec::new()).await? {
+            Told::Reaped { how } => Ok(how),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Has trust store and policies read again; when either is refused, the old ones stay.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`].
+    pub(crate) async fn reload(&self) -> Result<(), NodeError> {
+        match self.ask(Ask::Reload, Vec::new()).await? {
+            Told::Reloaded => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn ask(&self, ask: Ask, descriptors: Vec<OwnedFd>) -> Result<Told, NodeError> {
+        let socket = Arc::clone(&self.0);
+        let talk = move || -> io::Result<Told> {
+            let socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+            let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+            passing::send(&socket, &ask, &borrowed)?;
+            passing::receive(&socket)?
+                .map(|(told, _)| told)
+                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        };
+        tokio::task::spawn_blocking(talk)
+            .await
+            .or_host("asking the nursery")?
+            .or_host("asking the nursery")
+    }
+}
+
+/// A refusal or failure, or a reply to something else.
+fn unexpected(told: Told) -> NodeError {
+    match told {
+        Told::Rejected { name, message } => NodeError::Rejected { name, message },
+        Told::Failed { message } => NodeError::host("in the nursery")(io::Error::other(message)),
+        Told::Assessed(_) | Told::Spawned | Told::Reaped { .. } | Told::Reloaded => {
+            NodeError::host("asking the nursery")(io::Error::other("it answered another question"))
+        }
+    }
+}

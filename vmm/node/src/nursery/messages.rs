@@ -1,0 +1,81 @@
+//! What supervisor and nursery say to each other. Both are the same program, so the form has no versions.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::worker::Shape;
+
+/// Who decides: read when the nursery starts, and again at each `Reload`.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    pub trust_store: PathBuf,
+    pub policies: Vec<PathBuf>,
+    pub max_bundle_bytes: u64,
+}
+
+/// What is to be run, and narrowed how. The bundle comes as an open file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// SHA-256 of the bundle's bytes: what is run is what was deployed.
+    pub digest: [u8; 32],
+    /// `NAME=THING`, as `--bind` takes them.
+    pub bindings: Vec<String>,
+    pub deadline_ms: Option<u64>,
+    pub cpu_ms: Option<u64>,
+}
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Would it run? With the bundle.
+    Assess(Order),
+    /// Make a worker for it. With the bundle, the line of calls, the line of the log.
+    Spawn {
+        worker: u64,
+        order: Order,
+        shape: Shape,
+    },
+    /// Wait for a worker's end, and bring it about if it does not come soon.
+    Reap { worker: u64 },
+    /// Read trust store and policies again.
+    Reload,
+}
+
+/// A reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    Assessed(Box<Assessment>),
+    Spawned,
+    Reaped {
+        how: String,
+    },
+    Reloaded,
+    /// Bundle, trust store, policy or a binding says no.
+    Rejected {
+        name: String,
+        message: String,
+    },
+    /// The host failed.
+    Failed {
+        message: String,
+    },
+}
+
+/// What a bundle is and what policy says about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assessment {
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    pub publisher: String,
+    pub key_id: String,
+    pub security_epoch: u64,
+    pub exports: Vec<String>,
+    /// Memory that a cell may have, in bytes.
+    pub memory_bytes: u64,
+    pub cpu_ms: u64,
+    pub deadline_ms: u64,
+    /// The decision as JSON, as `referee-vmm explain --json` prints it.
+    pub decision: String,
+}

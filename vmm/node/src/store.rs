@@ -1,0 +1,223 @@
+//! What survives the service: deployments in a database, bundles as files named by their digest.
+//!
+//! The database is redb: one file, written copy-on-write with checksums, so that a crash at any point leaves the last
+//! commit; in Rust, without a server or a C library. A deployment is acknowledged when its commit is on the disk.
+//!
+//! ```text
+//!   STATE/node.redb            table `deployments`: name ─► JSON of Deployed
+//!   STATE/bundles/HEX.muscle   written aside, flushed, renamed
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{NodeError, OrHost};
+use crate::nursery::Assessment;
+use crate::settings::Settings;
+
+const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");
+
+/// A deployment as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deployed {
+    /// SHA-256 of the bundle, 64 hexadecimal digits.
+    pub bundle: String,
+    pub settings: Settings,
+    /// What the bundle is and what was granted when it was deployed; a worker is granted what policy says when it is made.
+    pub assessment: Assessment,
+    /// One more with each deployment of this name.
+    pub generation: u64,
+    /// Seconds since 1970.
+    pub deployed_at: u64,
+    pub paused: bool,
+}
+
+/// The state directory.
+#[derive(Debug)]
+pub(crate) struct Store {
+    database: Database,
+    bundles: PathBuf,
+}
+
+impl Store {
+    /// Opens the directory, and makes what is missing.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]; above all when another node has it open.
+    pub(crate) fn open(directory: &Path) -> Result<Store, NodeError> {
+        let doing = "opening the state directory";
+        let bundles = directory.join("bundles");
+        fs::create_dir_all(&bundles).or_host(doing)?;
+        let database = Database::create(directory.join("node.redb")).or_host(doing)?;
+        let begin = database.begin_write().or_host(doing)?;
+        begin.open_table(DEPLOYMENTS).or_host(doing)?;
+        begin.commit().or_host(doing)?;
+        Ok(Store { database, bundles })
+    }
+
+    /// All deployments, by name.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] when the database cannot be read.
+    pub(crate) fn deployments(&self) -> Result<Vec<(String, Deployed)>, NodeError> {
+        let doing = "reading deployments";
+        let read = self.database.begin_read().or_host(doing)?;
+        let table = read.open_table(DEPLOYMENTS).or_host(doing)?;
+        let mut all = Vec::new();
+        for entry in table.iter().or_host(doing)? {
+            let (name, value) = entry.or_host(doing)?;
+            let deployed =
+                serde_json::from_slice(value.value()).or_host("reading a deployment")?;
+            all.push((name.value().to_owned(), deployed));
+        }
+        Ok(all)
+    }
+
+    /// Keeps a deployment; when this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]; then the deployment is as it was.
+    pub(crate) fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+        let doing = "keeping a deployment";
+        let bytes = serde_json::to_vec(deployed).or_host("keeping a deployment")?;
+        let write = self.database.begin_write().or_host(doing)?;
+        {
+            let mut table = write.open_table(DEPLOYMENTS).or_host(doing)?;
+            table.insert(name, bytes.as_slice()).or_host(doing)?;
+        }
+        write.commit().or_host(doing)
+    }
+
+    /// Forgets a deployment; when this returns, the disk has.
+    ///
+    /// # Errors
+    /// As [`Store::keep`].
+    pub(crate) fn forget(&self, name: &str) -> Result<(), NodeError> {
+        let doing = "forgetting a deployment";
+        let write = self.database.begin_write().or_host(doing)?;
+        {
+            let mut table = write.open_table(DEPLOYMENTS).or_host(doing)?;
+            table.remove(name).or_host(doing)?;
+        }
+        write.commit().or_host(doing)
+    }
+
+    /// Keeps a bundle's bytes under their digest; when this returns, they are on the disk.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) fn keep_bundle(&self, digest: &str, bytes: &[u8]) -> Result<(), NodeError> {
+        let place = self.bundle_path(digest);
+        let write = || -> io::Result<()> {
+            let aside = self.bundles.join(format!(".{digest}.new"));
+            let mut file = File::create(&aside)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&aside, &place)?;
+            File::open(&self.bundles)?.sync_all()
+        };
+        write().or_host("keeping a bundle")
+    }
+
+    /// Opens a kept bundle.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] when there is none of this digest.
+    pub(crate) fn bundle(&self, digest: &str) -> Result<File, NodeError> {
+        File::open(self.bundle_path(digest)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NodeError::Rejected {
+                name: "bundle-unknown".into(),
+                message: format!("there is no bundle {digest} here; send it first"),
+            },
+            _ => NodeError::host("opening a bundle")(error),
+        })
+    }
+
+    /// Removes bundles that no deployment needs.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) fn sweep(&self, needed: &[String]) -> Result<(), NodeError> {
+        let doing = "removing bundles that are not needed";
+        for entry in fs::read_dir(&self.bundles).or_host(doing)? {
+            let entry = entry.or_host(doing)?;
+            let name = entry.file_name();
+            let digest = name.to_str().and_then(|name| name.strip_suffix(".muscle"));
+            if digest.is_none_or(|digest| !needed.iter().any(|one| one == digest)) {
+                fs::remove_file(entry.path()).or_host(doing)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bundle_path(&self, digest: &str) -> PathBuf {
+        self.bundles.join(format!("{digest}.muscle"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployed(generation: u64) -> Deployed {
+        Deployed {
+            bundle: "ab".repeat(32),
+            settings: Settings::default(),
+            assessment: Assessment {
+                name: "demo".into(),
+                version: "1.0.0".into(),
+                description: String::new(),
+                publisher: "acme".into(),
+                key_id: "cd".repeat(32),
+                security_epoch: 0,
+                exports: vec!["f".into()],
+                memory_bytes: 1 << 20,
+                cpu_ms: 10,
+                deadline_ms: 10,
+                decision: "{}".into(),
+            },
+            generation,
+            deployed_at: 1,
+            paused: false,
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_there_after_opening_anew() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path()).expect("opens");
+        store.keep("a", &deployed(1)).expect("kept");
+        store.keep("b", &deployed(2)).expect("kept");
+        store.keep("a", &deployed(3)).expect("kept");
+        store.forget("b").expect("forgotten");
+        assert!(Store::open(directory.path()).is_err(), "one node at a time");
+        drop(store);
+        let again = Store::open(directory.path()).expect("opens");
+        assert_eq!(
+            again.deployments().expect("read"),
+            [("a".to_owned(), deployed(3))]
+        );
+    }
+
+    #[test]
+    fn a_sweep_takes_what_nobody_needs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path()).expect("opens");
+        let (kept, gone) = ("ab".repeat(32), "cd".repeat(32));
+        for digest in [&kept, &gone] {
+            store.keep_bundle(digest, b"bytes").expect("kept");
+        }
+        fs::write(directory.path().join("bundles/.torn.new"), b"by").expect("written");
+        store.sweep(std::slice::from_ref(&kept)).expect("swept");
+        assert!(store.bundle(&kept).is_ok());
+        assert!(matches!(store.bundle(&gone), Err(NodeError::Rejected { name, .. }) if name == "bundle-unknown"));
+        assert_eq!(
+            fs::read_dir(directory.path().join("bundles")).expect("there").count(),
+            1
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! A worker: the jailed process that holds one deployment's cells and knows nothing else.
+//!
+//! ```text
+//!   born (forked off the nursery) ─► open grants ─► confine ─► filter ─► parse image ─► Ready ─► hands at work
+//! ```
+//! A *hand* is a thread that reads one message from the line and does what it says. There is one more of them than calls may run at once,
+//! so that one always reads: a call can be given up while the others run. The supervisor decides which call runs when and for how long;
+//! a worker only does it.
+//!
+//! What a muscle could do that took this process over: answer its own deployment's calls wrongly, use its grants, add records about
+//! its own cells to the log. Another deployment's cells, files, calls and records are in other processes.
+
+mod hands;
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use referee::{ConsoleStreams, Input, Opened, Output};
+use referee_audit::AuditSink;
+use referee_bundle::VerifiedBundle;
+use referee_capabilities::Resources;
+use referee_cell::CheckedImage;
+use referee_hv::Kvm;
+use referee_hv::process::exit_at_once;
+use referee_jail::{DirectoryGrant, Filter, JailConfig, LimitConfig, Origin, Require, confine};
+use referee_policy::{Decision, FilesAccess, Grants, Power};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{NodeError, OrHost};
+use crate::line::{FromWorker, frame};
+
+/// How a worker is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// Calls that run at once.
+    pub slots: usize,
+    /// Cells that it may have.
+    pub cells: usize,
+    /// Cells that are kept loaded ahead.
+    pub ahead: usize,
+    /// Whether each call has a cell as it was just started.
+    pub fresh: bool,
+    /// Bytes of output that one life of a cell may write.
+    pub output_bytes: u64,
+    /// Whether a layer of confinement that this host does not allow is an error.
+    pub require_confinement: bool,
+}
+
+/// What a worker is born with.
+pub(crate) struct Birth {
+    pub bundle: VerifiedBundle,
+    pub decision: Decision,
+    pub grants: Grants,
+    pub shape: Shape,
+    /// Its ends of the lines.
+    pub calls: UnixStream,
+    pub log: UnixStream,
+}
+
+/// The nursery as it is before a fork.
+///
+/// # Errors
+/// When there is no `/proc`.
+pub(crate) fn origin() -> Result<Origin, NodeError> {
+    Origin::capture().or_host("looking at the nursery's namespaces")
+}
+
+/// The worker's life, in the child of a fork. What goes wrong before it is ready, it says on its line.
+pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
+    let line = birth.calls.try_clone();
+    let error = match settle(birth, kvm, origin) {
+        Ok(work) => work.run(),
+        Err(error) => error,
+    };
+    let unfit = FromWorker::Unfit {
+        rejected: match &error {
+            NodeError::Rejected { name, .. } => Some(name.clone()),
+            _ => None,
+        },
+        message: error.with_causes(),
+    };
+    if let (Ok(mut line), Ok(frame)) = (line, frame(&unfit)) {
+        // The supervisor may be gone; there is nobody else to tell.
+        let _ = line.write_all(&frame);
+    }
+    exit_at_once(1)
+}
+
+fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<hands::Work, NodeError> {
+    let Birth {
+        bundle,
+        decision,
+        grants,
+        shape,
+        calls,
+        log,
+    } = birth;
+    let nowhere = ConsoleStreams {
+        out: Output::Nowhere,
+        err: Output::Nowhere,
+        input: Input::Empty,
+    };
+    let resources =
+        Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
+    let opened = Opened::with(kvm)?;
+    let mut kept: Vec<BorrowedFd<'_>> = vec![calls.as_fd(), log.as_fd()];
+    kept.extend(opened.descriptors());
+    kept.extend(resources.descriptors());
+    let keep: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    let jailed = confine(&JailConfig {
+        origin,
+        keep: &keep,
+        sockets: &[],
+        directories: &directories(&grants, &resources),
+        limits: LimitConfig {
+            more_descriptors: descriptors_needed(&grants, shape),
+            threads: count(shape.slots).saturating_add(4),
+            file_bytes: None,
+        },
+        require: match shape.require_confinement {
+            true => Require::All,
+            false => Require::Available,
+        },
+    })
+    .or_host("confinement")?;
+    let files = grants
+        .slots()
+        .iter()
+        .any(|grant| matches!(grant.power(), Power::Files { .. }));
+    // Every thread that is made from here on is under it too.
+    let _filtered = Filter::Worker { files }
+        .program()
+        .install(&jailed)
+        .or_host("installing the filter")?;
+    let image = CheckedImage::check(Arc::new(bundle), &jailed)
+        .map_err(referee::StartError::from)
+        .map_err(NodeError::from)?;
+    let not_confined_by = jailed.confinement().missing();
+    let audit = AuditSink::over(log, "", "");
+    let engine = opened.start(1, audit, not_confined_by.clone())?;
+    let permit = engine.permit(image, decision, grants, resources)?;
+    hands::Work::new(permit, shape, calls, not_confined_by)
+}
+
+/// Granted directories, with whether cells may only read there.
+fn directories<'a>(grants: &Grants, resources: &'a Resources) -> Vec<DirectoryGrant<'a>> {
+    let opened = grants.slots().iter().filter_map(|grant| match grant.power() {
+        Power::Files { access, .. } => Some(DirectoryGrant {
+            descriptor: resources.directory(grant.slot())?,
+            read_only: *access == FilesAccess::Read,
+        }),
+        _ => None,
+    });
+    opened.collect()
+}
+
+/// VM, vCPU and what a life duplicates for each cell; files that muscles open; room for what the pool makes ahead.
+fn descriptors_needed(grants: &Grants, shape: Shape) -> u64 {
+    let each = count(grants.slots().len()).saturating_add(2 + FILES_OF_A_CELL);
+    count(shape.cells + shape.ahead + 8).saturating_mul(each) + 64
+}
+
+/// Files that the muscle in a cell may have open.
+const FILES_OF_A_CELL: u64 = 64;
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,328 @@
+//! The threads that do what the supervisor says.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use referee::{
+    BrokerLimits, CallError, Canceller, Cell, CellThread, ConsoleStreams, Input, Inputs, Loaded, Output,
+    OutputWriter, Permit, Progress, StartError,
+};
+use referee_hv::process::exit_at_once;
+
+use crate::error::{NodeError, OrHost, with_causes};
+use crate::line::{self, Begin, Failure, FromWorker, How, ToWorker, frame};
+use crate::worker::Shape;
+
+/// What all hands share.
+#[derive(Debug)]
+pub(crate) struct Work {
+    permit: Permit,
+    shape: Shape,
+    reader: Mutex<Reader>,
+    writer: Arc<Mutex<UnixStream>>,
+    idle: Mutex<Vec<Seat>>,
+    calls: Mutex<HashMap<u64, Call>>,
+    _ahead: Option<Loaded>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    line: BufReader<UnixStream>,
+    buffer: Vec<u8>,
+}
+
+/// A cell, and whose output it writes.
+#[derive(Debug)]
+struct Seat {
+    cell: Cell,
+    /// The call that its console belongs to.
+    call: Arc<AtomicU64>,
+}
+
+/// A call that was taken from the line.
+#[derive(Debug, Default)]
+struct Call {
+    /// None until it has a cell.
+    canceller: Option<Canceller>,
+    /// It was given up before it had one.
+    given_up: bool,
+    /// None while a hand has it.
+    seat: Option<Seat>,
+}
+
+impl Work {
+    pub(crate) fn new(
+        permit: Permit,
+        shape: Shape,
+        calls: UnixStream,
+        not_confined_by: String,
+    ) -> Result<Work, NodeError> {
+        let doing = "setting the line of calls up";
+        let mut writer = calls.try_clone().or_host(doing)?;
+        let ahead = match shape.ahead {
+            0 => None,
+            ahead => Some(permit.keep_loaded(ahead)?),
+        };
+        let ready = frame(&FromWorker::Ready { not_confined_by }).or_host(doing)?;
+        writer.write_all(&ready).or_host(doing)?;
+        Ok(Work {
+            permit,
+            shape,
+            reader: Mutex::new(Reader {
+                line: BufReader::new(calls),
+                buffer: Vec::new(),
+            }),
+            writer: Arc::new(Mutex::new(writer)),
+            idle: Mutex::default(),
+            calls: Mutex::default(),
+            _ahead: ahead,
+        })
+    }
+
+    /// Works until the supervisor closes the line, and ends the process. Comes back only when there are no threads to be had.
+    pub(crate) fn run(self) -> NodeError {
+        let work = Arc::new(self);
+        let mut hands = Vec::new();
+        for number in 0..work.shape.slots {
+            let work = Arc::clone(&work);
+            let hand = std::thread::Builder::new()
+                .name(format!("hand-{number}"))
+                .spawn(move || work.hand());
+            match hand {
+                Ok(hand) => hands.push(hand),
+                Err(error) => return NodeError::host("making a thread")(error),
+            }
+        }
+        work.hand()
+    }
+
+    /// One thread's life.
+    fn hand(&self) -> NodeError {
+        let thread = match CellThread::enter() {
+            Ok(thread) => thread,
+            Err(error) => return NodeError::host("preparing a thread")(error),
+        };
+        loop {
+            match self.next() {
+                Some(ToWorker::Run { call, begin, budget }) => self.piece(&thread, call, begin, budget),
+                Some(ToWorker::Cancel { call }) => self.cancel(call),
+                // The supervisor is done with this worker, or gone.
+                None => self.end(),
+            }
+        }
+    }
+
+    /// The next message. A new call is known before anybody can read what follows it, which may give it up.
+    fn next(&self) -> Option<ToWorker> {
+        let mut reader = lock(&self.reader);
+        let Reader { line, buffer } = &mut *reader;
+        let message = line::read(line, buffer).ok().flatten();
+        if let Some(ToWorker::Run {
+            call, begin: Some(_), ..
+        }) = &message
+        {
+            lock(&self.calls).insert(*call, Call::default());
+        }
+        message
+    }
+
+    fn cancel(&self, call: u64) {
+        let canceller = lock(&self.calls).get_mut(&call).and_then(|call| {
+            call.given_up = true;
+            call.canceller.clone()
+        });
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+    }
+
+    /// Ends the process in order: every cell's end is recorded.
+    fn end(&self) -> ! {
+        for (_, call) in lock(&self.calls).drain() {
+            if let Some(canceller) = call.canceller {
+                canceller.cancel();
+            }
+            drop(call.seat);
+        }
+        lock(&self.idle).clear();
+        exit_at_once(0)
+    }
+
+    /// Runs one piece of a call and says what came of it.
+    fn piece(&self, thread: &CellThread, call: u64, begin: Option<Begin>, budget: Option<Duration>) {
+        let started = Instant::now();
+        let seat = match begin {
+            Some(begin) => self.begin(call, &begin),
+            None => lock(&self.calls)
+                .get_mut(&call)
+                .and_then(|call| call.seat.take())
+                .ok_or_else(|| Failure::Host("there is no such call".into())),
+        };
+        let (how, seat) = match seat {
+            Err(failure) => (How::Failed(failure), None),
+            Ok(mut seat) => match seat.cell.advance(thread, budget) {
+                Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
+                Ok(Progress::Preempted) => (How::Preempted, Some(seat)),
+                Ok(Progress::Sleeping(until)) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    (How::Sleeping(left), Some(seat))
+                }
+                Err(error) => (How::Failed(failure(&error)), Some(seat)),
+            },
+        };
+        let goes_on = matches!(how, How::Preempted | How::Sleeping(_));
+        let done = match seat {
+            Some(seat) if goes_on => {
+                // Put back before the supervisor hears of it and sends the next piece.
+                if let Some(call) = lock(&self.calls).get_mut(&call) {
+                    call.seat = Some(seat);
+                }
+                None
+            }
+            other => {
+                lock(&self.calls).remove(&call);
+                other
+            }
+        };
+        let used = started.elapsed();
+        self.tell(&FromWorker::Stopped { call, used, how });
+        if let Some(seat) = done {
+            self.put_back(seat);
+        }
+    }
+
+    fn begin(&self, call: u64, begin: &Begin) -> Result<Seat, Failure> {
+        let idle = lock(&self.idle).pop();
+        let mut seat = match idle {
+            Some(seat) => seat,
+            None => self.new_seat().map_err(|error| Failure::Host(with_causes(&error)))?,
+        };
+        seat.call.store(call, Ordering::Relaxed);
+        if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
+            let failure = failure(&error);
+            lock(&self.idle).push(seat);
+            return Err(failure);
+        }
+        let canceller = seat.cell.canceller();
+        if let Some(call) = lock(&self.calls).get_mut(&call) {
+            if call.given_up {
+                canceller.cancel();
+            }
+            call.canceller = Some(canceller);
+        }
+        Ok(seat)
+    }
+
+    fn new_seat(&self) -> Result<Seat, StartError> {
+        let call = Arc::new(AtomicU64::new(0));
+        let cell = self.permit.start(self.inputs(&call))?;
+        Ok(Seat { cell, call })
+    }
+
+    /// What was used becomes as new, off the caller's path. A cell that is over, or cannot be reset, is dropped; the next call makes
+    /// one.
+    fn put_back(&self, mut seat: Seat) {
+        if seat.cell.is_over() {
+            return;
+        }
+        if self.shape.fresh {
+            let inputs = self.inputs(&seat.call);
+            if seat.cell.reset(inputs).is_err() {
+                return;
+            }
+        }
+        let mut idle = lock(&self.idle);
+        if idle.len() < self.shape.cells {
+            idle.push(seat);
+        }
+    }
+
+    fn inputs(&self, call: &Arc<AtomicU64>) -> Inputs {
+        let output = |errors| {
+            Output::Writer(OutputWriter(Box::new(LineOutput {
+                writer: Arc::clone(&self.writer),
+                call: Arc::clone(call),
+                errors,
+            })))
+        };
+        Inputs {
+            console: ConsoleStreams {
+                out: output(false),
+                err: output(true),
+                input: Input::Empty,
+            },
+            limits: BrokerLimits {
+                output_bytes: self.shape.output_bytes,
+                ..BrokerLimits::default()
+            },
+            ..Inputs::default()
+        }
+    }
+
+    fn tell(&self, message: &FromWorker) {
+        let sent = frame(message).and_then(|frame| lock(&self.writer).write_all(&frame));
+        if sent.is_err() {
+            self.end();
+        }
+    }
+}
+
+/// Takes a muscle's output to the supervisor.
+#[derive(Debug)]
+struct LineOutput {
+    writer: Arc<Mutex<UnixStream>>,
+    call: Arc<AtomicU64>,
+    errors: bool,
+}
+
+/// Bytes of output that one frame carries.
+const OUTPUT_MAX: usize = 32 << 10;
+
+impl Write for LineOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.get(..OUTPUT_MAX).unwrap_or(bytes);
+        let output = FromWorker::Output {
+            call: self.call.load(Ordering::Relaxed),
+            errors: self.errors,
+            bytes: taken.to_vec(),
+        };
+        lock(&self.writer).write_all(&frame(&output)?)?;
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn failure(error: &CallError) -> Failure {
+    match error {
+        CallError::Function { code, message } => Failure::Function {
+            code: code.name().to_owned(),
+            message: message.clone(),
+        },
+        CallError::Fault(report) => Failure::Fault {
+            name: report.fault.name().to_owned(),
+            time_limit: report.fault.is_time_limit(),
+            message: report.fault.to_string(),
+            report: report.to_json().to_string(),
+        },
+        CallError::Exited(code) => Failure::Exited(*code),
+        CallError::Cancelled => Failure::Cancelled,
+        CallError::TooLarge { limit } => Failure::TooLarge { limit: *limit },
+        CallError::Arguments(_)
+        | CallError::Answer(_)
+        | CallError::Over
+        | CallError::Host(_)
+        | CallError::Audit(_) => Failure::Host(with_causes(error)),
+    }
+}
+
+/// No change of what is locked here can panic half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

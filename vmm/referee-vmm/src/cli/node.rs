@@ -1,0 +1,111 @@
+//! Arguments of the service and of its clients.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Which node.
+#[derive(Debug, Clone, Args)]
+pub struct HostArgs {
+    /// The node's API: a Unix socket.
+    #[arg(
+        long,
+        env = "REFEREE_HOST",
+        value_name = "SOCKET",
+        default_value = referee_node::DEFAULT_SOCKET
+    )]
+    pub host: PathBuf,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration, TOML; without it every default.
+    #[arg(long, env = "REFEREE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What `config` does.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Print the configuration with every default; or say what is wrong with the file.
+    Print(ServeArgs),
+}
+
+/// `deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The bundle, NAME.muscle.
+    pub bundle: PathBuf,
+    /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Bind a slot to a thing of the node's host, as `run` takes it.
+    #[arg(long = "bind", short = 'b', value_name = "NAME=THING")]
+    pub bindings: Vec<String>,
+    /// Calls that may be under way at once, each in a cell of its own.
+    #[arg(long, value_name = "N", default_value_t = referee_node::Settings::default().cells)]
+    pub cells: usize,
+    /// Cells that are kept loaded ahead.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub ahead: usize,
+    /// Let a cell keep its memory from call to call, instead of giving each call one as it was just started.
+    #[arg(long)]
+    pub keep_memory: bool,
+    /// End each call after this many milliseconds; can only shorten what was granted.
+    #[arg(long, value_name = "MS")]
+    pub deadline_ms: Option<u64>,
+    /// End each call after this many milliseconds of CPU time; can only shorten what was granted.
+    #[arg(long, value_name = "MS")]
+    pub cpu_ms: Option<u64>,
+    /// Print the deployment as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Only this one, with what policy said about it.
+    pub name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The deployment.
+    pub name: String,
+    /// Go on with what comes.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// `pause`, `resume`, `kill`, `remove`.
+#[derive(Debug, Args)]
+pub struct NamedArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The deployment.
+    pub name: String,
+}

@@ -1,0 +1,317 @@
+//! The service, and its clients: each command is one request to the API.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use hyper::Method;
+use referee_bundle::{Digest, ReadLimits, read_bundle};
+use referee_node::client::{self, ClientError, JSON, segment};
+use referee_node::{Config, Deploy, LogLine, NodeError, Settings, Shown};
+
+use crate::cli::{ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
+use crate::ending::{self, Rejection};
+use crate::inspect::write_out;
+
+/// Runs the service until a stop signal.
+///
+/// # Errors
+/// When it cannot start.
+pub fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
+    referee_node::serve(read(args)?).map_err(of_node)?;
+    Ok(0)
+}
+
+/// `config print`.
+///
+/// # Errors
+/// [`Rejection`] with file, line and key.
+pub fn config(action: &ConfigAction) -> anyhow::Result<u8> {
+    let ConfigAction::Print(args) = action;
+    write_out(read(args)?.to_toml().map_err(of_node)?.as_bytes())
+}
+
+fn read(args: &ServeArgs) -> anyhow::Result<Config> {
+    match &args.config {
+        None => Ok(Config::default()),
+        Some(path) => Config::read(path).map_err(of_node),
+    }
+}
+
+fn of_node(error: NodeError) -> anyhow::Error {
+    match error {
+        NodeError::Config(message) => Rejection {
+            name: "config-invalid",
+            message,
+        }
+        .into(),
+        NodeError::Rejected { name, message } => anyhow!(NodeRejection { name, message }),
+        other => other.into(),
+    }
+}
+
+/// A refusal whose name came from elsewhere.
+#[derive(Debug)]
+pub struct NodeRejection {
+    /// A stable name for machines.
+    pub name: String,
+    message: String,
+}
+
+impl std::fmt::Display for NodeRejection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for NodeRejection {}
+
+/// Sends a bundle and deploys it.
+///
+/// # Errors
+/// When the bundle cannot be read.
+pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
+    // The node says how large a bundle may be; whoever sends it has it on the disk already.
+    let limits = ReadLimits {
+        bundle_bytes: u64::MAX,
+        ..ReadLimits::default()
+    };
+    let bytes = read_bundle(&args.bundle, &limits)
+        .map_err(Rejection::from)
+        .with_context(|| format!("bundle {}", args.bundle.display()))?;
+    let digest = Digest::of(&bytes).to_string();
+    let stem = args.bundle.file_stem().unwrap_or_default().to_string_lossy();
+    let name = args.name.as_deref().unwrap_or(&stem);
+    let wanted = Deploy {
+        bundle: digest.clone(),
+        settings: Settings {
+            bindings: args.bindings.clone(),
+            cells: args.cells,
+            ahead: args.ahead,
+            fresh: !args.keep_memory,
+            deadline_ms: args.deadline_ms,
+            cpu_ms: args.cpu_ms,
+        },
+    };
+    let host = &args.host.host;
+    let body = serde_json::to_vec(&wanted)?;
+    talk(async {
+        let bundle_path = format!("/v1/bundles/{digest}");
+        client::ask(host, Method::PUT, &bundle_path, "application/octet-stream", bytes).await?;
+        let path = format!("/v1/deployments/{}", segment(name));
+        let answer = client::ask(host, Method::PUT, &path, JSON, body).await?;
+        Ok(show(&answer, |shown: Shown| match args.json {
+            true => one_line(&answer),
+            false => format!(
+                "{} is deployed: {} by {}, generation {}; functions: {}\n",
+                shown.name,
+                shown.muscle,
+                shown.publisher,
+                shown.generation,
+                shown.exports.join(" ")
+            ),
+        }))
+    })
+}
+
+/// Lists deployments.
+///
+/// # Errors
+/// When the answer is none of the API.
+pub fn ps(args: &PsArgs) -> anyhow::Result<u8> {
+    let host = &args.host.host;
+    match &args.name {
+        Some(name) => talk(async {
+            let path = format!("/v1/deployments/{}", segment(name));
+            let answer = client::ask(host, Method::GET, &path, JSON, Vec::new()).await?;
+            Ok(show(&answer, |shown: Shown| match args.json {
+                true => one_line(&answer),
+                false => whole(&shown),
+            }))
+        }),
+        None => talk(async {
+            let answer = client::ask(host, Method::GET, "/v1/deployments", JSON, Vec::new()).await?;
+            Ok(show(&answer, |all: Vec<Shown>| match args.json {
+                true => one_line(&answer),
+                false => table(&all),
+            }))
+        }),
+    }
+}
+
+/// Prints what the muscles of a deployment wrote.
+///
+/// # Errors
+/// When the answer is none of the API.
+pub fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
+    let path = format!(
+        "/v1/deployments/{}/logs?follow={}",
+        segment(&args.name),
+        args.follow
+    );
+    let mut rest = Vec::new();
+    talk(async {
+        let mut code = 0;
+        client::follow(&args.host.host, &path, |bytes| {
+            rest.extend_from_slice(bytes);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if print_log_line(&line).is_err() {
+                    code = ending::HOST_ERROR;
+                    return false;
+                }
+            }
+            true
+        })
+        .await?;
+        Ok(Ok(code))
+    })
+}
+
+fn print_log_line(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match serde_json::from_slice::<LogLine>(bytes) {
+        Ok(line) => {
+            for text in line.text.lines() {
+                writeln!(out, "{:>6} {} {text}", line.call, line.stream)?;
+            }
+        }
+        // What the node says of the stream itself.
+        Err(_) => out.write_all(bytes)?,
+    }
+    out.flush()
+}
+
+/// One request that has no answer but its status.
+///
+/// # Errors
+/// None but those of the terminal.
+pub fn act(method: Method, args: &NamedArgs, verb: &str) -> anyhow::Result<u8> {
+    let mut path = format!("/v1/deployments/{}", segment(&args.name));
+    if !verb.is_empty() {
+        path.push('/');
+        path.push_str(verb);
+    }
+    request(&args.host.host, method, &path)
+}
+
+/// Has the node read trust store and policies again.
+///
+/// # Errors
+/// None but those of the terminal.
+pub fn reload(args: &HostArgs) -> anyhow::Result<u8> {
+    request(&args.host, Method::POST, "/v1/reload")
+}
+
+fn request(host: &Path, method: Method, path: &str) -> anyhow::Result<u8> {
+    talk(async {
+        client::ask(host, method, path, JSON, Vec::new()).await?;
+        Ok(Ok(0))
+    })
+}
+
+/// Calls a function of a deployment and prints its result as JSON.
+///
+/// # Errors
+/// None but those of the terminal.
+pub fn call(host: &HostArgs, name: &str, function: &str, arguments: &str) -> anyhow::Result<u8> {
+    let body = match arguments {
+        "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
+        text => text.to_owned(),
+    };
+    let path = format!("/v1/deployments/{}/call/{}", segment(name), segment(function));
+    talk(async {
+        let answer = client::ask(&host.host, Method::POST, &path, JSON, body.into_bytes()).await?;
+        Ok(write_out(&answer).and_then(|_| write_out(b"\n")))
+    })
+}
+
+/// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
+fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("starting a client")?;
+    match runtime.block_on(exchange) {
+        Ok(code) => code,
+        Err(ClientError::Refused { body, .. }) => Ok(refused(&body.error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Prints the node's refusal and gives its exit code.
+fn refused(error: &referee_node::Explanation) -> u8 {
+    let message: String = error
+        .message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let (label, code) = match error.kind.as_str() {
+        "function" => ("error", 1),
+        "fault" => ("fault", ending::FAULT),
+        "time" => ("fault", ending::TIME_LIMIT),
+        "rejected" => ("rejected", ending::REJECTED),
+        "busy" | "draining" => ("busy", ending::HOST_ERROR),
+        _ => ("host error", ending::HOST_ERROR),
+    };
+    eprintln!("{label}: {message} [{}]", error.name);
+    code
+}
+
+fn show<T: serde::de::DeserializeOwned>(answer: &[u8], text: impl FnOnce(T) -> String) -> anyhow::Result<u8> {
+    let value = serde_json::from_slice(answer).context("the node's answer is none of this API's")?;
+    write_out(text(value).as_bytes())
+}
+
+fn one_line(answer: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(answer).into_owned();
+    text.push('\n');
+    text
+}
+
+fn whole(shown: &Shown) -> String {
+    let mut text = table(std::slice::from_ref(shown));
+    if let Some(decision) = &shown.decision {
+        let pretty = serde_json::to_string_pretty(decision).unwrap_or_default();
+        text.push_str(&format!("\npolicy, when it was deployed:\n{pretty}\n"));
+    }
+    text
+}
+
+fn table(all: &[Shown]) -> String {
+    let head = [
+        "NAME", "STATE", "MUSCLE", "PUBLISHER", "GEN", "RUNNING", "WAITING", "CALLS", "FAULTS", "BUNDLE",
+    ]
+    .map(str::to_owned);
+    let rows = all.iter().map(|shown| {
+        [
+            shown.name.clone(),
+            shown.state.clone(),
+            shown.muscle.clone(),
+            shown.publisher.clone(),
+            shown.generation.to_string(),
+            format!("{}/{}", shown.running, shown.settings.cells),
+            shown.waiting.to_string(),
+            shown.counted.calls.to_string(),
+            shown.counted.faults.to_string(),
+            shown.bundle.chars().take(12).collect(),
+        ]
+    });
+    let rows: Vec<[String; 10]> = std::iter::once(head).chain(rows).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0);
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
