@@ -192,7 +192,7 @@ impl Scheduler {
             .charge_real_time(&mut self.registry.tenants, tenant, held, now);
         match (leaving, has_more, is_over) {
             (true, _, _) => self.forget(slice.task),
-            (false, false, _) => self.sleep(slice.task),
+            (false, false, _) => self.end_job(slice.task),
             (false, true, true) => self.await_release(slice.task, now),
             (false, true, false) => self.make_ready(slice.task),
         }
@@ -211,11 +211,11 @@ impl Scheduler {
         } else if still_ready || woken {
             self.fair.enqueue(&mut self.registry, slice.task, false);
         } else {
-            self.sleep(slice.task);
+            self.fair.rest(&mut self.registry, slice.task);
         }
     }
 
-    fn sleep(&mut self, task: usize) {
+    fn end_job(&mut self, task: usize) {
         if let Some(entry) = self.registry.tasks.get_mut(task) {
             entry.state = State::Asleep;
         }

@@ -62,34 +62,6 @@ impl FairShares {
         self.bands.of(band).waiting + self.bands.of(band).running
     }
 
-    /// A place for a new task, as if it had just had a turn of `slice`: leaving and coming back is no way to the head of the queue, and
-    /// a stream of newcomers does not keep others waiting.
-    pub(crate) fn new_task(&self, tenant: &mut TenantEntry, band: Band, shares: Shares, slice: Span) -> Flow {
-        Flow {
-            tag: tenant
-                .queue(band)
-                .level
-                .clock
-                .saturating_add(stretch(slice, shares)),
-        }
-    }
-
-    /// Places for a new tenant, likewise.
-    pub(crate) fn new_tenant(&self, shares: Shares, slice: Span) -> [Queue; 2] {
-        [Band::Fair, Band::Background].map(|band| {
-            let tag = self
-                .bands
-                .of(band)
-                .level
-                .clock
-                .saturating_add(stretch(slice, shares));
-            Queue {
-                flow: Flow { tag },
-                ..Queue::default()
-            }
-        })
-    }
-
     /// Lets a task wait. One that `rested` keeps nothing from before; one that was made to stop, no more than a slice.
     pub(crate) fn enqueue(&mut self, registry: &mut Registry, task: usize, rested: bool) {
         let slice_max = self.slice_max;
@@ -105,8 +77,11 @@ impl FairShares {
         };
         let (tenant_shares, is_throttled) = (tenant.shares, tenant.throttled);
 
-        entry.state = State::Ready;
+        let was_asleep = std::mem::replace(&mut entry.state, State::Ready) == State::Asleep;
         let queue = tenant.queue(*band);
+        if was_asleep {
+            queue.level.awake += Virtual::from(shares.count());
+        }
         flow.arrive(queue.level.clock, credit(rested, *shares));
         queue.level.put(*flow, task, &mut registry.places);
         if is_throttled {
@@ -121,19 +96,43 @@ impl FairShares {
         }
     }
 
-    /// Takes a task that waits out again.
-    pub(crate) fn dequeue(&mut self, registry: &mut Registry, task: usize) {
+    /// Lets a task that ran sleep.
+    pub(crate) fn rest(&mut self, registry: &mut Registry, task: usize) {
         let Some(entry) = registry.tasks.get_mut(task) else {
             return;
         };
         let Some(tenant) = registry.tenants.get_mut(entry.tenant) else {
             return;
         };
-        let Work::Shared { band, .. } = entry.work else {
+        let Work::Shared { band, shares, .. } = entry.work else {
+            return;
+        };
+        entry.state = State::Asleep;
+        let level = &mut tenant.queue(band).level;
+        level.awake = level.awake.saturating_sub(shares.count().into());
+    }
+
+    /// Takes a task out for good. What it had ahead of its tenant's clock moves the clock, as far as if all had had it together: an
+    /// endless stream of tasks that come, run once and go does not keep those waiting who stay.
+    pub(crate) fn depart(&mut self, registry: &mut Registry, task: usize) {
+        let Some(entry) = registry.tasks.get_mut(task) else {
+            return;
+        };
+        let Some(tenant) = registry.tenants.get_mut(entry.tenant) else {
+            return;
+        };
+        let Work::Shared { band, shares, flow } = entry.work else {
             return;
         };
         let is_throttled = tenant.throttled;
         let queue = tenant.queue(band);
+        let shares = Virtual::from(shares.count());
+        let counted = if entry.state == State::Asleep { 0 } else { shares };
+        let others = queue.level.awake.saturating_sub(counted);
+        let ahead = flow.tag.saturating_sub(queue.level.clock);
+        let step = ahead.saturating_mul(shares) / others.saturating_add(shares);
+        queue.level.clock = queue.level.clock.saturating_add(step);
+        queue.level.awake = others;
         if queue.level.waiting.remove(task, &mut registry.places) && !is_throttled {
             let root = self.bands.of_mut(band);
             root.waiting = root.waiting.saturating_sub(1);
@@ -342,6 +341,8 @@ struct Level {
     clock: Virtual,
     waiting: Heap<(Virtual, u64)>,
     arrivals: u64,
+    /// The shares of all tasks that wait or run; not counted for tenants.
+    awake: Virtual,
 }
 
 impl Level {

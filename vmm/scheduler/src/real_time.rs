@@ -86,15 +86,15 @@ impl Reservation {
         self.start_is_counted = true;
     }
 
-    /// Takes what a slice of at most `budget` cost from what is left. Holding a slot counts as running in it, so a worker that says
-    /// less than the truth gains nothing, except for the start that was counted at admission.
+    /// Takes what a slice of at most `budget` cost from what is left. Holding a slot counts as running in it, except for a start that was
+    /// counted at admission, so a worker gains nothing by saying less than the truth.
     pub(crate) fn charge(&mut self, budget: Span, used: Span, held: Span, preemption_cost: Span) {
         let start = if self.start_is_counted {
             preemption_cost
         } else {
             Span::ZERO
         };
-        let charged = (held - start).max(used.min(budget));
+        let charged = (held - start).max(used.min(held.max(budget)));
         self.owed += charged - self.left;
         self.left = self.left - charged;
         self.start_is_counted = false;

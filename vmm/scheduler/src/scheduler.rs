@@ -4,7 +4,7 @@ use crate::admission::{self, Demand, Unfit};
 use crate::cap::{Cap, Quota};
 use crate::config::{Config, ConfigError};
 use crate::error::{Misuse, Refused};
-use crate::fair::{Band, FairShares};
+use crate::fair::{Band, FairShares, Flow};
 use crate::heap::Heap;
 use crate::real_time::{Promises, Reservation, Timing};
 use crate::slice::SliceLength;
@@ -130,8 +130,16 @@ impl Scheduler {
             .ok_or(Refused::NoTenant(tenant))?;
         let work = match class {
             Class::RealTime(timing) => Work::RealTime(self.promise(index, timing)?),
-            Class::Fair { shares } => self.share(index, Band::Fair, shares),
-            Class::Background => self.share(index, Band::Background, Shares::ONE),
+            Class::Fair { shares } => Work::Shared {
+                band: Band::Fair,
+                shares,
+                flow: Flow::default(),
+            },
+            Class::Background => Work::Shared {
+                band: Band::Background,
+                shares: Shares::ONE,
+                flow: Flow::default(),
+            },
         };
         let promise = match &work {
             Work::RealTime(reservation) => Some((reservation.slot, reservation.timing)),
@@ -186,8 +194,6 @@ impl Scheduler {
                 slot.promises.depart(index);
             }
             self.settle_promises(slot);
-        } else if state == State::Ready {
-            self.fair.dequeue(&mut self.registry, index);
         }
         if state != State::Running {
             self.forget(index);
@@ -244,6 +250,7 @@ impl Scheduler {
 
     /// A task that is nowhere any more.
     pub(crate) fn forget(&mut self, index: usize) {
+        self.fair.depart(&mut self.registry, index);
         let Some(entry) = self.registry.tasks.remove(index) else {
             return;
         };
@@ -276,23 +283,12 @@ impl Scheduler {
             quota: tenant.cap.map(|cap| Quota::new(cap, self.now)),
             real_time: tenant.real_time,
             reserved: Fraction::ZERO,
-            queues: self.fair.new_tenant(tenant.shares, self.slice()),
+            queues: Default::default(),
             throttled: false,
             tasks: 0,
             usage: Usage::default(),
         });
         self.registry.tenant_ids.insert(id, index);
-    }
-
-    fn share(&mut self, tenant: usize, band: Band, shares: Shares) -> Work {
-        let slice = self.slice();
-        let flow = self
-            .registry
-            .tenants
-            .get_mut(tenant)
-            .map(|tenant| self.fair.new_task(tenant, band, shares, slice))
-            .unwrap_or_default();
-        Work::Shared { band, shares, flow }
     }
 
     /// Finds the first slot whose promises leave room for another. First, not emptiest: slots without promises are where fair tasks are
