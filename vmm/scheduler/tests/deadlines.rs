@@ -1,7 +1,8 @@
 //! Real-time tasks, to the nanosecond: who is admitted where, who goes first, and what happens to those who want more.
 
 use referee_scheduler::{
-    Cap, Class, Config, Decision, Fraction, Refused, Scheduler, Shares, SlotId, Span, TaskId, Tenant, TenantId, Time, Timing,
+    Cap, Class, Config, Decision, Fraction, Refused, Scheduler, Shares, SlotId, Span, TaskId, Tenant,
+    TenantId, Time, Timing,
 };
 
 const MS: Span = Span::from_ms(1);
@@ -18,13 +19,20 @@ fn scheduler(slots: usize) -> Scheduler {
         ..Config::for_slots(slots)
     };
     let mut scheduler = Scheduler::new(config).unwrap();
-    let terms = Tenant { real_time: Fraction::percent(40), ..Tenant::with_shares(Shares::ONE) };
+    let terms = Tenant {
+        real_time: Fraction::percent(40),
+        ..Tenant::with_shares(Shares::ONE)
+    };
     scheduler.set_tenant(TENANT, terms).unwrap();
     scheduler
 }
 
 fn timing(budget: u64, deadline: u64, period: u64) -> Timing {
-    Timing { budget: MS * budget, deadline: MS * deadline, period: MS * period }
+    Timing {
+        budget: MS * budget,
+        deadline: MS * deadline,
+        period: MS * period,
+    }
 }
 
 fn admit(scheduler: &mut Scheduler, task: u64, timing: Timing) -> Result<(), Refused> {
@@ -42,7 +50,11 @@ fn decide(scheduler: &mut Scheduler, ms: u64) -> Vec<Decision> {
 }
 
 fn run(task: u64, budget: Span) -> Vec<Decision> {
-    vec![Decision::Run { slot: SLOT, task: TaskId(task), budget }]
+    vec![Decision::Run {
+        slot: SLOT,
+        task: TaskId(task),
+        budget,
+    }]
 }
 
 fn at(ms: u64) -> Time {
@@ -54,7 +66,9 @@ fn the_earliest_deadline_goes_first_and_others_make_room() {
     let mut scheduler = scheduler(1);
     admit(&mut scheduler, 1, timing(10, 90, 100)).unwrap();
     admit(&mut scheduler, 2, timing(5, 50, 100)).unwrap();
-    scheduler.admit(TaskId(3), TENANT, Class::Fair { shares: Shares::ONE }).unwrap();
+    scheduler
+        .admit(TaskId(3), TENANT, Class::Fair { shares: Shares::ONE })
+        .unwrap();
     wake(&mut scheduler, 3, 0);
     assert_eq!(decide(&mut scheduler, 0), run(3, MS * 10));
     wake(&mut scheduler, 1, 1);
@@ -68,9 +82,16 @@ fn the_earliest_deadline_goes_first_and_others_make_room() {
     scheduler.stopped(SLOT, MS * 3, true, at(4)).unwrap();
     assert_eq!(decide(&mut scheduler, 4), run(2, MS * 5));
     scheduler.stopped(SLOT, MS * 2, false, at(6)).unwrap();
-    assert_eq!(decide(&mut scheduler, 6), run(1, MS * 7), "what is left of its budget");
+    assert_eq!(
+        decide(&mut scheduler, 6),
+        run(1, MS * 7),
+        "what is left of its budget"
+    );
     let usage = scheduler.usage(TaskId(1)).unwrap();
-    assert_eq!((usage.used, usage.slices, usage.preempted, usage.jobs), (MS * 3, 1, 1, 0));
+    assert_eq!(
+        (usage.used, usage.slices, usage.preempted, usage.jobs),
+        (MS * 3, 1, 1, 0)
+    );
 }
 
 #[test]
@@ -98,7 +119,11 @@ fn a_used_up_budget_waits_for_the_next_period() {
     wake(&mut scheduler, 1, 50);
     assert_eq!(decide(&mut scheduler, 106), []);
     assert_eq!(decide(&mut scheduler, 108), run(1, MS * 10));
-    assert_eq!(scheduler.deadline(TaskId(1)), Some(at(207)), "a late timer does not move the deadline");
+    assert_eq!(
+        scheduler.deadline(TaskId(1)),
+        Some(at(207)),
+        "a late timer does not move the deadline"
+    );
     assert_eq!(scheduler.next_event(), None);
 }
 
@@ -163,9 +188,15 @@ fn slots_are_filled_one_after_the_other() {
     }
     assert_eq!(scheduler.promised(SlotId(0)), Some(Fraction::percent(40)));
     // Fair tasks keep out of the way of those who were promised most.
-    scheduler.admit(TaskId(9), TENANT, Class::Fair { shares: Shares::ONE }).unwrap();
+    scheduler
+        .admit(TaskId(9), TENANT, Class::Fair { shares: Shares::ONE })
+        .unwrap();
     wake(&mut scheduler, 9, 0);
-    let elsewhere = Decision::Run { slot: SlotId(1), task: TaskId(9), budget: MS * 10 };
+    let elsewhere = Decision::Run {
+        slot: SlotId(1),
+        task: TaskId(9),
+        budget: MS * 10,
+    };
     assert_eq!(decide(&mut scheduler, 0), [elsewhere]);
 }
 
@@ -173,46 +204,106 @@ fn slots_are_filled_one_after_the_other() {
 fn refusals_say_the_figures() {
     let mut scheduler = scheduler(2);
     let longest = Timing::LONGEST_PERIOD;
-    for (budget, deadline, period) in [(0, 10, 10), (11, 10, 10), (5, 11, 10), (1, 90_000_000, 90_000_000)] {
-        let Timing { budget, deadline, period } = timing(budget, deadline, period);
-        let refused = Refused::Timing { budget, deadline, period, longest };
-        assert_eq!(admit(&mut scheduler, 1, Timing { budget, deadline, period }), Err(refused));
+    for (budget, deadline, period) in [
+        (0, 10, 10),
+        (11, 10, 10),
+        (5, 11, 10),
+        (1, 90_000_000, 90_000_000),
+    ] {
+        let Timing {
+            budget,
+            deadline,
+            period,
+        } = timing(budget, deadline, period);
+        let refused = Refused::Timing {
+            budget,
+            deadline,
+            period,
+            longest,
+        };
+        assert_eq!(
+            admit(
+                &mut scheduler,
+                1,
+                Timing {
+                    budget,
+                    deadline,
+                    period
+                }
+            ),
+            Err(refused)
+        );
     }
     admit(&mut scheduler, 1, timing(30, 100, 100)).unwrap();
     assert_eq!(
         admit(&mut scheduler, 2, timing(51, 100, 100)),
-        Err(Refused::TenantShare { needed: Fraction::percent(81), limit: Fraction::percent(80) })
+        Err(Refused::TenantShare {
+            needed: Fraction::percent(81),
+            limit: Fraction::percent(80)
+        })
     );
     let other = TenantId(1);
-    let terms = Tenant { real_time: Fraction::WHOLE, ..Tenant::with_shares(Shares::ONE) };
+    let terms = Tenant {
+        real_time: Fraction::WHOLE,
+        ..Tenant::with_shares(Shares::ONE)
+    };
     scheduler.set_tenant(other, terms).unwrap();
     assert_eq!(
         scheduler.admit(TaskId(2), other, Class::RealTime(timing(51, 100, 100))),
-        Err(Refused::Share { needed: Fraction::percent(51), free: Fraction::percent(50) })
+        Err(Refused::Share {
+            needed: Fraction::percent(51),
+            free: Fraction::percent(50)
+        })
     );
-    scheduler.admit(TaskId(3), other, Class::RealTime(timing(10, 12, 100))).unwrap();
-    scheduler.admit(TaskId(4), other, Class::RealTime(timing(10, 12, 100))).unwrap();
+    scheduler
+        .admit(TaskId(3), other, Class::RealTime(timing(10, 12, 100)))
+        .unwrap();
+    scheduler
+        .admit(TaskId(4), other, Class::RealTime(timing(10, 12, 100)))
+        .unwrap();
     assert_eq!(
         scheduler.admit(TaskId(5), other, Class::RealTime(timing(5, 12, 100))),
-        Err(Refused::Deadline { slot: SlotId(1), within: MS * 12, demand: MS * 15 })
+        Err(Refused::Deadline {
+            slot: SlotId(1),
+            within: MS * 12,
+            demand: MS * 15
+        })
     );
 
-    let cap = Cap { quota: MS * 40, period: MS * 100 };
-    let capped = Tenant { cap: Some(cap), ..terms };
+    let cap = Cap {
+        quota: MS * 40,
+        period: MS * 100,
+    };
+    let capped = Tenant {
+        cap: Some(cap),
+        ..terms
+    };
     scheduler.set_tenant(other, capped).unwrap();
     assert_eq!(
         scheduler.admit(TaskId(6), other, Class::RealTime(timing(21, 1000, 1000))),
         Ok(())
     );
-    let tight = Tenant { cap: Some(Cap { quota: MS * 20, ..cap }), ..terms };
-    let refused = Refused::TenantCap { needed: Fraction::from_ppb(221_000_000), cap: Fraction::percent(20) };
+    let tight = Tenant {
+        cap: Some(Cap {
+            quota: MS * 20,
+            ..cap
+        }),
+        ..terms
+    };
+    let refused = Refused::TenantCap {
+        needed: Fraction::from_ppb(221_000_000),
+        cap: Fraction::percent(20),
+    };
     assert_eq!(scheduler.set_tenant(other, tight), Err(refused));
 }
 
 #[test]
 fn a_removed_promise_is_given_on_when_the_slot_has_no_job_left() {
     let mut scheduler = scheduler(1);
-    let terms = Tenant { real_time: Fraction::WHOLE, ..Tenant::with_shares(Shares::ONE) };
+    let terms = Tenant {
+        real_time: Fraction::WHOLE,
+        ..Tenant::with_shares(Shares::ONE)
+    };
     scheduler.set_tenant(TENANT, terms).unwrap();
     admit(&mut scheduler, 1, timing(20, 100, 100)).unwrap();
     admit(&mut scheduler, 2, timing(30, 100, 100)).unwrap();
@@ -221,7 +312,10 @@ fn a_removed_promise_is_given_on_when_the_slot_has_no_job_left() {
     decide(&mut scheduler, 0);
     scheduler.stopped(SLOT, MS * 20, false, at(20)).unwrap();
     scheduler.remove(TaskId(1)).unwrap();
-    let refused = Refused::Share { needed: Fraction::percent(20), free: Fraction::ZERO };
+    let refused = Refused::Share {
+        needed: Fraction::percent(20),
+        free: Fraction::ZERO,
+    };
     assert_eq!(admit(&mut scheduler, 3, timing(20, 100, 100)), Err(refused));
     assert_eq!(decide(&mut scheduler, 20), run(2, MS * 30));
     scheduler.stopped(SLOT, MS * 30, false, at(50)).unwrap();

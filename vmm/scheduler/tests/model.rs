@@ -4,31 +4,56 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use referee_scheduler::{
-    Cap, Class, Config, Decision, Fraction, Scheduler, Shares, SlotId, Span, TaskId, Tenant, TenantId, Time, Timing,
+    Cap, Class, Config, Decision, Fraction, Scheduler, Shares, SlotId, Span, TaskId, Tenant, TenantId, Time,
+    Timing,
 };
 
 const SLOTS: usize = 3;
 const TENANTS: u64 = 3;
 /// The last tenant has this cap, and no real-time tasks.
-const CAP: Cap = Cap { quota: Span::from_ms(8), period: Span::from_ms(20) };
+const CAP: Cap = Cap {
+    quota: Span::from_ms(8),
+    period: Span::from_ms(20),
+};
 /// The most by which a worker goes on too long here.
 const OVERRUN: Span = Span::from_us(300);
 
 #[derive(Clone, Debug)]
 enum Op {
-    Admit { task: u64, tenant: u64, class: Class },
-    Remove { task: u64 },
-    SetShares { tenant: u64, shares: u32 },
-    Wake { task: u64 },
-    Stop { slot: usize, percent: u64, still_ready: bool },
-    Wait { us: u64 },
+    Admit {
+        task: u64,
+        tenant: u64,
+        class: Class,
+    },
+    Remove {
+        task: u64,
+    },
+    SetShares {
+        tenant: u64,
+        shares: u32,
+    },
+    Wake {
+        task: u64,
+    },
+    Stop {
+        slot: usize,
+        percent: u64,
+        still_ready: bool,
+    },
+    Wait {
+        us: u64,
+    },
 }
 
 fn classes() -> impl Strategy<Value = Class> {
     let timing = (2_u64..40, 1_u64..60, 50_u64..101).prop_map(|(period_ms, budget, deadline)| {
         let period = Span::from_ms(period_ms);
         let part = |percent: u64| Span::from_ns(period.as_ns() / 100 * percent);
-        Class::RealTime(Timing { period, budget: part(budget.min(deadline)), deadline: part(deadline) })
+        Class::RealTime(Timing {
+            period,
+            budget: part(budget.min(deadline)),
+            deadline: part(deadline),
+        })
     });
     prop_oneof![
         2 => timing,
@@ -78,7 +103,10 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let config = Config { real_time_share: Fraction::percent(80), ..Config::for_slots(SLOTS) };
+        let config = Config {
+            real_time_share: Fraction::percent(80),
+            ..Config::for_slots(SLOTS)
+        };
         let mut scheduler = Scheduler::new(config).unwrap();
         for tenant in 0..TENANTS {
             scheduler.set_tenant(TenantId(tenant), terms(tenant, 1)).unwrap();
@@ -96,7 +124,11 @@ impl Model {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Admit { task, tenant, class } => {
-                if self.scheduler.admit(TaskId(task), TenantId(tenant), class).is_ok() {
+                if self
+                    .scheduler
+                    .admit(TaskId(task), TenantId(tenant), class)
+                    .is_ok()
+                {
                     let known = Known {
                         tenant,
                         class,
@@ -106,12 +138,17 @@ impl Model {
                         used: Span::ZERO,
                         first_wake: None,
                     };
-                    assert!(self.tasks.insert(task, known).is_none(), "{task} was admitted twice");
+                    assert!(
+                        self.tasks.insert(task, known).is_none(),
+                        "{task} was admitted twice"
+                    );
                 }
             }
             Op::Remove { task } => self.remove(task),
             Op::SetShares { tenant, shares } => {
-                self.scheduler.set_tenant(TenantId(tenant), terms(tenant, shares)).unwrap();
+                self.scheduler
+                    .set_tenant(TenantId(tenant), terms(tenant, shares))
+                    .unwrap();
             }
             Op::Wake { task } => {
                 let answer = self.scheduler.wake(TaskId(task), self.now);
@@ -123,7 +160,11 @@ impl Model {
                     known.ready = true;
                 }
             }
-            Op::Stop { slot, percent, still_ready } => self.stop(slot, percent, still_ready),
+            Op::Stop {
+                slot,
+                percent,
+                still_ready,
+            } => self.stop(slot, percent, still_ready),
             Op::Wait { us } => self.now = self.now + Span::from_us(us),
         }
         self.decide();
@@ -133,7 +174,10 @@ impl Model {
     fn remove(&mut self, task: u64) {
         let answer = self.scheduler.remove(TaskId(task)).ok();
         let known = self.tasks.get_mut(&task).filter(|known| !known.leaving);
-        assert_eq!(answer.map(|usage| usage.used), known.as_ref().map(|known| known.used));
+        assert_eq!(
+            answer.map(|usage| usage.used),
+            known.as_ref().map(|known| known.used)
+        );
         if let Some(known) = known {
             known.leaving = true;
             if !self.slots.iter().flatten().any(|slice| slice.task == task) {
@@ -144,7 +188,11 @@ impl Model {
 
     fn stop(&mut self, slot: usize, percent: u64, still_ready: bool) {
         let Some(slice) = self.slots[slot].take() else {
-            assert!(self.scheduler.stopped(SlotId(slot), Span::ZERO, still_ready, self.now).is_err());
+            assert!(
+                self.scheduler
+                    .stopped(SlotId(slot), Span::ZERO, still_ready, self.now)
+                    .is_err()
+            );
             return;
         };
         let used = Span::from_ns(slice.budget.as_ns() / 100 * percent).min(slice.budget + OVERRUN);
@@ -177,7 +225,10 @@ impl Model {
 
     fn start(&mut self, slot: SlotId, task: TaskId, budget: Span) {
         assert!(self.slots[slot.0].is_none(), "two tasks in {slot:?}");
-        assert!(self.slots.iter().flatten().all(|slice| slice.task != task.0), "{task:?} in two slots");
+        assert!(
+            self.slots.iter().flatten().all(|slice| slice.task != task.0),
+            "{task:?} in two slots"
+        );
         let known = self.tasks.get_mut(&task.0).unwrap();
         assert!(known.ready && !known.leaving, "{task:?} has nothing to do");
         assert!(!budget.is_zero());
@@ -190,7 +241,12 @@ impl Model {
         }
         known.woken = false;
         self.capped_slices += u64::from(known.tenant == TENANTS - 1);
-        self.slots[slot.0] = Some(Slice { task: task.0, budget, started: self.now, preempted: false });
+        self.slots[slot.0] = Some(Slice {
+            task: task.0,
+            budget,
+            started: self.now,
+            preempted: false,
+        });
     }
 
     fn check(&self) {
@@ -215,7 +271,11 @@ impl Model {
                 .min();
             let Some(slice) = slot else {
                 assert_eq!(due, None, "a job waits for a free slot");
-                assert_eq!(waiting.iter().find(shared), None, "a slot is free and somebody waits");
+                assert_eq!(
+                    waiting.iter().find(shared),
+                    None,
+                    "a slot is free and somebody waits"
+                );
                 continue;
             };
             let known = &self.tasks[&slice.task];
@@ -224,10 +284,19 @@ impl Model {
             assert!(slice.preempted || !is_overtaken, "not the earliest deadline");
             assert!(slice.preempted || !known.leaving, "a removed task goes on");
         }
-        let freeing = self.slots.iter().flatten().filter(|slice| slice.preempted).count();
-        let background = |slice: &&Slice| self.tasks[&slice.task].class == Class::Background && !slice.preempted;
+        let freeing = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|slice| slice.preempted)
+            .count();
+        let background =
+            |slice: &&Slice| self.tasks[&slice.task].class == Class::Background && !slice.preempted;
         if self.slots.iter().flatten().any(|slice| background(&slice)) {
-            assert!(waiting.iter().filter(fair).count() <= freeing, "a background task is in a fair one's way");
+            assert!(
+                waiting.iter().filter(fair).count() <= freeing,
+                "a background task is in a fair one's way"
+            );
         }
         self.check_accounts();
     }
@@ -237,15 +306,24 @@ impl Model {
             assert_eq!(self.scheduler.usage(TaskId(*task)).unwrap().used, known.used);
             if let (Class::RealTime(timing), Some(first)) = (known.class, known.first_wake) {
                 let periods = self.now.since(first).as_ns() / timing.period.as_ns() + 1;
-                assert!(known.used <= timing.budget * periods + OVERRUN, "{task} had more than its budgets");
+                assert!(
+                    known.used <= timing.budget * periods + OVERRUN,
+                    "{task} had more than its budgets"
+                );
             }
         }
         for (tenant, used) in self.tenant_used.iter().enumerate() {
-            assert_eq!(self.scheduler.tenant_usage(TenantId(tenant as u64)).unwrap().used, *used);
+            assert_eq!(
+                self.scheduler.tenant_usage(TenantId(tenant as u64)).unwrap().used,
+                *used
+            );
         }
         let windows = self.now.as_ns() / CAP.period.as_ns() + 1;
         let overruns = OVERRUN * SLOTS as u64;
-        assert!(self.tenant_used[2] <= CAP.quota * windows + overruns, "more than the cap");
+        assert!(
+            self.tenant_used[2] <= CAP.quota * windows + overruns,
+            "more than the cap"
+        );
         if let Some(at) = self.scheduler.next_event() {
             assert!(at > self.now, "what is due was done");
         }
@@ -255,9 +333,15 @@ impl Model {
 fn terms(tenant: u64, shares: u32) -> Tenant {
     let shares = Shares::new(shares).unwrap();
     if tenant == TENANTS - 1 {
-        Tenant { cap: Some(CAP), ..Tenant::with_shares(shares) }
+        Tenant {
+            cap: Some(CAP),
+            ..Tenant::with_shares(shares)
+        }
     } else {
-        Tenant { real_time: Fraction::WHOLE, ..Tenant::with_shares(shares) }
+        Tenant {
+            real_time: Fraction::WHOLE,
+            ..Tenant::with_shares(shares)
+        }
     }
 }
 
@@ -277,7 +361,8 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
     let time = || prop_oneof![Just(0), Just(u64::MAX), 0_u64..1 << 40, any::<u64>()];
     let id = || 0_u64..5;
     prop_oneof![
-        (id(), any::<u32>(), time(), time(), time()).prop_map(|(a, b, c, d, e)| Nonsense::Tenant(a, b, c, d, e)),
+        (id(), any::<u32>(), time(), time(), time())
+            .prop_map(|(a, b, c, d, e)| Nonsense::Tenant(a, b, c, d, e)),
         id().prop_map(Nonsense::RemoveTenant),
         (id(), id(), time(), time(), time()).prop_map(|(a, b, c, d, e)| Nonsense::Admit(a, b, c, d, e)),
         (id(), id(), any::<bool>()).prop_map(|(a, b, c)| Nonsense::Share(a, b, c)),

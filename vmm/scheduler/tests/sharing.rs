@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use referee_scheduler::{
-    Cap, Class, Config, Decision, Fraction, Misuse, Refused, Scheduler, Shares, SlotId, Span, TaskId, Tenant, TenantId,
-    Time, Timing,
+    Cap, Class, Config, Decision, Fraction, Misuse, Refused, Scheduler, Shares, SlotId, Span, TaskId, Tenant,
+    TenantId, Time, Timing,
 };
 
 const MS: Span = Span::from_ms(1);
@@ -20,17 +20,30 @@ struct Machine {
 impl Machine {
     /// Every slice is one millisecond.
     fn new(slots: usize) -> Self {
-        let config = Config { slice_min: MS, slice_max: MS, ..Config::for_slots(slots) };
-        Self { scheduler: Scheduler::new(config).unwrap(), now: Time::ZERO, running: BTreeMap::new() }
+        let config = Config {
+            slice_min: MS,
+            slice_max: MS,
+            ..Config::for_slots(slots)
+        };
+        Self {
+            scheduler: Scheduler::new(config).unwrap(),
+            now: Time::ZERO,
+            running: BTreeMap::new(),
+        }
     }
 
     fn tenant(&mut self, id: u64, shares: u32) {
-        let terms = Tenant { real_time: Fraction::WHOLE, ..Tenant::with_shares(Shares::new(shares).unwrap()) };
+        let terms = Tenant {
+            real_time: Fraction::WHOLE,
+            ..Tenant::with_shares(Shares::new(shares).unwrap())
+        };
         self.scheduler.set_tenant(TenantId(id), terms).unwrap();
     }
 
     fn admit(&mut self, task: u64, tenant: u64, class: Class) {
-        self.scheduler.admit(TaskId(task), TenantId(tenant), class).unwrap();
+        self.scheduler
+            .admit(TaskId(task), TenantId(tenant), class)
+            .unwrap();
         self.scheduler.wake(TaskId(task), self.now).unwrap();
     }
 
@@ -52,7 +65,9 @@ impl Machine {
             let slice = self.running.iter().map(|(slot, (_, ends))| (*ends, *slot)).min();
             let event = self.scheduler.next_event();
             let next = slice.map(|(ends, _)| ends).into_iter().chain(event).min();
-            let Some(next) = next.filter(|next| *next <= end) else { break };
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
             self.now = next;
             if let Some((_, slot)) = slice.filter(|(ends, _)| *ends == next) {
                 self.running.remove(&slot);
@@ -67,7 +82,12 @@ impl Machine {
     }
 
     fn tenant_ms(&self, tenant: u64) -> u64 {
-        self.scheduler.tenant_usage(TenantId(tenant)).unwrap().used.as_ns() / 1_000_000
+        self.scheduler
+            .tenant_usage(TenantId(tenant))
+            .unwrap()
+            .used
+            .as_ns()
+            / 1_000_000
     }
 }
 
@@ -92,7 +112,13 @@ fn tasks_of_a_tenant_share_by_weight() {
     let mut machine = Machine::new(1);
     machine.tenant(0, 1);
     for task in 0..3 {
-        machine.admit(task, 0, Class::Fair { shares: Shares::new(1 << task).unwrap() });
+        machine.admit(
+            task,
+            0,
+            Class::Fair {
+                shares: Shares::new(1 << task).unwrap(),
+            },
+        );
     }
     machine.run_until(at(700));
     assert_eq!([0, 1, 2].map(|task| machine.used_ms(task)), [100, 200, 400]);
@@ -117,12 +143,19 @@ fn who_cannot_use_its_shares_leaves_them_and_saves_nothing() {
     machine.admit(0, 0, FAIR);
     (1..3).for_each(|task| machine.admit(task, 1, FAIR));
     machine.run_until(at(1000));
-    assert_eq!((machine.tenant_ms(0), machine.tenant_ms(1)), (1000, 1000), "one task fills one slot at most");
+    assert_eq!(
+        (machine.tenant_ms(0), machine.tenant_ms(1)),
+        (1000, 1000),
+        "one task fills one slot at most"
+    );
     machine.tenant(0, 1);
     (3..5).for_each(|task| machine.admit(task, 0, FAIR));
     machine.run_until(at(1100));
     let apart = machine.tenant_ms(0).abs_diff(machine.tenant_ms(1));
-    assert!(apart <= 3, "equal from now on, and not what was missed before: {apart} ms");
+    assert!(
+        apart <= 3,
+        "equal from now on, and not what was missed before: {apart} ms"
+    );
 }
 
 #[test]
@@ -135,7 +168,11 @@ fn sleeping_saves_no_credit() {
     machine.run_until(at(10));
     let (slot, _) = machine.running.pop_first().unwrap();
     machine.now = at(11);
-    let asleep = machine.scheduler.stopped(SlotId(slot), MS, false, at(11)).unwrap().0;
+    let asleep = machine
+        .scheduler
+        .stopped(SlotId(slot), MS, false, at(11))
+        .unwrap()
+        .0;
     let awake = 1 - asleep;
     machine.run_until(at(1011));
     let before = [awake, asleep].map(|tenant| machine.tenant_ms(tenant));
@@ -168,21 +205,39 @@ fn tasks_that_come_run_once_and_go_starve_nobody() {
         });
     }
     let had = machine.used_ms(0);
-    assert!(had >= 4, "had {had} ms; an equal part of each would be ln(1000), nearly 7");
+    assert!(
+        had >= 4,
+        "had {had} ms; an equal part of each would be ln(1000), nearly 7"
+    );
 }
 
 #[test]
 fn a_cap_throttles_until_the_next_period() {
     let mut machine = Machine::new(2);
-    let cap = Some(Cap { quota: MS * 50, period: MS * 100 });
-    machine.scheduler.set_tenant(TenantId(0), Tenant { cap, ..Tenant::with_shares(Shares::ONE) }).unwrap();
+    let cap = Some(Cap {
+        quota: MS * 50,
+        period: MS * 100,
+    });
+    machine
+        .scheduler
+        .set_tenant(
+            TenantId(0),
+            Tenant {
+                cap,
+                ..Tenant::with_shares(Shares::ONE)
+            },
+        )
+        .unwrap();
     (0..4).for_each(|task| machine.admit(task, 0, FAIR));
     machine.run_until(at(60));
     assert_eq!(machine.tenant_ms(0), 50);
     assert_eq!(machine.scheduler.next_event(), Some(at(100)));
     machine.run_until(at(999));
     assert_eq!(machine.tenant_ms(0), 500);
-    machine.scheduler.set_tenant(TenantId(0), Tenant::with_shares(Shares::ONE)).unwrap();
+    machine
+        .scheduler
+        .set_tenant(TenantId(0), Tenant::with_shares(Shares::ONE))
+        .unwrap();
     assert_eq!(machine.decide().len(), 2, "without a cap it runs at once");
 }
 
@@ -205,7 +260,11 @@ fn real_time_counts_towards_its_tenants_shares() {
     let mut machine = Machine::new(1);
     machine.tenant(0, 1);
     machine.tenant(1, 1);
-    let timing = Timing { period: MS * 10, budget: MS, deadline: MS * 10 };
+    let timing = Timing {
+        period: MS * 10,
+        budget: MS,
+        deadline: MS * 10,
+    };
     machine.admit(0, 0, Class::RealTime(timing));
     machine.admit(1, 0, FAIR);
     machine.admit(2, 1, FAIR);
@@ -213,38 +272,72 @@ fn real_time_counts_towards_its_tenants_shares() {
     let apart = machine.tenant_ms(0).abs_diff(machine.tenant_ms(1));
     assert!(apart <= 2, "{apart} ms apart");
     let (real_time, fair) = (machine.used_ms(0), machine.used_ms(1));
-    assert!((910..=1000).contains(&real_time), "{real_time} ms: every period, less the start of each job that costs nothing here");
+    assert!(
+        (910..=1000).contains(&real_time),
+        "{real_time} ms: every period, less the start of each job that costs nothing here"
+    );
     assert_eq!(real_time + fair, machine.tenant_ms(0));
 }
 
 #[test]
 fn what_is_wrong_is_said_and_changes_nothing() {
     let mut machine = Machine::new(1);
-    assert_eq!(machine.scheduler.admit(TaskId(1), TenantId(9), FAIR), Err(Refused::NoTenant(TenantId(9))));
+    assert_eq!(
+        machine.scheduler.admit(TaskId(1), TenantId(9), FAIR),
+        Err(Refused::NoTenant(TenantId(9)))
+    );
     machine.tenant(0, 1);
     machine.admit(1, 0, FAIR);
-    assert_eq!(machine.scheduler.admit(TaskId(1), TenantId(0), FAIR), Err(Refused::Known(TaskId(1))));
-    assert_eq!(machine.scheduler.wake(TaskId(2), at(0)), Err(Misuse::NoTask(TaskId(2))));
+    assert_eq!(
+        machine.scheduler.admit(TaskId(1), TenantId(0), FAIR),
+        Err(Refused::Known(TaskId(1)))
+    );
+    assert_eq!(
+        machine.scheduler.wake(TaskId(2), at(0)),
+        Err(Misuse::NoTask(TaskId(2)))
+    );
     for slot in [SlotId(0), SlotId(7)] {
-        assert_eq!(machine.scheduler.stopped(slot, MS, true, at(0)), Err(Misuse::NotRunning(slot)));
+        assert_eq!(
+            machine.scheduler.stopped(slot, MS, true, at(0)),
+            Err(Misuse::NotRunning(slot))
+        );
     }
-    let busy = Misuse::TenantBusy { tenant: TenantId(0), tasks: 1 };
+    let busy = Misuse::TenantBusy {
+        tenant: TenantId(0),
+        tasks: 1,
+    };
     assert_eq!(machine.scheduler.remove_tenant(TenantId(0)), Err(busy));
 
     machine.decide();
     machine.scheduler.remove(TaskId(1)).unwrap();
     assert_eq!(machine.decide(), [Decision::Preempt { slot: SlotId(0) }]);
-    assert_eq!(machine.scheduler.remove(TaskId(1)), Err(Misuse::NoTask(TaskId(1))));
-    assert_eq!(machine.scheduler.admit(TaskId(1), TenantId(0), FAIR), Err(Refused::Known(TaskId(1))));
+    assert_eq!(
+        machine.scheduler.remove(TaskId(1)),
+        Err(Misuse::NoTask(TaskId(1)))
+    );
+    assert_eq!(
+        machine.scheduler.admit(TaskId(1), TenantId(0), FAIR),
+        Err(Refused::Known(TaskId(1)))
+    );
     machine.scheduler.stopped(SlotId(0), MS, true, at(1)).unwrap();
     assert_eq!(machine.tenant_ms(0), 1, "its last slice counts");
     machine.admit(1, 0, FAIR);
     machine.scheduler.remove(TaskId(1)).unwrap();
     assert_eq!(machine.scheduler.remove_tenant(TenantId(0)).unwrap().used, MS);
 
-    let cap = Cap { quota: Span::ZERO, period: MS };
-    let refused = Refused::Cap { quota: Span::ZERO, period: MS, longest: Timing::LONGEST_PERIOD };
-    let terms = Tenant { cap: Some(cap), ..Tenant::with_shares(Shares::ONE) };
+    let cap = Cap {
+        quota: Span::ZERO,
+        period: MS,
+    };
+    let refused = Refused::Cap {
+        quota: Span::ZERO,
+        period: MS,
+        longest: Timing::LONGEST_PERIOD,
+    };
+    let terms = Tenant {
+        cap: Some(cap),
+        ..Tenant::with_shares(Shares::ONE)
+    };
     assert_eq!(machine.scheduler.set_tenant(TenantId(0), terms), Err(refused));
 }
 

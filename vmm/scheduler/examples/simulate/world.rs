@@ -142,9 +142,12 @@ impl World {
         let task = self.programs.len();
         self.scheduler
             .admit(TaskId(task as u64), tenant_id(tenant), class)?;
-        let deadline = match class {
-            Class::RealTime(timing) => Some(timing.deadline),
-            Class::Fair { .. } | Class::Background => None,
+        // One that asks for more than its budget was promised nothing for the rest.
+        let deadline = match (class, program) {
+            (Class::RealTime(timing), Program::Periodic { work, .. }) if work <= timing.budget => {
+                Some(timing.deadline)
+            }
+            _ => None,
         };
         self.programs.push(Running {
             program,
@@ -190,19 +193,20 @@ impl World {
         }
     }
 
-    pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
-        self.programs.iter().map(|program| program.outcome)
+    /// Begins to measure the longest wait of each program anew.
+    pub fn forget_waits(&mut self) {
+        for program in &mut self.programs {
+            program.outcome.longest_wait = Span::ZERO;
+        }
+    }
+
+    /// How many programs there are.
+    pub fn tasks(&self) -> usize {
+        self.programs.len()
     }
 
     pub fn outcome(&self, task: usize) -> Outcome {
         self.programs[task].outcome
-    }
-
-    /// How long a program that waits now has waited.
-    pub fn waits(&self, task: usize) -> Span {
-        self.programs[task]
-            .waits_since
-            .map_or(Span::ZERO, |since| self.now.since(since))
     }
 
     /// How long a tenant's tasks have held slots, present slices included.
@@ -248,7 +252,7 @@ impl World {
             self.push(at, Event::Wake { task });
         }
         let program = &mut self.programs[task];
-        program.left = program.left + work;
+        program.left += work;
         if program.since.is_none() {
             program.since = Some(self.now);
             program.waits_since = Some(self.now);
