@@ -8,7 +8,7 @@ mod scenarios;
 #[path = "../examples/simulate/world.rs"]
 mod world;
 
-use crate::scenarios::{DEPLOYED, TASKS, WEIGHTS};
+use crate::scenarios::{DEPLOYED, TASKS, WEIGHTS, ms};
 
 #[test]
 fn a_million_jobs_of_ten_thousand_tasks() {
@@ -37,16 +37,24 @@ fn a_million_jobs_of_ten_thousand_tasks() {
 
     assert_eq!(run.endless.len(), 300);
     for task in &run.endless {
-        let (turns, wait) = (
-            scheduler.usage(TaskId(*task as u64)).unwrap().slices,
-            run.world.outcome(*task).longest_wait,
-        );
-        assert!(turns > 10, "task {task} had {turns} turns");
-        let usual = run.world.now.as_ns() / turns;
+        let wait = ms(run.world.outcome(*task).longest_wait);
+        let usual = run.usual_wait_ms(*task);
         assert!(
-            wait.as_ns() < 3 * usual,
-            "task {task} waited {wait} once, and {usual} ns on average"
+            wait < 3.0 * usual,
+            "task {task} waited {wait} ms once, and {usual} ms on average"
         );
+    }
+    // Tasks with the same shares in the same tenant have the same, and tenants go round.
+    for tenant in 0..20 {
+        let held = || {
+            run.endless
+                .iter()
+                .skip(tenant)
+                .step_by(20)
+                .map(|task| ms(run.world.outcome(*task).held))
+        };
+        let apart = held().fold(0.0, f64::max) - held().fold(f64::INFINITY, f64::min);
+        assert!(apart < 25.0, "tenant {tenant}: {apart} ms apart");
     }
     assert!(run.world.calls > 2_000_000);
 }

@@ -1,6 +1,6 @@
 //! What is simulated: shares over time, deadlines under all costs that were allowed for and under more, and a million jobs at once.
 
-use referee_scheduler::{Class, Config, Fraction, Shares, Span, Tenant, Time, Timing};
+use referee_scheduler::{Class, Config, Fraction, Shares, Span, TaskId, Tenant, Time, Timing};
 
 use crate::world::{Costs, Program, Random, World};
 
@@ -164,6 +164,18 @@ pub struct Million {
     pub real_time: Vec<usize>,
     pub endless: Vec<usize>,
     pub promised: Fraction,
+}
+
+impl Million {
+    /// How far apart a task's turns are on average, in milliseconds.
+    pub fn usual_wait_ms(&self, task: usize) -> f64 {
+        let turns = self
+            .world
+            .scheduler
+            .usage(TaskId(task as u64))
+            .map_or(0, |usage| usage.slices);
+        ms(self.world.now.since(Time::ZERO)) / turns.max(1) as f64
+    }
 }
 
 /// Four slots, twenty tenants, ten thousand tasks: some with deadlines, three hundred that never have enough, and the rest with a little
