@@ -5,7 +5,7 @@
 
 use crate::error::Misuse;
 use crate::fair::Band;
-use crate::scheduler::{Rank, Running, Scheduler};
+use crate::scheduler::{Rank, Running, Scheduler, Slot};
 use crate::task::{SlotId, State, TaskId, Work};
 use crate::time::{Span, Time};
 
@@ -296,7 +296,7 @@ impl Scheduler {
         if wanted == 0 {
             return;
         }
-        let freeing = |slot: &&crate::scheduler::Slot| {
+        let freeing = |slot: &&Slot| {
             slot.promises.ready.is_empty() && slot.running.is_some_and(|running| running.is_preempted)
         };
         wanted = wanted.saturating_sub(self.slots.iter().filter(freeing).count());
