@@ -14,6 +14,7 @@ OURS = {
     "referee-bundle": {"muscle-abi"},
     "referee-audit": set(),
     "referee-jail": set(),
+    "referee-scheduler": set(),
     "referee-policy": {"muscle-abi", "referee-bundle"},
     "referee-capabilities": {"muscle-abi", "referee-audit", "referee-bundle", "referee-policy"},
     "referee-cell": {"muscle-abi", "referee-hv", "referee-vsock", "referee-bundle", "referee-jail"},
