@@ -210,6 +210,14 @@ impl Program {
         })
     }
 
+    /// Puts every thread of the process under the filter, those that run already too (`SECCOMP_FILTER_FLAG_TSYNC`).
+    ///
+    /// # Errors
+    /// [`JailError::Install`].
+    pub fn install_everywhere(&self, _confined: &Jailed) -> Result<(), JailError> {
+        seccompiler::apply_filter_all_threads(&self.0).map_err(JailError::Install)
+    }
+
     /// Returns the number of BPF instructions.
     #[must_use]
     pub fn instructions(&self) -> usize {

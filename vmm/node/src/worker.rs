@@ -12,6 +12,7 @@
 
 mod hands;
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{NodeError, OrHost};
 use crate::line::{FromWorker, frame};
+use crate::worker::hands::{Hands, Work};
 
 /// How a worker is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +73,7 @@ pub(crate) fn origin() -> Result<Origin, NodeError> {
 pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
     let line = birth.calls.try_clone();
     let error = match settle(birth, kvm, origin) {
-        Ok(work) => work.run(),
+        Ok(never) => match never {},
         Err(error) => error,
     };
     let unfit = FromWorker::Unfit {
@@ -88,7 +90,7 @@ pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
     exit_at_once(1)
 }
 
-fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<hands::Work, NodeError> {
+fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<Infallible, NodeError> {
     let Birth {
         bundle,
         decision,
@@ -129,19 +131,19 @@ fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<hands::Work, No
         .slots()
         .iter()
         .any(|grant| matches!(grant.power(), Power::Files { .. }));
-    // Every thread that is made from here on is under it too.
-    let _filtered = Filter::Worker { files }
-        .program()
-        .install(&jailed)
-        .or_host("installing the filter")?;
-    let image = CheckedImage::check(Arc::new(bundle), &jailed)
-        .map_err(referee::StartError::from)
-        .map_err(NodeError::from)?;
     let not_confined_by = jailed.confinement().missing();
     let audit = AuditSink::over(log, "", "");
+    // All threads are made before the filter, which allows none to be made.
     let engine = opened.start(1, audit, not_confined_by.clone())?;
+    let hands = Hands::prepare(shape.slots)?;
+    Filter::Worker { files }
+        .program()
+        .install_everywhere(&jailed)
+        .or_host("installing the filter")?;
+    let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
     let permit = engine.permit(image, decision, grants, resources)?;
-    hands::Work::new(permit, shape, calls, not_confined_by)
+    let work = Work::new(permit, shape, calls, not_confined_by)?;
+    hands.set_to(work)
 }
 
 /// Granted directories, with whether cells may only read there.

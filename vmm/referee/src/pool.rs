@@ -91,7 +91,8 @@ enum Work {
 }
 
 impl Pool {
-    /// A pool that keeps `size` shells ready.
+    /// A pool that keeps `size` shells ready. Its thread is at work when this returns, so that what only a thread's beginning needs may
+    /// be forbidden from then on.
     ///
     /// # Errors
     /// When no thread is to be had.
@@ -103,10 +104,17 @@ impl Pool {
             changed: Condvar::new(),
         });
         let worker = Arc::clone(&shared);
+        let (begun, has_begun) = std::sync::mpsc::channel();
         let builder = std::thread::Builder::new().name("referee-pool".into());
+        let thread = builder.spawn(move || {
+            // Nobody waits when the thread's maker is gone, and then nobody needs to know.
+            let _ = begun.send(());
+            worker.work();
+        })?;
+        has_begun.recv().map_err(std::io::Error::other)?;
         Ok(Pool {
             shared,
-            thread: Some(builder.spawn(move || worker.work())?),
+            thread: Some(thread),
         })
     }
 

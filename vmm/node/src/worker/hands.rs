@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use referee::{
@@ -16,6 +16,78 @@ use referee_hv::process::exit_at_once;
 use crate::error::{NodeError, OrHost, with_causes};
 use crate::line::{self, Begin, Failure, FromWorker, How, ToWorker, frame};
 use crate::worker::Shape;
+
+/// The threads, before there is work.
+#[derive(Debug)]
+pub(crate) struct Hands {
+    gate: Arc<Gate>,
+    own: CellThread,
+}
+
+/// Where hands wait for their work.
+#[derive(Debug, Default)]
+struct Gate {
+    work: Mutex<Option<Arc<Work>>>,
+    opened: Condvar,
+}
+
+impl Hands {
+    /// Makes `others` threads beside the calling one, each prepared to run cells.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] when there are no threads or timers left.
+    pub(crate) fn prepare(others: usize) -> Result<Hands, NodeError> {
+        let gate = Arc::new(Gate::default());
+        let (prepared, is_prepared) = std::sync::mpsc::channel();
+        for number in 0..others {
+            let (gate, prepared) = (Arc::clone(&gate), prepared.clone());
+            let hand = move || {
+                let thread = CellThread::enter();
+                // The other end waits for each.
+                let _ = prepared.send(thread.as_ref().map(drop).map_err(with_causes_of));
+                if let Ok(thread) = thread {
+                    gate.wait().hand(&thread);
+                }
+            };
+            std::thread::Builder::new()
+                .name(format!("hand-{number}"))
+                .spawn(hand)
+                .or_host("making a thread")?;
+        }
+        for _ in 0..others {
+            is_prepared
+                .recv()
+                .or_host("preparing a thread")?
+                .or_host("preparing a thread")?;
+        }
+        let own = CellThread::enter().or_host("preparing a thread")?;
+        Ok(Hands { gate, own })
+    }
+
+    /// Sets all of them to work, the calling thread too, until the supervisor closes the line.
+    pub(crate) fn set_to(self, work: Work) -> ! {
+        let work = Arc::new(work);
+        *lock(&self.gate.work) = Some(Arc::clone(&work));
+        self.gate.opened.notify_all();
+        work.hand(&self.own)
+    }
+}
+
+impl Gate {
+    fn wait(&self) -> Arc<Work> {
+        let mut work = lock(&self.work);
+        loop {
+            if let Some(work) = &*work {
+                return Arc::clone(work);
+            }
+            work = self.opened.wait(work).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn with_causes_of(error: &referee_hv::HvError) -> String {
+    with_causes(error)
+}
 
 /// What all hands share.
 #[derive(Debug)]
@@ -83,32 +155,11 @@ impl Work {
         })
     }
 
-    /// Works until the supervisor closes the line, and ends the process. Comes back only when there are no threads to be had.
-    pub(crate) fn run(self) -> NodeError {
-        let work = Arc::new(self);
-        let mut hands = Vec::new();
-        for number in 0..work.shape.slots {
-            let work = Arc::clone(&work);
-            let hand = std::thread::Builder::new()
-                .name(format!("hand-{number}"))
-                .spawn(move || work.hand());
-            match hand {
-                Ok(hand) => hands.push(hand),
-                Err(error) => return NodeError::host("making a thread")(error),
-            }
-        }
-        work.hand()
-    }
-
-    /// One thread's life.
-    fn hand(&self) -> NodeError {
-        let thread = match CellThread::enter() {
-            Ok(thread) => thread,
-            Err(error) => return NodeError::host("preparing a thread")(error),
-        };
+    /// One thread's life, to the end of the process.
+    fn hand(&self, thread: &CellThread) -> ! {
         loop {
             match self.next() {
-                Some(ToWorker::Run { call, begin, budget }) => self.piece(&thread, call, begin, budget),
+                Some(ToWorker::Run { call, begin, budget }) => self.piece(thread, call, begin, budget),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
