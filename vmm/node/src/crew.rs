@@ -142,6 +142,12 @@ impl Worker {
         let _ = self.send(&ToWorker::Cancel { call }).await;
     }
 
+    /// Has a call's present piece end soon, as if its budget were over.
+    pub(crate) async fn preempt(&self, call: u64) {
+        // A worker that is gone runs nothing.
+        let _ = self.send(&ToWorker::Preempt { call }).await;
+    }
+
     /// Closes the line, at which the worker ends in order.
     pub(crate) async fn dismiss(&self) {
         self.writer.lock().await.take();

@@ -27,12 +27,13 @@ mod report;
 mod serve;
 mod settings;
 mod store;
+mod turns;
 mod worker;
 
 pub use api::{Deploy, Explained, Explanation, Shown, Stats};
-pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET};
+pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET, Scheduling, TenantCap, TenantShare};
 pub use deployment::Counted;
 pub use error::NodeError;
 pub use logs::LogLine;
 pub use serve::serve;
-pub use settings::{CELLS_MAX, Settings};
+pub use settings::{CELLS_MAX, NotAPriority, Priority, Settings};

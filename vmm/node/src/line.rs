@@ -25,6 +25,8 @@ pub(crate) enum ToWorker {
         begin: Option<Begin>,
         budget: Option<Duration>,
     },
+    /// End a call's present piece as if its budget were over. One that does not run is left alone.
+    Preempt { call: u64 },
     /// Give a call up; its next piece, or the present one, ends it.
     Cancel { call: u64 },
 }

@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
 use crate::nursery::{Nursery, Order};
 use crate::report;
-use crate::settings::{Settings, is_name};
+use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
+use crate::turns::{Place, Turns};
 
 /// Bundles that may have been sent and belong to no deployment.
 const LOOSE_BUNDLES_MAX: usize = 64;
@@ -33,7 +34,7 @@ struct Inner {
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
     /// Bundles that were sent and are not deployed yet. Held while anything about deployments changes.
     changes: AsyncMutex<BTreeSet<String>>,
-    slots: Semaphore,
+    turns: Turns,
     slot_count: usize,
     numbers: AtomicU64,
     draining: AtomicBool,
@@ -64,22 +65,27 @@ impl Node {
             .map(|(_, deployed)| deployed.bundle.clone())
             .collect();
         store.sweep(&needed)?;
-        let log_bytes = config.cells.log_bytes;
-        let deployments = kept.into_iter().map(|(name, deployed)| {
-            let deployment = Deployment::new(name.clone(), deployed, log_bytes);
-            (name, Arc::new(deployment))
-        });
         let slot_count = match config.cells.slots {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             slots => slots,
         };
+        let turns = Turns::new(&config, slot_count)?;
+        let log_bytes = config.cells.log_bytes;
+        let deployments = kept.into_iter().map(|(name, deployed)| {
+            let place = reserved(&turns, &deployed);
+            if let Err(error) = &place {
+                report::problem(&format!("deployment {name}: {error}"));
+            }
+            let deployment = Deployment::new(name.clone(), deployed, place.ok().flatten(), log_bytes);
+            (name, Arc::new(deployment))
+        });
         Ok(Node(Arc::new(Inner {
             deployments: RwLock::new(deployments.collect()),
             nursery,
             store,
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
-            slots: Semaphore::new(slot_count),
+            turns,
             slot_count,
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
@@ -103,8 +109,8 @@ impl Node {
         &self.0.audit
     }
 
-    pub(crate) fn slots(&self) -> &Semaphore {
-        &self.0.slots
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     /// Calls that may run at once.
@@ -220,6 +226,19 @@ impl Node {
             deployed_at: now(),
             paused: false,
         };
+        // What the old one was promised is free for the new one.
+        let given_back = old.as_ref().and_then(|old| old.give_place_back());
+        drop(given_back);
+        let place = match reserved(&self.0.turns, &deployed) {
+            Ok(place) => place,
+            Err(error) => {
+                if let Some(old) = &old {
+                    old.take_place(reserved(&self.0.turns, &old.deployed).ok().flatten());
+                }
+                self.manage(by, "refuse", name, &bundle)?;
+                return Err(error);
+            }
+        };
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
         self.keep(name, &deployed).await?;
@@ -227,6 +246,7 @@ impl Node {
         let deployment = Arc::new(Deployment::new(
             name.to_owned(),
             deployed,
+            place,
             self.0.config.cells.log_bytes,
         ));
         self.exchange(name, Some(Arc::clone(&deployment)));
@@ -250,6 +270,7 @@ impl Node {
         blocking(move || node.store().forget(&forgotten)).await?;
         self.exchange(name, None);
         drop(changes);
+        drop(old.give_place_back());
         retire(old);
         Ok(())
     }
@@ -381,6 +402,17 @@ impl Node {
 
 const MIN_TICK: Duration = Duration::from_millis(250);
 const MAX_TICK: Duration = Duration::from_secs(15);
+
+/// What a real-time deployment is promised; others are promised nothing ahead.
+fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeError> {
+    let priority = &deployed.settings.priority;
+    match priority {
+        Priority::RealTime { .. } => turns
+            .enter(&deployed.assessment.publisher, priority)
+            .map(Some),
+        Priority::Fair { .. } | Priority::Background => Ok(None),
+    }
+}
 
 fn order(settings: &Settings, digest: Digest) -> Order {
     Order {

@@ -60,6 +60,10 @@ async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(
         let node = node.clone();
         async move { node.retire_idle().await }
     });
+    let time = tokio::spawn({
+        let turns = node.turns().clone();
+        async move { turns.keep_time().await }
+    });
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
         // Its sender is dropped only by sending.
@@ -82,6 +86,7 @@ async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(
     // What is left are connections on which nothing is under way, or whose clients do not read.
     let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     idle.abort();
+    time.abort();
     let audit = node.audit().clone();
     tokio::task::spawn_blocking(move || audit.sync())
         .await

@@ -76,6 +76,13 @@ impl Canceller {
     }
 }
 
+impl Canceller {
+    /// Has the present [`Cell::advance`] return [`Progress::Preempted`] soon, if there is one.
+    pub fn interrupt(&self) {
+        self.0.runner.kick();
+    }
+}
+
 impl Cell {
     pub(crate) fn new(permit: Permit, style: Style, cell: Box<LoadedCell>, audit: AuditSink) -> Cell {
         Cell {

@@ -161,6 +161,7 @@ impl Work {
             match self.next() {
                 Some(ToWorker::Run { call, begin, budget }) => self.piece(thread, call, begin, budget),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
+                Some(ToWorker::Preempt { call }) => self.preempt(call),
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
             }
@@ -179,6 +180,15 @@ impl Work {
             lock(&self.calls).insert(*call, Call::default());
         }
         message
+    }
+
+    fn preempt(&self, call: u64) {
+        if let Some(canceller) = lock(&self.calls)
+            .get(&call)
+            .and_then(|call| call.canceller.as_ref())
+        {
+            canceller.interrupt();
+        }
     }
 
     fn cancel(&self, call: u64) {
