@@ -102,9 +102,7 @@ impl Node {
                 worker.cancel(call.number).await;
             }
             turn.runs(&worker, call.number);
-            let piece = worker
-                .run(call.number, begin.take(), Some(turn.budget))
-                .await?;
+            let piece = worker.run(call.number, begin.take(), Some(turn.budget)).await?;
             reply.used += piece.used;
             add(&deployment.counters.slices, 1);
             turn = match piece.how {

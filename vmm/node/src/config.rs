@@ -41,8 +41,9 @@ pub struct Api {
     pub socket: PathBuf,
     /// Its mode, octal: who may connect at all.
     pub mode: String,
-    /// Users, by number, who may use the API beside root and the node's own user.
-    pub users: Vec<u32>,
+    /// Policy files and folders about who may do what through the API; when there are none, root and the node's own user may do
+    /// everything and nobody else anything.
+    pub policies: Vec<PathBuf>,
     /// Connections at once.
     pub connections: usize,
     /// Seconds within which a request's head must arrive.
@@ -167,7 +168,7 @@ impl Default for Api {
         Api {
             socket: DEFAULT_SOCKET.into(),
             mode: "0660".into(),
-            users: Vec::new(),
+            policies: Vec::new(),
             connections: 512,
             header_seconds: 10,
             body_seconds: 60,

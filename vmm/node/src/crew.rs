@@ -60,9 +60,7 @@ impl Worker {
     /// [`NodeError::Rejected`], [`NodeError::Host`].
     pub(crate) async fn start(nursery: &Nursery, plan: Plan) -> Result<Arc<Worker>, NodeError> {
         let number = plan.number;
-        let (calls, log) = nursery
-            .spawn(number, plan.order, plan.shape, plan.bundle)
-            .await?;
+        let (calls, log) = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
         let doing = "setting the lines of a worker up";
         let stream = |line: std::os::unix::net::UnixStream| {
             line.set_nonblocking(true)?;

@@ -147,11 +147,13 @@ impl Deployment {
         match priority {
             Priority::RealTime { .. } => lock(&self.place).clone().ok_or_else(|| NodeError::Rejected {
                 name: "not-schedulable".into(),
-                message: "this host does not promise any more what the deployment was promised; deploy it anew".into(),
+                message:
+                    "this host does not promise any more what the deployment was promised; deploy it anew"
+                        .into(),
             }),
-            Priority::Fair { .. } | Priority::Background => turns
-                .enter(&self.assessment().publisher, priority)
-                .map(Arc::new),
+            Priority::Fair { .. } | Priority::Background => {
+                turns.enter(&self.assessment().publisher, priority).map(Arc::new)
+            }
         }
     }
 

@@ -155,7 +155,10 @@ fn length(prefix: [u8; 4]) -> io::Result<usize> {
 fn decode<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
     match postcard::take_from_bytes(bytes) {
         Ok((message, [])) => Ok(message),
-        Ok((_, rest)) => Err(io::Error::other(format!("{} bytes follow the message", rest.len()))),
+        Ok((_, rest)) => Err(io::Error::other(format!(
+            "{} bytes follow the message",
+            rest.len()
+        ))),
         Err(error) => Err(io::Error::other(error)),
     }
 }

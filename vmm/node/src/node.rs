@@ -7,11 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
+use referee_policy::Access;
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::api::Peer;
 use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
+use crate::gate::Gate;
 use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
@@ -35,6 +38,7 @@ struct Inner {
     /// Bundles that were sent and are not deployed yet. Held while anything about deployments changes.
     changes: AsyncMutex<BTreeSet<String>>,
     turns: Turns,
+    gate: Gate,
     slot_count: usize,
     numbers: AtomicU64,
     draining: AtomicBool,
@@ -60,10 +64,7 @@ impl Node {
         let log = AuditLog::from_file(file, options).or_host(doing)?;
         let store = Store::open(&config.state)?;
         let kept = store.deployments()?;
-        let needed: Vec<String> = kept
-            .iter()
-            .map(|(_, deployed)| deployed.bundle.clone())
-            .collect();
+        let needed: Vec<String> = kept.iter().map(|(_, deployed)| deployed.bundle.clone()).collect();
         store.sweep(&needed)?;
         let slot_count = match config.cells.slots {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
@@ -86,6 +87,7 @@ impl Node {
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
             turns,
+            gate: Gate::open(config.api.policies.clone())?,
             slot_count,
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
@@ -121,6 +123,40 @@ impl Node {
     /// A number that no other worker or call of this service's life has.
     pub(crate) fn next_number(&self) -> u64 {
         self.0.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Refuses what policy about the API does not permit. Refused changes are recorded.
+    ///
+    /// # Errors
+    /// [`NodeError::NotPermitted`].
+    pub(crate) fn allow(&self, peer: Peer, access: Access<'_>) -> Result<(), NodeError> {
+        if self.0.gate.permits(peer.0, access) {
+            return Ok(());
+        }
+        let (name, what) = match access {
+            Access::Deploy { name, .. } => (name, "deploy"),
+            Access::Call { name, .. } => (name, "call"),
+            Access::Deployment { name, action } => (name, action),
+            Access::Node { action } => ("", action),
+        };
+        // Calls and looks that are refused change nothing, and would let anybody fill the log.
+        if !matches!(what, "call" | "see" | "logs" | "stats") {
+            self.manage(&peer.principal(), &format!("deny-{what}"), name, "")?;
+        }
+        Err(NodeError::NotPermitted {
+            who: peer.principal().0,
+            what: match name {
+                "" => what.to_owned(),
+                name => format!("{what} `{name}`"),
+            },
+        })
+    }
+
+    /// Whether the API lets this peer know of a deployment.
+    pub(crate) fn shows(&self, peer: Peer, name: &str) -> bool {
+        self.0
+            .gate
+            .permits(peer.0, Access::Deployment { name, action: "see" })
     }
 
     /// Takes no more calls.
@@ -311,6 +347,7 @@ impl Node {
     pub(crate) async fn reload(&self, by: &Principal) -> Result<(), NodeError> {
         let _changes = self.0.changes.lock().await;
         self.manage(by, "reload", "", "")?;
+        self.0.gate.reload()?;
         self.0.nursery.reload().await?;
         for deployment in self.deployments() {
             renew(&deployment).await;
@@ -407,9 +444,7 @@ const MAX_TICK: Duration = Duration::from_secs(15);
 fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeError> {
     let priority = &deployed.settings.priority;
     match priority {
-        Priority::RealTime { .. } => turns
-            .enter(&deployed.assessment.publisher, priority)
-            .map(Some),
+        Priority::RealTime { .. } => turns.enter(&deployed.assessment.publisher, priority).map(Some),
         Priority::Fair { .. } | Priority::Background => Ok(None),
     }
 }

@@ -148,12 +148,7 @@ fn listen(config: &Config) -> Result<UnixListener, NodeError> {
 }
 
 fn make_room(path: &Path) -> Result<(), NodeError> {
-    let refuse = |why: String| {
-        Err(NodeError::Config(format!(
-            "api.socket {}: {why}",
-            path.display()
-        )))
-    };
+    let refuse = |why: String| Err(NodeError::Config(format!("api.socket {}: {why}", path.display())));
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => match StdStream::connect(path) {
             Ok(_) => refuse("another program listens there already".into()),
@@ -171,6 +166,6 @@ fn notify(state: &str) {
         return;
     };
     // Without a service manager that listens there is nobody to tell.
-    let _ = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|socket| socket.send_to(state.as_bytes(), path));
+    let _ =
+        std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), path));
 }

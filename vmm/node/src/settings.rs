@@ -183,7 +183,16 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(read), "{text}");
         }
-        for bad in ["", "fair:", "fair:x", "background:1", "real-time", "real-time:1", "real-time:1/2/3/4", "real-time:1/x"] {
+        for bad in [
+            "",
+            "fair:",
+            "fair:x",
+            "background:1",
+            "real-time",
+            "real-time:1",
+            "real-time:1/2/3/4",
+            "real-time:1/x",
+        ] {
             assert_eq!(bad.parse::<Priority>(), Err(NotAPriority), "{bad}");
         }
     }
@@ -216,7 +225,9 @@ mod tests {
             shares(SHARES_MAX + 1),
             real_time,
         ] {
-            assert!(matches!(bad.check(), Err(NodeError::Rejected { name, .. }) if name == "settings-invalid"));
+            assert!(
+                matches!(bad.check(), Err(NodeError::Rejected { name, .. }) if name == "settings-invalid")
+            );
         }
     }
 }

@@ -328,9 +328,7 @@ impl Turn {
 
     fn end_within(mut self, state: &mut State, used: Duration, still_ready: bool) {
         self.began = None;
-        self.turns
-            .clone()
-            .stopped(self.slot, used, still_ready, state);
+        self.turns.clone().stopped(self.slot, used, still_ready, state);
     }
 }
 

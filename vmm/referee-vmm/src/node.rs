@@ -281,7 +281,16 @@ fn whole(shown: &Shown) -> String {
 
 fn table(all: &[Shown]) -> String {
     let head = [
-        "NAME", "STATE", "MUSCLE", "PUBLISHER", "GEN", "RUNNING", "WAITING", "CALLS", "FAULTS", "BUNDLE",
+        "NAME",
+        "STATE",
+        "MUSCLE",
+        "PUBLISHER",
+        "GEN",
+        "RUNNING",
+        "WAITING",
+        "CALLS",
+        "FAULTS",
+        "BUNDLE",
     ]
     .map(str::to_owned);
     let rows = all.iter().map(|shown| {

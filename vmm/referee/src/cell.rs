@@ -250,11 +250,7 @@ impl Cell {
     ///
     /// # Errors
     /// As [`Cell::call`].
-    pub fn advance(
-        &mut self,
-        thread: &CellThread,
-        budget: Option<Duration>,
-    ) -> Result<Progress, CallError> {
+    pub fn advance(&mut self, thread: &CellThread, budget: Option<Duration>) -> Result<Progress, CallError> {
         Ok(match self.slice(thread, budget)? {
             Slice::Ended(ended) => Progress::Returned(ended.answered()?),
             Slice::Preempted => Progress::Preempted,

@@ -16,9 +16,9 @@ use referee_capabilities::{
 use referee_cell::{CellSpec, CheckedImage, LoadedCell, Services, Shell, Sockets};
 use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess};
 
+use crate::authority::Referee;
 use crate::broker_host::{BrokerHost, NoHost};
 use crate::cell::Cell;
-use crate::authority::Referee;
 use crate::engine::{Engine, cell_name};
 use crate::error::StartError;
 use crate::functions::Functions;
@@ -92,11 +92,7 @@ fn title(manifest: &Manifest) -> String {
 ///
 /// # Errors
 /// [`StartError::Rejected`] with the name `no-tpm` or `not-embeddable`.
-pub fn embeddable(
-    grants: &Grants,
-    bundle: &VerifiedBundle,
-    tpm: Option<&HostTpm>,
-) -> Result<(), StartError> {
+pub fn embeddable(grants: &Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm>) -> Result<(), StartError> {
     match tpm {
         _ if !grants.needs_tpm() => {}
         Some(tpm) => tpm.must_sign(bundle)?,

@@ -30,9 +30,10 @@ pub(crate) async fn read(node: &Node, request: Request) -> ApiResult<Bytes> {
     body.map_err(|error: BytesRejection| {
         let status = error.into_response().status();
         let (name, message) = match status {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                ("body-too-large", "the request's body is larger than this path takes")
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => (
+                "body-too-large",
+                "the request's body is larger than this path takes",
+            ),
             _ => ("body-broken", "the request's body did not arrive whole"),
         };
         ApiError::new(status, "rejected", name, message)

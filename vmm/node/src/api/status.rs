@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use referee_policy::Access;
 use serde::{Deserialize, Serialize};
 
-use crate::api::failure::ApiError;
+use crate::api::Peer;
+use crate::api::failure::{ApiError, ApiResult};
 use crate::node::Node;
 
 /// The node in numbers.
@@ -45,9 +47,13 @@ pub struct TenantUsage {
 }
 
 /// `GET /v1/stats`
-pub(crate) async fn stats(State(node): State<Node>) -> Json<Stats> {
+pub(crate) async fn stats(
+    State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
+) -> ApiResult<Json<Stats>> {
+    node.allow(peer, Access::Node { action: "stats" })?;
     let deployments = node.deployments();
-    Json(Stats {
+    Ok(Json(Stats {
         workers: deployments
             .iter()
             .filter(|deployment| deployment.present().is_some())
@@ -72,7 +78,7 @@ pub(crate) async fn stats(State(node): State<Node>) -> Json<Stats> {
                 (name, usage)
             })
             .collect(),
-    })
+    }))
 }
 
 /// `GET /health/live`

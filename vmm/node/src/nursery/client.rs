@@ -46,17 +46,7 @@ impl Nursery {
         let (calls, worker_calls) = pair()?;
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
-        match self
-            .ask(
-                Ask::Spawn {
-                    worker,
-                    order,
-                    shape,
-                },
-                descriptors,
-            )
-            .await?
-        {
+        match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
             Told::Spawned => Ok((calls, log)),
             other => Err(unexpected(other)),
         }

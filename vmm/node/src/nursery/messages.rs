@@ -31,11 +31,7 @@ pub(crate) enum Ask {
     /// Would it run? With the bundle.
     Assess(Order),
     /// Make a worker for it. With the bundle, the line of calls, the line of the log.
-    Spawn {
-        worker: u64,
-        order: Order,
-        shape: Shape,
-    },
+    Spawn { worker: u64, order: Order, shape: Shape },
     /// Wait for a worker's end, and bring it about if it does not come soon.
     Reap { worker: u64 },
     /// Read trust store and policies again.

@@ -132,11 +132,7 @@ impl Nest {
                 let assessed = assessment(&bundle, &decision, &grants)?;
                 Ok(Told::Assessed(Box::new(assessed)))
             }
-            Ask::Spawn {
-                worker,
-                order,
-                shape,
-            } => {
+            Ask::Spawn { worker, order, shape } => {
                 let decided = self.decide(&order, descriptor()?.into())?;
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
                 self.spawn(worker, decided, shape, calls, log)
@@ -155,11 +151,7 @@ impl Nest {
         }
     }
 
-    fn decide(
-        &self,
-        order: &Order,
-        mut file: File,
-    ) -> Result<(VerifiedBundle, Decision, Grants), NodeError> {
+    fn decide(&self, order: &Order, mut file: File) -> Result<(VerifiedBundle, Decision, Grants), NodeError> {
         let limits = ReadLimits {
             bundle_bytes: self.authority.max_bundle_bytes,
             ..ReadLimits::default()
@@ -201,7 +193,9 @@ impl Nest {
         if let Some(name) = grants.function_names().next() {
             return Err(NodeError::Rejected {
                 name: "host-function-missing".into(),
-                message: format!("it is granted the function `{name}`, which only an embedding program offers"),
+                message: format!(
+                    "it is granted the function `{name}`, which only an embedding program offers"
+                ),
             });
         }
         if let Some(deadline_ms) = order.deadline_ms {
@@ -260,9 +254,7 @@ fn assessment(
         memory_bytes: limits.memory_bytes,
         cpu_ms: limits.cpu_ms,
         deadline_ms: limits.deadline_ms,
-        decision: decision
-            .to_json()
-            .or_host("writing a decision")?,
+        decision: decision.to_json().or_host("writing a decision")?,
     })
 }
 

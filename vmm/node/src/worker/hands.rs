@@ -260,7 +260,9 @@ impl Work {
         let idle = lock(&self.idle).pop();
         let mut seat = match idle {
             Some(seat) => seat,
-            None => self.new_seat().map_err(|error| Failure::Host(with_causes(&error)))?,
+            None => self
+                .new_seat()
+                .map_err(|error| Failure::Host(with_causes(&error)))?,
         };
         seat.call.store(call, Ordering::Relaxed);
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
