@@ -3,21 +3,20 @@
 //! A cell is no thread. It runs on whatever thread calls it, which must have prepared itself with
 //! [`CellThread::enter`]; between two calls it may move to another.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
 use referee_audit::{AuditSink, Head};
 use referee_cell::{Answer, CellError, LoadedCell, Stop, Usage};
-use referee_hv::Runner;
 pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::canceller::{Canceller, Shared};
 use crate::error::{CallError, StartError};
-use crate::muscle::{Inputs, Permit};
+use crate::inputs::Inputs;
+use crate::muscle::Permit;
 use crate::outcome::Outcome;
 use crate::record;
 use crate::values;
@@ -37,32 +36,18 @@ pub struct Cell {
     audit: AuditSink,
     shared: Arc<Shared>,
     payload: Vec<u8>,
+    freezing: Freezing,
 }
 
-/// What a cell shares with those who may cancel it.
-#[derive(Debug, Default)]
-struct Shared {
-    cancelled: AtomicBool,
-    runner: Runner,
-    /// Held only while the cell waits for a time.
-    waiting: Mutex<()>,
-    woken: Condvar,
-}
-
-/// Ends a cell's call from another thread.
-#[derive(Debug, Clone)]
-pub struct Canceller(Arc<Shared>);
-
-impl Canceller {
-    /// Has the present call, or the next one if there is none, return [`CallError::Cancelled`] soon. The cell is then over:
-    /// its muscle was stopped wherever it was.
-    pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::SeqCst);
-        self.0.runner.kick();
-        // Taken, so that a cell which is about to wait has either seen the flag or hears the call.
-        drop(self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        self.0.woken.notify_all();
-    }
+/// Whether the cell's start-up is worth to be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freezing {
+    /// It has not been reset yet, and may never be.
+    Unneeded,
+    /// A cell that was reset once will be again.
+    Wanted,
+    /// It was tried, and was not sound.
+    Unsound,
 }
 
 impl Cell {
@@ -75,6 +60,7 @@ impl Cell {
             audit,
             shared: Arc::default(),
             payload: Vec::new(),
+            freezing: Freezing::Unneeded,
         }
     }
 
@@ -122,6 +108,14 @@ impl Cell {
         payload: &[u8],
     ) -> Result<Ended, CallError> {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        cell.renew_time();
+        if self.freezing == Freezing::Wanted
+            && cell.can_be_frozen()
+            && let Some(ended) = self.start_up(thread)?
+        {
+            return Ok(ended);
+        }
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
         if !cell.start_call(function, payload) {
             return Err(CallError::TooLarge {
                 limit: cell.frame_bytes(),
@@ -142,6 +136,9 @@ impl Cell {
     /// just started, from the same permit; only where things lie in memory stays. A cell that is over, or whose heap has
     /// grown, is replaced by a new one.
     ///
+    /// The first call after the first reset has the muscle's start-up frozen, if that is sound (see [`Permit::keep_loaded`]); further
+    /// lives then begin after it.
+    ///
     /// # Errors
     /// [`StartError`]; the cell is then over.
     pub fn reset(&mut self, inputs: Inputs) -> Result<(), StartError> {
@@ -150,16 +147,23 @@ impl Cell {
             *self = self.permit.build(self.style, inputs, |_| None)?;
             return Ok(());
         };
+        if self.freezing == Freezing::Unneeded {
+            self.freezing = Freezing::Wanted;
+        }
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
         let reset = |cell: &mut Box<LoadedCell>| {
             let life = self.permit.life(self.style, inputs, &self.audit)?;
             let referee = self.permit.referee();
             if cell.can_be_reset(&life.spec) {
                 return cell
-                    .reset(&life.spec, Box::new(life.host), life.epoch, referee.pagemap())
+                    .reset(&life.spec, Box::new(life.host), life.epoch)
                     .map_err(StartError::host("resetting a cell"));
             }
-            let fresh = Box::new(self.permit.load(referee.pool().take_shell()?, life)?);
+            let shell = referee.pool().take_shell()?;
+            let fresh = Box::new(match cell.template() {
+                Some(template) => self.permit.load_from(template, shell, life)?,
+                None => self.permit.load(shell, life)?,
+            });
             let used = std::mem::replace(cell, fresh);
             referee
                 .pool()
@@ -191,6 +195,11 @@ impl Cell {
         self.cell.as_ref().map_or(self.used, |cell| cell.usage())
     }
 
+    /// Whether this life, or that which a reset begins, runs none of the muscle's start-up.
+    pub fn is_templated(&self) -> bool {
+        self.cell.as_ref().is_some_and(|cell| cell.template().is_some())
+    }
+
     /// Whether the cell has ended, so that every further call is [`CallError::Over`].
     pub fn is_over(&self) -> bool {
         self.cell.is_none()
@@ -213,19 +222,7 @@ impl Cell {
     }
 
     pub(crate) fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
-        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
-        cell.renew_time();
-        let (answer, outcome) = match run_until_it_answers(cell, &self.shared, thread) {
-            Ok(reached) => reached,
-            Err(error) => {
-                self.cell = None;
-                record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)?;
-                return Err(error.into());
-            }
-        };
-        if let Some(outcome) = &outcome {
-            self.finish(outcome)?;
-        }
+        let (answer, outcome) = self.run_until(thread, Until::Answered)?;
         match (answer, outcome) {
             // What the muscle did after it had answered may be its end, but takes nothing from the answer.
             (Some(answer), _) => Ok(Ended::Answered(answer)),
@@ -235,10 +232,56 @@ impl Cell {
         }
     }
 
+    /// Runs the muscle up to its first park and freezes it there. Gives its end if it came to that instead.
+    fn start_up(&mut self, thread: &CellThread) -> Result<Option<Ended>, CallError> {
+        match self.run_until(thread, Until::Parked)? {
+            (_, Some(Outcome::Exited(code))) => return Ok(Some(Ended::Exited(code))),
+            (_, Some(Outcome::Faulted(report))) => return Err(CallError::Fault(report)),
+            (_, Some(Outcome::Stopped | Outcome::Answered)) => return Err(CallError::Cancelled),
+            (_, None) => {}
+        }
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        match cell.freeze() {
+            Ok(Some(_)) => {}
+            Ok(None) => self.freezing = Freezing::Unsound,
+            Err(error) => return Err(self.fail(error)),
+        }
+        Ok(None)
+    }
+
+    /// Runs the cell, and ends it if it came to an outcome.
+    fn run_until(
+        &mut self,
+        thread: &CellThread,
+        until: Until,
+    ) -> Result<(Option<Answer>, Option<Outcome>), CallError> {
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        let (answer, outcome) = match run_until(cell, &self.shared, thread, until) {
+            Ok(reached) => reached,
+            Err(error) => return Err(self.fail(error)),
+        };
+        if let Some(outcome) = &outcome {
+            self.finish(outcome)?;
+        }
+        Ok((answer, outcome))
+    }
+
+    /// Records that the host failed the cell, which is then over.
+    fn fail(&mut self, error: CellError) -> CallError {
+        self.cell = None;
+        match record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR) {
+            Ok(()) => error.into(),
+            Err(unrecorded) => unrecorded.into(),
+        }
+    }
+
     fn finish(&mut self, outcome: &Outcome) -> Result<(), CallError> {
         if let Some(cell) = self.cell.take() {
             self.used = cell.usage();
             let recorded = record::end(&self.audit, outcome, &self.used);
+            if matches!(outcome, Outcome::Faulted(_)) && cell.template().is_some() {
+                self.permit.distrust();
+            }
             self.permit.referee().pool().bury(cell, &self.audit)?;
             recorded?;
         }
@@ -280,16 +323,26 @@ impl Ended {
     }
 }
 
-/// Runs a cell until it answers or is over: an answer, an outcome, or both.
-fn run_until_it_answers(
+/// What a cell is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The answer to its call.
+    Answered,
+    /// Its first park.
+    Parked,
+}
+
+/// Runs a cell until it has what it is run for or is over: an answer, an outcome, or both; neither if it only parked.
+fn run_until(
     cell: &mut LoadedCell,
     shared: &Shared,
     thread: &CellThread,
+    until: Until,
 ) -> Result<(Option<Answer>, Option<Outcome>), CellError> {
     loop {
         shared.runner.set(thread);
         // Looked at only now that a canceller would find this thread.
-        let stop = if shared.cancelled.load(Ordering::SeqCst) {
+        let stop = if shared.is_cancelled() {
             None
         } else {
             Some(cell.run(thread, None))
@@ -304,6 +357,7 @@ fn run_until_it_answers(
             Stop::Faulted(report) => return Ok((answer, Some(Outcome::Faulted(report)))),
             Stop::Preempted | Stop::Parked { .. } if answer.is_some() => return Ok((answer, None)),
             Stop::Preempted => {}
+            Stop::Parked { .. } if until == Until::Parked => return Ok((None, None)),
             Stop::Parked { until: None } => {
                 let report = Box::new(cell.parked_for_ever());
                 return Ok((None, Some(Outcome::Faulted(report))));
@@ -314,24 +368,6 @@ fn run_until_it_answers(
                     return Ok((None, Some(Outcome::Faulted(Box::new(report)))));
                 }
             }
-        }
-    }
-}
-
-impl Shared {
-    /// Waits until a time, or a canceller.
-    fn wait(&self, until: Instant) {
-        let mut held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.cancelled.load(Ordering::SeqCst) {
-                return;
-            }
-            held = self
-                .woken
-                .wait_timeout(held, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
         }
     }
 }

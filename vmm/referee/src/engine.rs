@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::{ReadLimits, TrustStore, UnixTime, read_bundle, read_trust_store, verify};
 use referee_cell::{CheckedImage, Shell};
-use referee_hv::{Kvm, Pagemap};
+use referee_hv::Kvm;
 use referee_policy::PolicySet;
 
 use crate::error::StartError;
@@ -60,7 +60,6 @@ pub struct Referee(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
-    pagemap: Pagemap,
     /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
     /// goes, which costs more than a VM; with one kept alive no cell pays for it.
     _keeper: Mutex<Shell>,
@@ -103,12 +102,13 @@ impl Referee {
         };
         let file = AuditLog::open_file(&config.audit).map_err(StartError::host("opening the audit log"))?;
         let log = AuditLog::from_file(file, options).map_err(StartError::host("reading the audit log"))?;
-        let kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
+        let mut kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
         let keeper = Shell::create(&kvm).map_err(StartError::host("making a virtual machine"))?;
+        kvm.probe_resume()
+            .map_err(StartError::host("making a virtual machine"))?;
         let pool = Pool::new(kvm, config.pool).map_err(StartError::host("starting the pool's thread"))?;
         Ok(Referee(Arc::new(Inner {
             pool,
-            pagemap: Pagemap::open().map_err(StartError::host("opening the page map"))?,
             _keeper: Mutex::new(keeper),
             trust_store,
             policies,
@@ -180,10 +180,6 @@ impl Referee {
     /// A number that no other permit has.
     pub(crate) fn next_number(&self) -> u64 {
         self.0.permits.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn pagemap(&self) -> &Pagemap {
-        &self.0.pagemap
     }
 
     pub(crate) fn policies(&self) -> &PolicySet {

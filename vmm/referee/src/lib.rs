@@ -32,10 +32,13 @@
 #![forbid(unsafe_code)]
 
 mod broker_host;
+mod canceller;
 mod cell;
 mod engine;
 mod error;
 mod functions;
+mod inputs;
+mod kit;
 mod muscle;
 mod outcome;
 mod pool;
@@ -49,11 +52,13 @@ mod values;
 pub mod voucher;
 
 pub use broker_host::BrokerHost;
-pub use cell::{Canceller, Cell, CellThread};
+pub use canceller::Canceller;
+pub use cell::{Cell, CellThread};
 pub use engine::{Config, Referee};
 pub use error::{CallError, ReceiptError, StartError};
 pub use functions::Functions;
-pub use muscle::{Inputs, Loaded, Muscle, Permit};
+pub use inputs::Inputs;
+pub use muscle::{Loaded, Muscle, Permit};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
