@@ -105,7 +105,7 @@ fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<Infallible, Nod
         input: Input::Empty,
     };
     let resources = Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
-    let opened = Opened::with(kvm)?;
+    let opened = Opened::with(kvm);
     let mut kept: Vec<BorrowedFd<'_>> = vec![calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
     kept.extend(resources.descriptors());

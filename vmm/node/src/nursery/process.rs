@@ -90,7 +90,8 @@ struct Nest {
 
 /// Serves the supervisor until it is gone; then the workers go with this process.
 fn serve(socket: OwnedFd, authority: Authority, trusted: Trusted) -> Result<(), NodeError> {
-    let kvm = Kvm::open().or_host("opening KVM")?;
+    let mut kvm = Kvm::open().or_host("opening KVM")?;
+    kvm.probe_resume().or_host("making a virtual machine")?;
     let keeper = Shell::create(&kvm).or_host("making a virtual machine")?;
     let mut nest = Nest {
         authority,
