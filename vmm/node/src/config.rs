@@ -52,6 +52,8 @@ pub struct Api {
     pub body_seconds: u64,
     /// Largest arguments of a call, in bytes.
     pub call_bytes: usize,
+    /// Bytes of all requests' bodies that may be in memory at once.
+    pub bodies_bytes: usize,
 }
 
 /// The audit log.
@@ -173,6 +175,7 @@ impl Default for Api {
             header_seconds: 10,
             body_seconds: 60,
             call_bytes: 8 << 20,
+            bodies_bytes: 256 << 20,
         }
     }
 }
@@ -258,6 +261,8 @@ impl Config {
         }
         // Those of one slot are as good or bad as those of many.
         Turns::new(self, 1)?;
+        let bundle_bytes = usize::try_from(self.cells.bundle_bytes).unwrap_or(usize::MAX);
+        let largest = bundle_bytes.max(self.api.call_bytes);
         let at_least_one = [
             ("api.connections", self.api.connections),
             ("api.call_bytes", self.api.call_bytes),
@@ -266,6 +271,9 @@ impl Config {
         ];
         match at_least_one.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(NodeError::Config(format!("{key} must be at least 1"))),
+            None if self.api.bodies_bytes < largest => Err(NodeError::Config(format!(
+                "api.bodies_bytes has no room for one body of {largest} bytes"
+            ))),
             None if self.api.call_bytes > CALL_BYTES_MAX => Err(NodeError::Config(format!(
                 "api.call_bytes is larger than a call can be: {CALL_BYTES_MAX}"
             ))),
@@ -303,6 +311,7 @@ mod tests {
             "[api]\nmode = \"7777\"",
             "[api]\nconnections = 0",
             "[api]\ncall_bytes = 999999999",
+            "[api]\nbodies_bytes = 1000000",
             "[tenants.acme]\nshares = 0",
             "[tenants.acme]\nreal_time_percent = 101",
             "[scheduling]\nslice_min_us = 0",

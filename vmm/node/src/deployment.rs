@@ -251,8 +251,7 @@ impl Deployment {
         let worker = self.worker.lock().await.worker.take();
         self.show(None);
         if let Some(worker) = worker {
-            worker.dismiss().await;
-            worker.ended().await;
+            worker.end().await;
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use crate::api::Peer;
 use crate::config::Config;
@@ -40,6 +40,8 @@ struct Inner {
     turns: Turns,
     gate: Gate,
     slot_count: usize,
+    /// KiB of requests' bodies that may be in memory at once.
+    bodies: Semaphore,
     numbers: AtomicU64,
     draining: AtomicBool,
 }
@@ -89,6 +91,7 @@ impl Node {
             turns,
             gate: Gate::open(config.api.policies.clone())?,
             slot_count,
+            bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             config,
@@ -118,6 +121,11 @@ impl Node {
     /// Calls that may run at once.
     pub(crate) fn slot_count(&self) -> usize {
         self.0.slot_count
+    }
+
+    /// Room for bodies, in KiB.
+    pub(crate) fn bodies(&self) -> &Semaphore {
+        &self.0.bodies
     }
 
     /// A number that no other worker or call of this service's life has.
@@ -350,7 +358,7 @@ impl Node {
         self.0.gate.reload()?;
         self.0.nursery.reload().await?;
         for deployment in self.deployments() {
-            renew(&deployment).await;
+            retire(deployment);
         }
         Ok(())
     }
@@ -458,19 +466,14 @@ fn order(settings: &Settings, digest: Digest) -> Order {
     }
 }
 
-/// Dismisses an old deployment's worker once its calls are done.
-fn retire(old: Arc<Deployment>) {
-    tokio::spawn(async move { renew(&old).await });
-}
-
-/// Dismisses the worker once its calls are done; the next call, if any is to come, gets a new one.
-async fn renew(deployment: &Deployment) {
-    if deployment.present().is_none() {
-        return;
-    }
-    let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
-    let _all = deployment.cells.acquire_many(all).await;
-    deployment.dismiss().await;
+/// Ends the deployment's worker once the calls that are under way are done; those that come later wait for it, and get a new one if
+/// the deployment is still there.
+fn retire(deployment: Arc<Deployment>) {
+    tokio::spawn(async move {
+        let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
+        let _all = deployment.cells.acquire_many(all).await;
+        deployment.dismiss().await;
+    });
 }
 
 async fn blocking<T: Send + 'static>(

@@ -6,13 +6,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::time::Duration;
 
-use referee_hv::process::StopSignals;
+use referee_hv::process::{ChildProcess, StopSignals};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -44,17 +45,23 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         .enable_all()
         .build()
         .or_host("starting the service's threads")?;
-    let served = runtime.block_on(run(config, Nursery::new(socket), signals));
+    let served = runtime.block_on(run(config, Nursery::new(socket), signals, &nursery_process));
     // Requests to the nursery may still be under way on threads that block; it is ended below.
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop(nursery_process);
     served
 }
 
-async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(), NodeError> {
+async fn run(
+    config: Config,
+    nursery: Nursery,
+    signals: StopSignals,
+    nursery_process: &ChildProcess,
+) -> Result<(), NodeError> {
     let node = Node::open(config.clone(), nursery)?;
     let listener = listen(&config)?;
-    let mut signals = stop_signals(signals)?;
+    let nursery_ended = nursery_process.descriptor().try_clone_to_owned();
+    let mut signals = stop_signals(signals, nursery_ended.or_host("watching the nursery")?)?;
     let router = api::router(node.clone());
     let idle = tokio::spawn({
         let node = node.clone();
@@ -76,7 +83,7 @@ async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(
         config.api.socket.display()
     ));
     notify("READY=1");
-    until_stopped(&node, &mut signals).await;
+    let stopped = until_stopped(&node, &mut signals).await;
     notify("STOPPING=1");
     report::notice("ending: calls that are under way may end");
     node.drain();
@@ -96,21 +103,31 @@ async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(
         // A socket that the service manager made is its own to remove.
         let _ = fs::remove_file(&config.api.socket);
     }
-    Ok(())
+    stopped
 }
 
 /// The stop signals that come, from a thread that waits for them.
-fn stop_signals(signals: StopSignals) -> Result<mpsc::UnboundedReceiver<i32>, NodeError> {
+fn stop_signals(signals: StopSignals, nursery: OwnedFd) -> Result<mpsc::UnboundedReceiver<Heard>, NodeError> {
     let (heard, hears) = mpsc::unbounded_channel();
     let listen = move || {
         loop {
-            let mut polled = [PollFd::new(&signals, PollFlags::IN)];
+            let mut polled = [
+                PollFd::new(&signals, PollFlags::IN),
+                PollFd::new(&nursery, PollFlags::IN),
+            ];
             // Interrupted or not: it is looked at.
             let _ = poll(&mut polled, None);
+            let [_, nursery] = &polled;
+            let nursery_ended = !nursery.revents().is_empty();
             while let Ok(Some(signal)) = signals.take() {
-                if heard.send(signal).is_err() {
+                if heard.send(Heard::Signal(signal)).is_err() {
                     return;
                 }
+            }
+            if nursery_ended {
+                // Nobody listens any more when the service ends.
+                let _ = heard.send(Heard::NurseryEnded);
+                return;
             }
         }
     };
@@ -119,9 +136,28 @@ fn stop_signals(signals: StopSignals) -> Result<mpsc::UnboundedReceiver<i32>, No
     Ok(hears)
 }
 
+/// What ends the service, or has it read something again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Signal(i32),
+    NurseryEnded,
+}
+
 /// Comes back at SIGINT or SIGTERM. SIGHUP has trust store and policies read again.
-async fn until_stopped(node: &Node, signals: &mut mpsc::UnboundedReceiver<i32>) {
-    while signals.recv().await == Some(HANG_UP) {
+///
+/// # Errors
+/// When the nursery has ended: its workers ended with it, and a process with threads cannot fork another.
+async fn until_stopped(node: &Node, signals: &mut mpsc::UnboundedReceiver<Heard>) -> Result<(), NodeError> {
+    loop {
+        match signals.recv().await {
+            Some(Heard::Signal(HANG_UP)) => {}
+            Some(Heard::Signal(_)) | None => return Ok(()),
+            Some(Heard::NurseryEnded) => {
+                return Err(NodeError::host("keeping the nursery")(
+                    "it has ended, and its workers with it; the service must be started anew",
+                ));
+            }
+        }
         notify("RELOADING=1");
         match node.reload(&Principal("signal".into())).await {
             Ok(()) => report::notice("trust store and policies were read again"),

@@ -37,7 +37,7 @@ pub(crate) async fn call(
         true => is(request.headers(), &header::ACCEPT, CBOR),
         false => takes_cbor,
     };
-    let body = body::read(&node, request).await?;
+    let body = body::read(&node, node.config().api.call_bytes, request).await?;
     let payload = match takes_cbor {
         true => checked(body.to_vec())?,
         false if body.is_empty() => NO_ARGUMENTS.to_vec(),

@@ -101,7 +101,8 @@ pub(crate) async fn send(
     request: Request,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, Access::Node { action: "send" })?;
-    let bytes = bodies::read(&node, request).await?;
+    let limit = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
+    let bytes = bodies::read(&node, limit, request).await?;
     node.take_bundle(digest, bytes.to_vec()).await?;
     Ok(StatusCode::CREATED)
 }

@@ -21,8 +21,8 @@ use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
 use crate::worker::{self, Birth, Shape};
 
-/// How long a worker that is to end may take for it.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// `SIGKILL`; `SIGSYS`, which a seccomp filter sends.
 const KILL: i32 = 9;
 const SECCOMP: i32 = 31;
@@ -138,9 +138,9 @@ impl Nest {
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
                 self.spawn(worker, decided, shape, calls, log)
             }
-            Ask::Reap { worker } => {
+            Ask::Reap { worker, patience } => {
                 let how = match self.workers.remove(&worker) {
-                    Some(child) => reap(child).or_host("waiting for a worker")?,
+                    Some(child) => reap(child, patience.min(PATIENCE_MAX)).or_host("waiting for a worker")?,
                     None => "was not there".into(),
                 };
                 Ok(Told::Reaped { how })
@@ -259,11 +259,11 @@ fn assessment(
     })
 }
 
-/// Waits for a worker's end, at most [`GRACE`] before it is brought about.
-fn reap(child: ChildProcess) -> io::Result<String> {
+/// Waits for a worker's end, so long before it is brought about.
+fn reap(child: ChildProcess, patience: Duration) -> io::Result<String> {
     let descriptor = child.descriptor();
     let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    let timeout = rustix::event::Timespec::try_from(GRACE).map_err(io::Error::other)?;
+    let timeout = rustix::event::Timespec::try_from(patience).map_err(io::Error::other)?;
     let ended = match poll(&mut polled, Some(&timeout)) {
         Ok(ready) => ready > 0,
         // A stop signal is blocked here, so this is rare; the worker is then ended a little early.
