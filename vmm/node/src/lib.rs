@@ -21,6 +21,7 @@ mod error;
 mod ledger;
 mod line;
 mod logs;
+mod manager;
 mod node;
 mod nursery;
 mod report;

@@ -40,6 +40,8 @@ pub(crate) enum Ask {
     Reap { worker: u64 },
     /// Read trust store and policies again.
     Reload,
+    /// Answer.
+    Greet,
 }
 
 /// A reply.
@@ -51,6 +53,7 @@ pub(crate) enum Told {
         how: String,
     },
     Reloaded,
+    Greeted,
     /// Bundle, trust store, policy or a binding says no.
     Rejected {
         name: String,
