@@ -22,6 +22,7 @@ mod gate;
 mod ledger;
 mod line;
 mod logs;
+mod manager;
 mod node;
 mod nursery;
 mod report;

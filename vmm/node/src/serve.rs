@@ -1,11 +1,11 @@
 //! The service from its start to its end.
 //!
 //! ```text
-//!   config ─► nursery forked ─► state, log ─► socket ─► ready ─► … ─► stop signal ─► drain ─► end
+//!   config ─► nursery forked ─► state, log ─► nursery answers ─► socket ─► ready ─► … ─► stop signal ─► drain ─► end
 //! ```
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
@@ -13,14 +13,16 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::time::Duration;
 
-use referee_hv::process::{ChildProcess, StopSignals};
+use referee_hv::process::StopSignals;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::api;
 use crate::config::Config;
 use crate::error::{NodeError, OrHost};
+use crate::manager;
 use crate::node::{Node, Principal};
 use crate::nursery::{self, Authority, Nursery};
 use crate::report;
@@ -38,30 +40,55 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         policies: config.policies.clone(),
         max_bundle_bytes: config.cells.bundle_bytes,
     };
-    let (nursery_process, socket) = nursery::start(authority)?;
+    let mut listener = manager::take_listener()?;
+    let (nursery_process, socket) = nursery::start(authority, &mut listener)?;
+    let nursery_end = nursery_process
+        .descriptor()
+        .try_clone_to_owned()
+        .or_host("watching the nursery")?;
     // Stop signals are blocked since that fork, in every thread that is made from here on.
     let signals = StopSignals::open().or_host("listening to signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .or_host("starting the service's threads")?;
-    let served = runtime.block_on(run(config, Nursery::new(socket), signals, &nursery_process));
+    let found = Found {
+        nursery: Nursery::new(socket),
+        nursery_end,
+        signals,
+        listener,
+    };
+    let served = runtime.block_on(run(config, found));
     // Requests to the nursery may still be under way on threads that block; it is ended below.
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop(nursery_process);
     served
 }
 
-async fn run(
-    config: Config,
+/// What there is before the first thread is made.
+struct Found {
     nursery: Nursery,
+    /// Readable when the nursery has ended.
+    nursery_end: OwnedFd,
     signals: StopSignals,
-    nursery_process: &ChildProcess,
-) -> Result<(), NodeError> {
-    let node = Node::open(config.clone(), nursery)?;
-    let listener = listen(&config)?;
-    let nursery_ended = nursery_process.descriptor().try_clone_to_owned();
-    let mut signals = stop_signals(signals, nursery_ended.or_host("watching the nursery")?)?;
+    /// The API's socket, if the service manager made it.
+    listener: Option<StdListener>,
+}
+
+async fn run(config: Config, found: Found) -> Result<(), NodeError> {
+    let node = Node::open(config.clone(), found.nursery)?;
+    // Without KVM it says why and ends; then nobody is told that the node is ready.
+    node.nursery().greet().await?;
+    let handed_over = found.listener.is_some();
+    let listener = match found.listener {
+        Some(listener) => listener,
+        None => listen(&config)?,
+    };
+    let doing = "listening on the API's socket";
+    listener.set_nonblocking(true).or_host(doing)?;
+    let listener = UnixListener::from_std(listener).or_host(doing)?;
+    let address = listener.local_addr().or_host(doing)?;
+    let mut heard = listen_to(found.signals, found.nursery_end)?;
     let router = api::router(node.clone());
     let idle = tokio::spawn({
         let node = node.clone();
@@ -71,20 +98,18 @@ async fn run(
         let turns = node.turns().clone();
         async move { turns.keep_time().await }
     });
+    let pings = tokio::spawn(ping(node.clone()));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
         // Its sender is dropped only by sending.
         let _ = ended.await;
     }));
-    let deployments = node.deployments().len();
-    report::notice(&format!(
-        "ready: {deployments} deployments, {} slots, API on {}",
-        node.slot_count(),
-        config.api.socket.display()
-    ));
-    notify("READY=1");
-    let stopped = until_stopped(&node, &mut signals).await;
-    notify("STOPPING=1");
+    let status = status(&node);
+    let path = address.as_pathname().unwrap_or(&config.api.socket);
+    report::notice(&format!("ready: {status}, API on {}", path.display()));
+    manager::ready(&status);
+    let outcome = until_stopped(&node, &mut heard).await;
+    manager::stopping("calls that are under way may end");
     report::notice("ending: calls that are under way may end");
     node.drain();
     let _ = end.send(());
@@ -94,38 +119,81 @@ async fn run(
     let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     idle.abort();
     time.abort();
+    pings.abort();
     let audit = node.audit().clone();
     tokio::task::spawn_blocking(move || audit.sync())
         .await
         .or_host("flushing the audit log")?
         .or_host("flushing the audit log")?;
-    if config.api.socket.exists() {
-        // A socket that the service manager made is its own to remove.
+    if !handed_over {
+        // It may be gone already. One that the service manager made goes on listening for the next life of the service.
         let _ = fs::remove_file(&config.api.socket);
     }
-    stopped
+    outcome
 }
 
-/// The stop signals that come, from a thread that waits for them.
-fn stop_signals(signals: StopSignals, nursery: OwnedFd) -> Result<mpsc::UnboundedReceiver<Heard>, NodeError> {
+/// Tells the service manager that the node gets on: the threads of the API run, and the nursery answers.
+async fn ping(node: Node) {
+    let Some(period) = manager::watchdog_period() else {
+        return;
+    };
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // One that does not answer is not asked again; then no ping comes either.
+        if node.nursery().greet().await.is_ok() {
+            manager::alive();
+        }
+    }
+}
+
+fn status(node: &Node) -> String {
+    format!(
+        "{} deployments, {} slots",
+        node.deployments().len(),
+        node.slot_count()
+    )
+}
+
+/// What makes the service do something that no client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// SIGHUP: trust store and policies are to be read again.
+    HangUp,
+    /// SIGINT or SIGTERM.
+    Stop,
+    /// The nursery has ended.
+    NurseryEnded,
+}
+
+/// Signals and the nursery's end, from a thread that waits for them.
+fn listen_to(
+    signals: StopSignals,
+    nursery_end: OwnedFd,
+) -> Result<mpsc::UnboundedReceiver<Heard>, NodeError> {
     let (heard, hears) = mpsc::unbounded_channel();
     let listen = move || {
         loop {
             let mut polled = [
                 PollFd::new(&signals, PollFlags::IN),
-                PollFd::new(&nursery, PollFlags::IN),
+                PollFd::new(&nursery_end, PollFlags::IN),
             ];
-            // Interrupted or not: it is looked at.
+            // Interrupted or not: they are looked at.
             let _ = poll(&mut polled, None);
             let [_, nursery] = &polled;
-            let nursery_ended = !nursery.revents().is_empty();
+            let ended = nursery.revents().contains(PollFlags::IN);
             while let Ok(Some(signal)) = signals.take() {
-                if heard.send(Heard::Signal(signal)).is_err() {
+                let what = if signal == HANG_UP {
+                    Heard::HangUp
+                } else {
+                    Heard::Stop
+                };
+                if heard.send(what).is_err() {
                     return;
                 }
             }
-            if nursery_ended {
-                // Nobody listens any more when the service ends.
+            if ended {
                 let _ = heard.send(Heard::NurseryEnded);
                 return;
             }
@@ -136,42 +204,43 @@ fn stop_signals(signals: StopSignals, nursery: OwnedFd) -> Result<mpsc::Unbounde
     Ok(hears)
 }
 
-/// What ends the service, or has it read something again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Signal(i32),
-    NurseryEnded,
-}
-
-/// Comes back at SIGINT or SIGTERM. SIGHUP has trust store and policies read again.
-///
-/// # Errors
-/// When the nursery has ended: its workers ended with it, and a process with threads cannot fork another.
-async fn until_stopped(node: &Node, signals: &mut mpsc::UnboundedReceiver<Heard>) -> Result<(), NodeError> {
+/// Comes back when the service is to end; with an error if nobody asked for it.
+async fn until_stopped(node: &Node, heard: &mut mpsc::UnboundedReceiver<Heard>) -> Result<(), NodeError> {
     loop {
-        match signals.recv().await {
-            Some(Heard::Signal(HANG_UP)) => {}
-            Some(Heard::Signal(_)) | None => return Ok(()),
-            Some(Heard::NurseryEnded) => {
-                return Err(NodeError::host("keeping the nursery")(
-                    "it has ended, and its workers with it; the service must be started anew",
-                ));
+        match heard.recv().await {
+            Some(Heard::HangUp) => {
+                manager::reloading();
+                reload(node).await;
+            }
+            Some(Heard::Stop) => return Ok(()),
+            // Nothing can be started any more, and its workers have gone with it.
+            Some(Heard::NurseryEnded) | None => {
+                let why = "it ended by itself";
+                return Err(io::Error::other(why)).or_host("keeping the nursery");
             }
         }
-        notify("RELOADING=1");
-        match node.reload(&Principal("signal".into())).await {
-            Ok(()) => report::notice("trust store and policies were read again"),
-            Err(error) => report::problem(&format!(
+    }
+}
+
+async fn reload(node: &Node) {
+    match node.reload(&Principal("signal".into())).await {
+        Ok(()) => {
+            report::notice("trust store and policies were read again");
+            manager::ready(&status(node));
+        }
+        Err(error) => {
+            let message = format!(
                 "trust store and policies stay as they were: {}",
                 error.with_causes()
-            )),
+            );
+            report::problem(&message);
+            manager::ready(&message);
         }
-        notify("READY=1");
     }
 }
 
 /// Listens on the configured socket. One that nobody listens on any more is replaced; anything else at the path is left alone.
-fn listen(config: &Config) -> Result<UnixListener, NodeError> {
+fn listen(config: &Config) -> Result<StdListener, NodeError> {
     let path = &config.api.socket;
     let doing = "listening on the API's socket";
     make_room(path)?;
@@ -179,8 +248,7 @@ fn listen(config: &Config) -> Result<UnixListener, NodeError> {
         NodeError::host("listening on the API's socket")(format!("{}: {error}", path.display()))
     })?;
     fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode()?)).or_host(doing)?;
-    listener.set_nonblocking(true).or_host(doing)?;
-    UnixListener::from_std(listener).or_host(doing)
+    Ok(listener)
 }
 
 fn make_room(path: &Path) -> Result<(), NodeError> {
@@ -194,14 +262,4 @@ fn make_room(path: &Path) -> Result<(), NodeError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => refuse(error.to_string()),
     }
-}
-
-/// Tells the service manager, if there is one (sd_notify(3)).
-fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return;
-    };
-    // Without a service manager that listens there is nobody to tell.
-    let _ =
-        std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), path));
 }

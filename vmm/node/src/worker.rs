@@ -71,8 +71,12 @@ pub(crate) fn origin() -> Result<Origin, NodeError> {
 
 /// The worker's life, in the child of a fork. What goes wrong before it is ready, it says on its line.
 pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
-    let line = birth.calls.try_clone();
-    let error = match settle(birth, kvm, origin) {
+    let line = match birth.calls.try_clone() {
+        Ok(line) => line,
+        // The supervisor sees the end of its line.
+        Err(_) => exit_at_once(1),
+    };
+    let error = match settle(birth, kvm, origin, line.as_fd()) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -83,14 +87,20 @@ pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
         },
         message: error.with_causes(),
     };
-    if let (Ok(mut line), Ok(frame)) = (line, frame(&unfit)) {
+    if let Ok(frame) = frame(&unfit) {
         // The supervisor may be gone; there is nobody else to tell.
-        let _ = line.write_all(&frame);
+        let _ = (&line).write_all(&frame);
     }
     exit_at_once(1)
 }
 
-fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<Infallible, NodeError> {
+/// `line` is for whoever tells the supervisor why this failed, and so is kept too.
+fn settle(
+    birth: Birth,
+    kvm: Arc<Kvm>,
+    origin: Origin,
+    line: BorrowedFd<'_>,
+) -> Result<Infallible, NodeError> {
     let Birth {
         bundle,
         decision,
@@ -106,7 +116,7 @@ fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> Result<Infallible, Nod
     };
     let resources = Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
     let opened = Opened::with(kvm);
-    let mut kept: Vec<BorrowedFd<'_>> = vec![calls.as_fd(), log.as_fd()];
+    let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
     kept.extend(resources.descriptors());
     let keep: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();

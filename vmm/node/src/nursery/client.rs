@@ -75,6 +75,17 @@ impl Nursery {
         }
     }
 
+    /// Comes back when the nursery has answered, which it does once it has what it needs and between two requests.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] when the nursery is gone.
+    pub(crate) async fn greet(&self) -> Result<(), NodeError> {
+        match self.ask(Ask::Greet, Vec::new()).await? {
+            Told::Greeted => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     async fn ask(&self, ask: Ask, descriptors: Vec<OwnedFd>) -> Result<Told, NodeError> {
         let socket = Arc::clone(&self.0);
         let talk = move || -> io::Result<Told> {
@@ -97,7 +108,7 @@ fn unexpected(told: Told) -> NodeError {
     match told {
         Told::Rejected { name, message } => NodeError::Rejected { name, message },
         Told::Failed { message } => NodeError::host("in the nursery")(io::Error::other(message)),
-        Told::Assessed(_) | Told::Spawned | Told::Reaped { .. } | Told::Reloaded => {
+        Told::Assessed(_) | Told::Spawned | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
             NodeError::host("asking the nursery")(io::Error::other("it answered another question"))
         }
     }

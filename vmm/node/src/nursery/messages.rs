@@ -37,6 +37,8 @@ pub(crate) enum Ask {
     Reap { worker: u64, patience: Duration },
     /// Read trust store and policies again.
     Reload,
+    /// Answer.
+    Greet,
 }
 
 /// A reply.
@@ -48,6 +50,7 @@ pub(crate) enum Told {
         how: String,
     },
     Reloaded,
+    Greeted,
     /// Bundle, trust store, policy or a binding says no.
     Rejected {
         name: String,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -27,18 +27,23 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 const KILL: i32 = 9;
 const SECCOMP: i32 = 31;
 
-/// Forks the nursery off. The caller must have one thread, and must keep the child: dropping it ends it.
+/// Forks the nursery off. The caller must have one thread, and must keep the child: dropping it ends it. `listener` is closed in it.
 ///
 /// # Errors
 /// When trust store or policies are refused, `/dev/kvm` cannot be opened, or the fork fails.
-pub(crate) fn start(authority: Authority) -> Result<(ChildProcess, OwnedFd), NodeError> {
+pub(crate) fn start(
+    authority: Authority,
+    listener: &mut Option<UnixListener>,
+) -> Result<(ChildProcess, OwnedFd), NodeError> {
     let trusted = Trusted::read(&authority)?;
     let (ours, theirs) = passing::pair().or_host("making a line to the nursery")?;
     match fork_into(Namespaces::NONE).or_host("forking the nursery")? {
         Forked::Parent(child) => Ok((child, ours)),
         Forked::Child(_) => {
             drop(ours);
-            // Opened here, so that the supervisor never has it.
+            // Its workers would have it too.
+            drop(listener.take());
+            // KVM is opened in there, so that the supervisor never has it.
             let code = match serve(theirs, authority, trusted) {
                 Ok(()) => 0,
                 Err(error) => {
@@ -149,6 +154,7 @@ impl Nest {
                 self.trusted = Trusted::read(&self.authority)?;
                 Ok(Told::Reloaded)
             }
+            Ask::Greet => Ok(Told::Greeted),
         }
     }
 

@@ -1,0 +1,116 @@
+//! The service manager that runs the node, if one does: what it hands over and what it is told (sd_listen_fds(3), sd_notify(3)).
+//!
+//! Only the supervisor speaks to it. The nursery and the workers have its address in their environment and are not heard: a unit says
+//! `NotifyAccess=main`.
+
+use std::env;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::NodeError;
+
+/// Takes the socket that the service manager made for the API, if it made one. Whoever forks must close it in the child.
+///
+/// # Errors
+/// [`NodeError::Config`] when it is not one Unix socket that listens.
+pub(crate) fn take_listener() -> Result<Option<UnixListener>, NodeError> {
+    let refuse = |why: String| NodeError::Config(format!("what the service manager hands over {why}"));
+    let mut handed = ListenFd::from_env();
+    if handed.len() > 1 {
+        return Err(refuse(format!(
+            "is {} descriptors; the API has one",
+            handed.len()
+        )));
+    }
+    let taken = handed.take_unix_listener(0);
+    let listener = taken.map_err(|error| refuse(format!("is no socket for the API: {error}")))?;
+    match &listener {
+        // A unit with `Accept=yes` hands over connections.
+        Some(socket) if !socket_acceptconn(socket).unwrap_or(false) => {
+            Err(refuse("is a socket that does not listen".into()))
+        }
+        _ => Ok(listener),
+    }
+}
+
+/// Says that the node serves.
+pub(crate) fn ready(status: &str) {
+    tell(&format!("READY=1\nSTATUS={}", one_line(status)));
+}
+
+/// Says that trust store and policies are being read again, since now; [`ready`] says that this is done.
+pub(crate) fn reloading() {
+    let now = clock_gettime(ClockId::Monotonic);
+    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+    tell(&format!(
+        "RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reading trust store and policies again"
+    ));
+}
+
+/// Says that the node is about to end.
+pub(crate) fn stopping(status: &str) {
+    tell(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
+}
+
+/// Says that the node gets on.
+pub(crate) fn alive() {
+    tell("WATCHDOG=1");
+}
+
+/// How often [`alive`] is to be said, if somebody waits for it: twice within the time after which the node counts as stuck.
+pub(crate) fn watchdog_period() -> Option<Duration> {
+    let own = std::process::id().to_string();
+    if env::var("WATCHDOG_PID").is_ok_and(|pid| pid != own) {
+        return None;
+    }
+    period(&env::var("WATCHDOG_USEC").ok()?)
+}
+
+fn period(micros: &str) -> Option<Duration> {
+    let half = micros.parse::<u64>().ok()? / 2;
+    (half > 0).then(|| Duration::from_micros(half))
+}
+
+/// A status has one line; what a policy's error quotes must not become another assignment.
+fn one_line(status: &str) -> String {
+    status.replace(|c: char| c.is_control(), " ")
+}
+
+fn tell(state: &str) {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let send = || {
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(&path)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
+    };
+    // Without a service manager that listens there is nobody to tell.
+    let _ = send();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_comes_twice_in_the_time_that_is_given() {
+        assert_eq!(period("30000000"), Some(Duration::from_secs(15)));
+        for none in ["", "0", "1", "-5", "soon"] {
+            assert_eq!(period(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_status_cannot_say_anything_else() {
+        assert_eq!(one_line("line 3:\nREADY=1"), "line 3: READY=1");
+    }
+}
