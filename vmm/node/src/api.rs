@@ -10,7 +10,7 @@
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
 //!   POST   /v1/reload                             trust store and policies
-//!   GET    /v1/stats, /health/live, /health/ready
+//!   GET    /v1/stats, /metrics, /health/live, /health/ready
 //! ```
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
@@ -18,6 +18,7 @@ mod body;
 mod calls;
 mod deployments;
 mod failure;
+mod metrics;
 mod server;
 mod status;
 
@@ -60,6 +61,7 @@ pub(crate) fn router(node: Node) -> Router {
         .route("/v1/deployments/{name}/logs", get(deployments::logs))
         .route("/v1/reload", post(deployments::reload))
         .route("/v1/stats", get(status::stats))
+        .route("/metrics", get(metrics::metrics))
         .route("/health/live", get(status::live))
         .route("/health/ready", get(status::ready))
         .fallback(failure::no_such_path)

@@ -259,6 +259,12 @@ impl Deployment {
         *lock(&self.present) = worker;
     }
 
+    /// Calls that have a cell.
+    pub(crate) fn running(&self) -> usize {
+        let cells = self.deployed.settings.cells;
+        cells.saturating_sub(self.cells.available_permits())
+    }
+
     /// Calls that wait for a cell.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)

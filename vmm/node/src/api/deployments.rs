@@ -83,9 +83,7 @@ impl Shown {
             state: state.into(),
             exports: deployment.assessment().exports.clone(),
             waiting: deployment.waiting(),
-            running: settings
-                .cells
-                .saturating_sub(deployment.cells.available_permits()),
+            running: deployment.running(),
             settings,
             counted: deployment.counters.read(),
             decision: None,
