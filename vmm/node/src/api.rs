@@ -18,6 +18,7 @@ mod body;
 mod calls;
 mod deployments;
 mod failure;
+mod path;
 mod server;
 mod status;
 

@@ -1,12 +1,13 @@
 //! Calling a function.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
 
 use crate::api::body;
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::path::Named;
 use crate::node::Node;
 
 const CBOR: &str = "application/cbor";
@@ -19,7 +20,7 @@ const USED: HeaderName = HeaderName::from_static("referee-used-us");
 /// `POST /v1/deployments/{name}/call/{function}`
 pub(crate) async fn call(
     State(node): State<Node>,
-    Path((name, function)): Path<(String, String)>,
+    Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
     let deployment = node.deployment(&name)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, body};
@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::body as bodies;
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::path::Named;
 use crate::api::server::Peer;
 use crate::deployment::{Counted, Deployment};
 use crate::logs::LogLine;
@@ -96,7 +97,7 @@ impl Shown {
 /// `PUT /v1/bundles/{digest}`
 pub(crate) async fn send(
     State(node): State<Node>,
-    Path(digest): Path<String>,
+    Named(digest): Named<String>,
     request: Request,
 ) -> ApiResult<StatusCode> {
     let bytes = bodies::read(&node, request).await?;
@@ -108,7 +109,7 @@ pub(crate) async fn send(
 pub(crate) async fn deploy(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     request: Request,
 ) -> ApiResult<Json<Shown>> {
     let wanted: Deploy = bodies::json(&node, request).await?;
@@ -125,7 +126,7 @@ pub(crate) async fn list(State(node): State<Node>) -> Json<Vec<Shown>> {
 }
 
 /// `GET /v1/deployments/{name}`
-pub(crate) async fn show(State(node): State<Node>, Path(name): Path<String>) -> ApiResult<Json<Shown>> {
+pub(crate) async fn show(State(node): State<Node>, Named(name): Named<String>) -> ApiResult<Json<Shown>> {
     whole(&node.deployment(&name)?)
 }
 
@@ -139,7 +140,7 @@ fn whole(deployment: &Arc<Deployment>) -> ApiResult<Json<Shown>> {
 pub(crate) async fn remove(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.remove(&peer.principal(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -149,7 +150,7 @@ pub(crate) async fn remove(
 pub(crate) async fn pause(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.pause(&peer.principal(), &name, true).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -159,7 +160,7 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.pause(&peer.principal(), &name, false).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -169,7 +170,7 @@ pub(crate) async fn resume(
 pub(crate) async fn kill(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.kill(&peer.principal(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -196,7 +197,7 @@ pub(crate) struct Follow {
 /// `GET /v1/deployments/{name}/logs`
 pub(crate) async fn logs(
     State(node): State<Node>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     query: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
 ) -> ApiResult<Response> {
     let Query(query) = query.map_err(|error| ApiError::bad_request("query-invalid", error.body_text()))?;
