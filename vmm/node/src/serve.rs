@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::os::unix::net::UnixStream as StdStream;
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use referee_hv::process::StopSignals;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api;
 use crate::config::Config;
@@ -38,29 +40,39 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         max_bundle_bytes: config.cells.bundle_bytes,
     };
     let (nursery_process, socket) = nursery::start(authority)?;
+    let watched = nursery_process
+        .descriptor()
+        .try_clone_to_owned()
+        .or_host("watching the nursery")?;
     // Stop signals are blocked since that fork, in every thread that is made from here on.
     let signals = StopSignals::open().or_host("listening to signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .or_host("starting the service's threads")?;
-    let served = runtime.block_on(run(config, Nursery::new(socket), signals));
+    let served = runtime.block_on(run(config, Nursery::new(socket), watched, signals));
     // Requests to the nursery may still be under way on threads that block; it is ended below.
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop(nursery_process);
     served
 }
 
-async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(), NodeError> {
+async fn run(
+    config: Config,
+    nursery: Nursery,
+    nursery_process: OwnedFd,
+    signals: StopSignals,
+) -> Result<(), NodeError> {
     let node = Node::open(config.clone(), nursery)?;
     let listener = listen(&config)?;
     let mut signals = stop_signals(signals)?;
+    let nursery_ended = end_of(nursery_process)?;
     let router = api::router(node.clone());
     let idle = tokio::spawn({
         let node = node.clone();
         async move { node.retire_idle().await }
     });
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (end, ended) = oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
         // Its sender is dropped only by sending.
         let _ = ended.await;
@@ -72,7 +84,13 @@ async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(
         config.api.socket.display()
     ));
     notify("READY=1");
-    until_stopped(&node, &mut signals).await;
+    let why = tokio::select! {
+        () = until_stopped(&node, &mut signals) => Ok(()),
+        // Its workers end with it.
+        _ = nursery_ended => {
+            Err(NodeError::host("without the nursery there is no worker")("the nursery has ended"))
+        }
+    };
     notify("STOPPING=1");
     report::notice("ending: calls that are under way may end");
     node.drain();
@@ -91,7 +109,20 @@ async fn run(config: Config, nursery: Nursery, signals: StopSignals) -> Result<(
         // A socket that the service manager made is its own to remove.
         let _ = fs::remove_file(&config.api.socket);
     }
-    Ok(())
+    why
+}
+
+/// Comes back when a process has ended: its descriptor is readable then (pidfd_open(2)).
+fn end_of(process: OwnedFd) -> Result<oneshot::Receiver<()>, NodeError> {
+    let (ended, has_ended) = oneshot::channel();
+    let watch = move || {
+        while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(Errno::INTR) {}
+        // The service may be ending already.
+        let _ = ended.send(());
+    };
+    let thread = std::thread::Builder::new().name("nursery".into());
+    thread.spawn(watch).or_host("starting a thread")?;
+    Ok(has_ended)
 }
 
 /// The stop signals that come, from a thread that waits for them.
