@@ -1,6 +1,6 @@
 //! The node: what the API asks of it, and who answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use crate::report;
 use crate::settings::{Settings, is_name};
 use crate::store::{Deployed, Store};
 
-/// Bundles that may have been sent and belong to no deployment.
+/// Bundles that may have been sent and belong to no deployment; one more, and the oldest is forgotten.
 const LOOSE_BUNDLES_MAX: usize = 64;
 
 /// The node. Clones are the same one.
@@ -31,8 +31,8 @@ struct Inner {
     store: Store,
     audit: AuditSink,
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
-    /// Bundles that were sent and are not deployed yet. Held while anything about deployments changes.
-    changes: AsyncMutex<BTreeSet<String>>,
+    /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
+    changes: AsyncMutex<VecDeque<String>>,
     slots: Semaphore,
     slot_count: usize,
     numbers: AtomicU64,
@@ -155,17 +155,21 @@ impl Node {
             });
         }
         let mut loose = self.0.changes.lock().await;
-        if loose.len() >= LOOSE_BUNDLES_MAX && !loose.contains(&digest) {
-            return Err(NodeError::Busy {
-                what: "bundles that are not deployed",
-                limit: LOOSE_BUNDLES_MAX,
-            });
-        }
+        let is_new = !loose.contains(&digest) && !self.needs(&digest);
+        let oldest = (is_new && loose.len() >= LOOSE_BUNDLES_MAX)
+            .then(|| loose.pop_front())
+            .flatten();
         let node = self.clone();
         let kept = digest.clone();
-        blocking(move || node.store().keep_bundle(&kept, &bytes)).await?;
-        if !self.needs(&digest) {
-            loose.insert(digest);
+        blocking(move || {
+            if let Some(oldest) = oldest {
+                node.store().forget_bundle(&oldest)?;
+            }
+            node.store().keep_bundle(&kept, &bytes)
+        })
+        .await?;
+        if is_new {
+            loose.push_back(digest);
         }
         Ok(())
     }
@@ -223,7 +227,7 @@ impl Node {
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
         self.keep(name, &deployed).await?;
-        loose.remove(&bundle);
+        loose.retain(|digest| *digest != bundle);
         let deployment = Arc::new(Deployment::new(
             name.to_owned(),
             deployed,

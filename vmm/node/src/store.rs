@@ -137,6 +137,19 @@ impl Store {
         })
     }
 
+    /// Removes a kept bundle, if it is there.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) fn forget_bundle(&self, digest: &str) -> Result<(), NodeError> {
+        match fs::remove_file(self.bundle_path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(NodeError::host("forgetting a bundle")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes bundles that no deployment needs.
     ///
     /// # Errors
