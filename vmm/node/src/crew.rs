@@ -21,6 +21,8 @@ use crate::worker::Shape;
 
 /// How long a worker may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A worker that is there, or was.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(crate) struct Worker {
     number: u64,
     writer: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
     pending: Mutex<HashMap<u64, oneshot::Sender<Piece>>>,
+    told_to_end: Notify,
     gone: OnceLock<String>,
     ended: Notify,
     last_used: Mutex<Instant>,
@@ -74,6 +77,7 @@ impl Worker {
             number,
             writer: tokio::sync::Mutex::new(Some(writer)),
             pending: Mutex::default(),
+            told_to_end: Notify::new(),
             gone: OnceLock::new(),
             ended: Notify::new(),
             last_used: Mutex::new(Instant::now()),
@@ -142,9 +146,17 @@ impl Worker {
         let _ = self.send(&ToWorker::Cancel { call }).await;
     }
 
-    /// Closes the line, at which the worker ends in order.
+    /// Closes the line, at which the worker ends in order; or is ended, when it does not.
     pub(crate) async fn dismiss(&self) {
+        // First: somebody may be writing to a worker that does not read.
+        self.told_to_end.notify_one();
         self.writer.lock().await.take();
+    }
+
+    /// Comes back when it was told to end and has had time for it.
+    async fn overdue(&self) {
+        self.told_to_end.notified().await;
+        tokio::time::sleep(ENDS_WITHIN).await;
     }
 
     /// Comes back when the worker is gone.
@@ -205,8 +217,14 @@ impl Listening {
         let mut reader = BufReader::new(reader);
         let mut buffer = Vec::new();
         let number = self.worker.number;
+        let worker = Arc::clone(&self.worker);
+        let mut overdue = std::pin::pin!(worker.overdue());
         loop {
-            match line::read_async::<FromWorker>(&mut reader, &mut buffer).await {
+            let message = tokio::select! {
+                message = line::read_async::<FromWorker>(&mut reader, &mut buffer) => message,
+                () = &mut overdue => break,
+            };
+            match message {
                 Ok(Some(message)) => self.take(message),
                 Ok(None) => break,
                 Err(error) => {
@@ -215,10 +233,13 @@ impl Listening {
                 }
             }
         }
-        self.worker.dismiss().await;
+        // Whoever is writing at this moment hears of its end.
+        if let Ok(mut writer) = worker.writer.try_lock() {
+            writer.take();
+        }
         let how = match self.nursery.reap(number).await {
             Ok(how) => how,
-            Err(error) => error.with_causes(),
+            Err(error) => format!("ended, how is not known: {}", error.with_causes()),
         };
         if how != IN_ORDER {
             report::problem(&format!("worker {number} {how}"));

@@ -332,9 +332,9 @@ impl Node {
         };
         if tokio::time::timeout(within, all).await.is_err() {
             report::problem("calls are still under way and are given up");
-            for deployment in self.deployments() {
-                deployment.dismiss().await;
-            }
+            let deployments = self.deployments();
+            let dismissals = deployments.iter().map(|deployment| deployment.dismiss());
+            futures_util::future::join_all(dismissals).await;
         }
     }
 

@@ -21,8 +21,8 @@ use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
 use crate::worker::{self, Birth, Shape};
 
-/// How long a worker that is to end may take for it.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a worker may take to be gone that has closed its line, or has had its time to do so. Short: nobody else is served meanwhile.
+const GRACE: Duration = Duration::from_millis(250);
 /// `SIGKILL`; `SIGSYS`, which a seccomp filter sends.
 const KILL: i32 = 9;
 const SECCOMP: i32 = 31;
