@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
@@ -145,7 +146,7 @@ impl Node {
     /// Keeps a bundle that somebody sent under this digest.
     ///
     /// # Errors
-    /// [`NodeError::Rejected`] when it is another's; [`NodeError::Busy`] when too many were sent and not deployed.
+    /// [`NodeError::Rejected`] when it is another's; [`NodeError::Host`].
     pub(crate) async fn take_bundle(&self, digest: String, bytes: Vec<u8>) -> Result<(), NodeError> {
         let found = Digest::of(&bytes).to_string();
         if found != digest {
@@ -296,7 +297,7 @@ impl Node {
         self.manage(by, "reload", "", "")?;
         self.0.nursery.reload().await?;
         for deployment in self.deployments() {
-            renew(&deployment).await;
+            begin_to_renew(deployment);
         }
         Ok(())
     }
@@ -397,14 +398,22 @@ fn order(settings: &Settings, digest: Digest) -> Order {
 
 /// Dismisses an old deployment's worker once its calls are done.
 fn retire(old: Arc<Deployment>) {
-    tokio::spawn(async move { renew(&old).await });
+    old.retire();
+    begin_to_renew(old);
 }
 
-/// Dismisses the worker once its calls are done; the next call, if any is to come, gets a new one.
-async fn renew(deployment: &Deployment) {
-    if deployment.present().is_none() {
-        return;
+/// Has the worker dismissed once its calls are done, and does not wait for that; calls that come from here on do.
+pub(crate) fn begin_to_renew(deployment: Arc<Deployment>) {
+    let mut renewal = Box::pin(async move { renew(&deployment).await });
+    // Looked at once, so that it stands in line for the cells before any call that comes later.
+    let looked_at = tokio::task::unconstrained(renewal.as_mut()).now_or_never();
+    if looked_at.is_none() {
+        tokio::spawn(renewal);
     }
+}
+
+/// Dismisses the worker once its calls are done, also one that is only being made; the next call, if any is to come, gets a new one.
+async fn renew(deployment: &Deployment) {
     let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
     let _all = deployment.cells.acquire_many(all).await;
     deployment.dismiss().await;
