@@ -53,8 +53,13 @@ impl Kvm {
     /// # Errors
     /// [`HvError::Ioctl`] when the kernel refuses.
     pub fn create_vm(&self) -> Result<Vm, HvError> {
-        let fd = self.fd.create_vm().map_err(HvError::ioctl("KVM_CREATE_VM"))?;
-        Ok(Vm::new(fd))
+        loop {
+            match self.fd.create_vm() {
+                // A kick that was meant for the cell before, which this thread ran, and came late.
+                Err(error) if error.errno() == libc::EINTR => {}
+                other => return Ok(Vm::new(other.map_err(HvError::ioctl("KVM_CREATE_VM"))?)),
+            }
+        }
     }
 
     /// The descriptor, for a list of those that stay open.

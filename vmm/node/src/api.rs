@@ -19,6 +19,7 @@ mod calls;
 mod deployments;
 mod failure;
 mod metrics;
+mod path;
 mod server;
 mod status;
 

@@ -16,7 +16,7 @@ use crate::crew::{Plan, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::{NodeError, OrHost};
 use crate::line::{Begin, Failure, How};
-use crate::node::Node;
+use crate::node::{Node, begin_to_renew};
 use crate::worker::Shape;
 
 /// What a call came to.
@@ -52,6 +52,10 @@ impl Node {
             let counted = Arc::clone(&deployment);
             let result = node.perform(&deployment, &call, function, payload).await;
             count(&counted, &result);
+            if counted.is_retired() {
+                // It came late, and may have made a worker that nobody else will dismiss.
+                begin_to_renew(counted);
+            }
             result
         });
         let result = task.await.or_host("performing a call")?;

@@ -25,7 +25,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long after a piece's budget its worker counts as stuck. Acts of capabilities, on slow disks too, are within that.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How long a worker may take to record the end of its cells when it is dismissed.
-const END_WITHIN: Duration = Duration::from_secs(5);
+const END_WITHIN: Duration = Duration::from_secs(2);
 /// How long a process may take to end once it has closed its line.
 const REAP_WITHIN: Duration = Duration::from_millis(200);
 

@@ -27,6 +27,7 @@ pub(crate) struct Deployment {
     pub name: String,
     pub deployed: Deployed,
     pub paused: AtomicBool,
+    retired: AtomicBool,
     pub logs: Arc<Logs>,
     pub counters: Counters,
     /// One permit for each call that may be under way.
@@ -128,6 +129,7 @@ impl Deployment {
             name,
             cells: Semaphore::new(deployed.settings.cells),
             paused: AtomicBool::new(deployed.paused),
+            retired: AtomicBool::new(false),
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
             counters: Counters::default(),
@@ -238,6 +240,15 @@ impl Deployment {
             staffing.failures = 0;
             staffing.not_before = None;
         }
+    }
+
+    /// Says that another has its name, or none: only calls that found it before still come.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// The worker, if one is there.

@@ -1,10 +1,11 @@
 //! The node: what the API asks of it, and who answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
@@ -21,7 +22,7 @@ use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
 use crate::turns::{Place, Turns};
 
-/// Bundles that may have been sent and belong to no deployment.
+/// Bundles that may have been sent and belong to no deployment; one more, and the oldest is forgotten.
 const LOOSE_BUNDLES_MAX: usize = 64;
 
 /// The node. Clones are the same one.
@@ -35,8 +36,8 @@ struct Inner {
     store: Store,
     audit: AuditSink,
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
-    /// Bundles that were sent and are not deployed yet. Held while anything about deployments changes.
-    changes: AsyncMutex<BTreeSet<String>>,
+    /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
+    changes: AsyncMutex<VecDeque<String>>,
     turns: Turns,
     gate: Gate,
     slot_count: usize,
@@ -195,7 +196,7 @@ impl Node {
     /// Keeps a bundle that somebody sent under this digest.
     ///
     /// # Errors
-    /// [`NodeError::Rejected`] when it is another's; [`NodeError::Busy`] when too many were sent and not deployed.
+    /// [`NodeError::Rejected`] when it is another's; [`NodeError::Host`].
     pub(crate) async fn take_bundle(&self, digest: String, bytes: Vec<u8>) -> Result<(), NodeError> {
         let found = Digest::of(&bytes).to_string();
         if found != digest {
@@ -205,17 +206,21 @@ impl Node {
             });
         }
         let mut loose = self.0.changes.lock().await;
-        if loose.len() >= LOOSE_BUNDLES_MAX && !loose.contains(&digest) {
-            return Err(NodeError::Busy {
-                what: "bundles that are not deployed",
-                limit: LOOSE_BUNDLES_MAX,
-            });
-        }
+        let is_new = !loose.contains(&digest) && !self.needs(&digest);
+        let oldest = (is_new && loose.len() >= LOOSE_BUNDLES_MAX)
+            .then(|| loose.pop_front())
+            .flatten();
         let node = self.clone();
         let kept = digest.clone();
-        blocking(move || node.store().keep_bundle(&kept, &bytes)).await?;
-        if !self.needs(&digest) {
-            loose.insert(digest);
+        blocking(move || {
+            if let Some(oldest) = oldest {
+                node.store().forget_bundle(&oldest)?;
+            }
+            node.store().keep_bundle(&kept, &bytes)
+        })
+        .await?;
+        if is_new {
+            loose.push_back(digest);
         }
         Ok(())
     }
@@ -286,7 +291,7 @@ impl Node {
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
         self.keep(name, &deployed).await?;
-        loose.remove(&bundle);
+        loose.retain(|digest| *digest != bundle);
         let deployment = Arc::new(Deployment::new(
             name.to_owned(),
             deployed,
@@ -358,7 +363,7 @@ impl Node {
         self.0.gate.reload()?;
         self.0.nursery.reload().await?;
         for deployment in self.deployments() {
-            retire(deployment);
+            begin_to_renew(deployment);
         }
         Ok(())
     }
@@ -394,9 +399,9 @@ impl Node {
         };
         if tokio::time::timeout(within, all).await.is_err() {
             report::problem("calls are still under way and are given up");
-            for deployment in self.deployments() {
-                deployment.dismiss().await;
-            }
+            let deployments = self.deployments();
+            let dismissals = deployments.iter().map(|deployment| deployment.dismiss());
+            futures_util::future::join_all(dismissals).await;
         }
     }
 
@@ -466,14 +471,27 @@ fn order(settings: &Settings, digest: Digest) -> Order {
     }
 }
 
-/// Ends the deployment's worker once the calls that are under way are done; those that come later wait for it, and get a new one if
-/// the deployment is still there.
-fn retire(deployment: Arc<Deployment>) {
-    tokio::spawn(async move {
-        let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
-        let _all = deployment.cells.acquire_many(all).await;
-        deployment.dismiss().await;
-    });
+/// Dismisses an old deployment's worker once its calls are done.
+fn retire(old: Arc<Deployment>) {
+    old.retire();
+    begin_to_renew(old);
+}
+
+/// Has the worker dismissed once its calls are done, and does not wait for that; calls that come from here on do.
+pub(crate) fn begin_to_renew(deployment: Arc<Deployment>) {
+    let mut renewal = Box::pin(async move { renew(&deployment).await });
+    // Looked at once, so that it stands in line for the cells before any call that comes later.
+    let looked_at = tokio::task::unconstrained(renewal.as_mut()).now_or_never();
+    if looked_at.is_none() {
+        tokio::spawn(renewal);
+    }
+}
+
+/// Dismisses the worker once its calls are done, also one that is only being made; the next call, if any is to come, gets a new one.
+async fn renew(deployment: &Deployment) {
+    let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
+    let _all = deployment.cells.acquire_many(all).await;
+    deployment.dismiss().await;
 }
 
 async fn blocking<T: Send + 'static>(

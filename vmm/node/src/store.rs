@@ -8,8 +8,10 @@
 //!   STATE/bundles/HEX.muscle   written aside, flushed, renamed
 //! ```
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::panic;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -52,10 +54,12 @@ impl Store {
         let doing = "opening the state directory";
         let bundles = directory.join("bundles");
         fs::create_dir_all(&bundles).or_host(doing)?;
-        let database = Database::create(directory.join("node.redb")).or_host(doing)?;
-        let begin = database.begin_write().or_host(doing)?;
-        begin.open_table(DEPLOYMENTS).or_host(doing)?;
-        begin.commit().or_host(doing)?;
+        let place = directory.join("node.redb");
+        if !place.try_exists().or_host(doing)? {
+            begin(directory, &place).or_host(doing)?;
+        }
+        let database = open_damaged_or_not(&place)
+            .map_err(|error| NodeError::host(doing)(format!("{}: {error}", place.display())))?;
         Ok(Store { database, bundles })
     }
 
@@ -136,6 +140,19 @@ impl Store {
         })
     }
 
+    /// Removes a kept bundle, if it is there.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) fn forget_bundle(&self, digest: &str) -> Result<(), NodeError> {
+        match fs::remove_file(self.bundle_path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(NodeError::host("forgetting a bundle")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes bundles that no deployment needs.
     ///
     /// # Errors
@@ -156,6 +173,46 @@ impl Store {
     fn bundle_path(&self, digest: &str) -> PathBuf {
         self.bundles.join(format!("{digest}.muscle"))
     }
+}
+
+/// Makes an empty database aside and puts it in place whole: a file that is there and holds none was damaged, and is not begun anew.
+fn begin(directory: &Path, place: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let aside = directory.join(".node.redb.new");
+    File::create(&aside)?;
+    let database = Database::create(&aside)?;
+    let write = database.begin_write()?;
+    write.open_table(DEPLOYMENTS)?;
+    write.commit()?;
+    drop(database);
+    fs::rename(&aside, place)?;
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+/// Opens a database that may be damaged: redb believes some of what it reads before it looks at checksums, and panics at what it
+/// does not expect, above all in debug builds, where it looks at more.
+fn open_damaged_or_not(place: &Path) -> Result<Database, Box<dyn Error + Send + Sync>> {
+    if cfg!(panic = "abort") {
+        return open(place);
+    }
+    let hook = panic::take_hook();
+    // Nobody else is at work yet, so this hides no other panic.
+    panic::set_hook(Box::new(|_| {}));
+    let opened = panic::catch_unwind(|| open(place));
+    panic::set_hook(hook);
+    opened.unwrap_or_else(|_| {
+        Err("it is damaged; put a copy in its place, or remove it to begin with no deployments".into())
+    })
+}
+
+/// Opens a database and looks at every checksum in it.
+fn open(place: &Path) -> Result<Database, Box<dyn Error + Send + Sync>> {
+    let mut database = Database::open(place)?;
+    if !database.check_integrity()? {
+        crate::report::problem(&format!("{} was damaged and is repaired", place.display()));
+    }
+    database.begin_read()?.open_table(DEPLOYMENTS)?;
+    Ok(database)
 }
 
 #[cfg(test)]

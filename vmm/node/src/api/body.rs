@@ -74,12 +74,17 @@ pub(crate) async fn read(node: &Node, limit: usize, request: Request) -> ApiResu
     Ok(Held { bytes, _room: room })
 }
 
-/// Reads a request's body as JSON.
+/// Reads a request's body as a JSON object.
 ///
 /// # Errors
 /// As [`read`], and when it is not of the form.
 pub(crate) async fn json<T: DeserializeOwned>(node: &Node, request: Request) -> ApiResult<T> {
     let body = read(node, SMALL_BODY, request).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| ApiError::bad_request("body-invalid", format!("the request's body: {error}")))
+    let invalid =
+        |error: String| ApiError::bad_request("body-invalid", format!("the request's body: {error}"));
+    // An array would be taken for an object's fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(invalid("is no JSON object".into()));
+    }
+    serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))
 }

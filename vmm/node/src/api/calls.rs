@@ -1,12 +1,13 @@
 //! Calling a function.
 
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
 
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::path::Named;
 use crate::api::{Peer, body};
 use crate::node::Node;
 
@@ -21,7 +22,7 @@ const USED: HeaderName = HeaderName::from_static("referee-used-us");
 pub(crate) async fn call(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path((name, function)): Path<(String, String)>,
+    Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
     node.allow(

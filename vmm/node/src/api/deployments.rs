@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, body};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::path::Named;
 use crate::api::{Peer, body as bodies};
 use crate::deployment::{Counted, Deployment};
 use crate::logs::LogLine;
@@ -95,7 +96,7 @@ impl Shown {
 pub(crate) async fn send(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(digest): Path<String>,
+    Named(digest): Named<String>,
     request: Request,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, Access::Node { action: "send" })?;
@@ -109,7 +110,7 @@ pub(crate) async fn send(
 pub(crate) async fn deploy(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     request: Request,
 ) -> ApiResult<Json<Shown>> {
     let wanted: Deploy = bodies::json(&node, request).await?;
@@ -132,7 +133,7 @@ pub(crate) async fn list(State(node): State<Node>, Extension(peer): Extension<Pe
 pub(crate) async fn show(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<Json<Shown>> {
     node.allow(peer, with(&name, "see"))?;
     whole(&node.deployment(&name)?)
@@ -152,7 +153,7 @@ fn whole(deployment: &Arc<Deployment>) -> ApiResult<Json<Shown>> {
 pub(crate) async fn remove(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "remove"))?;
     node.remove(&peer.principal(), &name).await?;
@@ -163,7 +164,7 @@ pub(crate) async fn remove(
 pub(crate) async fn pause(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "pause"))?;
     node.pause(&peer.principal(), &name, true).await?;
@@ -174,7 +175,7 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "resume"))?;
     node.pause(&peer.principal(), &name, false).await?;
@@ -185,7 +186,7 @@ pub(crate) async fn resume(
 pub(crate) async fn kill(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "kill"))?;
     node.kill(&peer.principal(), &name).await?;
@@ -215,7 +216,7 @@ pub(crate) struct Follow {
 pub(crate) async fn logs(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     query: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
 ) -> ApiResult<Response> {
     node.allow(peer, with(&name, "logs"))?;

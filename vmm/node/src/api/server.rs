@@ -14,7 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use referee_policy::Caller;
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tower_service::Service;
 
 use crate::config::Api;
@@ -80,11 +80,21 @@ pub(crate) async fn serve(
             report::problem(&format!("more than {} connections", api.connections));
             continue;
         };
-        let connection = connection(stream, router.clone(), peer, &api);
+        let asked = Arc::new(Notify::new());
+        let connection = connection(stream, router.clone(), peer, &api, Arc::clone(&asked));
         let watched = graceful.watch(connection);
+        let within = Duration::from_secs(api.header_seconds);
         tokio::spawn(async move {
-            // What goes wrong here is the client's connection; it knows.
-            let _ = watched.await;
+            let mut watched = std::pin::pin!(watched);
+            // What goes wrong here is the client's connection; it knows. Until it is known which HTTP a client speaks, no clock but this
+            // one runs.
+            let is_over = tokio::select! {
+                _ = &mut watched => true,
+                first = tokio::time::timeout(within, asked.notified()) => first.is_err(),
+            };
+            if !is_over {
+                let _ = watched.await;
+            }
             drop(place);
         });
     }
@@ -100,6 +110,7 @@ fn connection(
     router: Router,
     peer: Peer,
     api: &Api,
+    asked: Arc<Notify>,
 ) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>
 + hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>>
 + Send
@@ -116,6 +127,7 @@ fn connection(
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(Some(Duration::from_secs(api.header_seconds)));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.notify_one();
         request.extensions_mut().insert(peer);
         router.clone().call(request)
     });

@@ -250,6 +250,14 @@ impl Work {
             }
         };
         let used = started.elapsed();
+        let done = match done {
+            // The next call, which may come as soon as this one is answered, is to find what this one left.
+            Some(seat) if !self.shape.fresh && !seat.cell.is_over() => {
+                self.put_back(seat);
+                None
+            }
+            other => other,
+        };
         self.tell(&FromWorker::Stopped { call, used, how });
         if let Some(seat) = done {
             self.put_back(seat);
