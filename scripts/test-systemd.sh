@@ -34,25 +34,31 @@ clean() {
     kill -TERM "$nspawn" 2>/dev/null || true
     for _ in $(seq 100); do kill -0 "$nspawn" 2>/dev/null || break; sleep 0.1; done
     kill -KILL "$nspawn" 2>/dev/null || true
+    # A machine outlives a systemd-nspawn that was killed.
+    [ ! -e "$cgroups/$machine/cgroup.kill" ] || echo 1 >"$cgroups/$machine/cgroup.kill"
+    sleep 0.2
   fi
-  [ ! -d "$cgroups/$machine" ] || find "$cgroups/$machine" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  # Where there are trees of version 1 too, systemd-nspawn has made its groups in one of them as well.
+  awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/self/mounts | while read -r tree; do
+    [ ! -d "$tree/$machine" ] || find "$tree/$machine" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+  done
   rm -rf "$work"
 }
 trap clean EXIT
 trap 'exit 130' INT TERM
 
-root=${REFEREE_SYSTEMD_ROOT:-$HOME/.cache/referee/debian-12}
+root=$HOME/.cache/referee/debian-12
 mkdir -p "$(dirname "$root")"
 exec 9>"$root.lock"
 flock --timeout 600 9 || untested "another run has the machine's root"
 if [ ! -e "$root.made" ]; then
   say "making a Debian 12 root (a minute, once)"
-  rm -rf "$root"
+  rm -rf --one-file-system "$root"
   # Where this machine has its own packages from, if it is a Debian.
   # shellcheck disable=SC2016 # apt-get replaces it
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 2>/dev/null | head -n 1) || mirror=''
   timeout 900 debootstrap --variant=minbase --include=procps,systemd,systemd-sysv bookworm "$root" ${mirror:+"$mirror"} >"$work/debootstrap" 2>&1 \
-    || { tail -n 3 "$work/debootstrap" >&2; rm -rf "$root"; untested "debootstrap did not make a root"; }
+    || { tail -n 3 "$work/debootstrap" >&2; rm -rf --one-file-system "$root"; untested "debootstrap did not make a root"; }
   touch "$root.made"
 fi
 
