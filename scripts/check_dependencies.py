@@ -30,7 +30,7 @@ OURS = {
     "referee-verify": {"referee-attest", "referee-audit", "referee-evidence", "referee-tlog"},
     "referee-node": {
         "muscle-abi", "referee", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv", "referee-jail",
-        "referee-policy",
+        "referee-policy", "referee-scheduler",
     },
     "referee-vmm": {
         "muscle-abi", "referee", "referee-node", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",

@@ -2,8 +2,11 @@
  * ring 3 of 64-bit mode with registers in the run page, as any VMM of this kind would do it at its leanest.
  *
  *   floor doorbell N   each store to a hole in memory, to the host and back
+ *   floor doorbells N  two of them
+ *   floor reset-P N    a doorbell, and a copy of P pages
  *   floor start N      each VM from nothing to its first doorbell, while another VM is kept alive
  *   floor warm N       each VM from the setting of its registers to its first doorbell; it was made before
+ *   floor again N      each second entry of such a VM, which rang its first doorbell before
  *   floor kill N       each stop of a spinning guest: immediate_exit and a signal, until KVM_RUN is back
  *   floor write N      each write of a line to the end of a file
  *   floor flush N      each such write and its fdatasync
@@ -126,14 +129,36 @@ static const unsigned char RINGS[] = {0x48, 0x89, 0x07, 0xeb, 0xfb};
 /* mov [rdi], rax; jmp to itself */
 static const unsigned char SPINS[] = {0x48, 0x89, 0x07, 0xeb, 0xfe};
 
-static void doorbells(int count)
+static void doorbells(int count, int each)
 {
 	struct guest guest = make(RINGS, sizeof RINGS);
 	for (int i = 0; i < 200; i++)
 		doorbell(&guest);
 	for (int i = 0; i < count; i++) {
 		long begun = now();
+		for (int j = 0; j < each; j++)
+			doorbell(&guest);
+		printf("%ld\n", now() - begun);
+	}
+}
+
+static void resets(int count, int pages)
+{
+	struct guest guest = make(RINGS, sizeof RINGS);
+	size_t bytes = pages * 4096UL;
+	/* Pages: where source and target are a few bytes apart within theirs, copying takes ten times as long. */
+	char *kept = aligned_alloc(4096, bytes + 4096), *memory = aligned_alloc(4096, bytes + 4096);
+	if (kept == NULL || memory == NULL)
+		checked(-1, "memory");
+	memset(kept, 1, bytes);
+	memset(memory, 2, bytes);
+	for (int i = -200; i < count; i++) {
+		long begun = now();
+		memcpy(memory, kept, bytes);
+		__asm__ volatile("" : : "r"(memory) : "memory");
 		doorbell(&guest);
+		if (i < 0)
+			continue;
 		printf("%ld\n", now() - begun);
 	}
 }
@@ -153,13 +178,15 @@ static void starts(int count)
 	}
 }
 
-static void warm_starts(int count)
+static void warm_starts(int count, int again)
 {
 	struct guest keeper = make(RINGS, sizeof RINGS);
 	doorbell(&keeper);
 	for (int i = -10; i < count; i++) {
 		struct guest guest = make(RINGS, sizeof RINGS);
 		struct timespec pause = {.tv_nsec = 2000000};
+		if (again)
+			doorbell(&guest);
 		nanosleep(&pause, NULL);
 		long begun = now();
 		guest.run->s.regs.regs.rip = CODE;
@@ -300,11 +327,17 @@ int main(int argc, char **argv)
 	kvm = checked(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
 	run_size = checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
 	if (strcmp(argv[1], "doorbell") == 0)
-		doorbells(count);
+		doorbells(count, 1);
+	else if (strcmp(argv[1], "doorbells") == 0)
+		doorbells(count, 2);
+	else if (strncmp(argv[1], "reset-", 6) == 0)
+		resets(count, atoi(argv[1] + 6));
 	else if (strcmp(argv[1], "start") == 0)
 		starts(count);
 	else if (strcmp(argv[1], "warm") == 0)
-		warm_starts(count);
+		warm_starts(count, 0);
+	else if (strcmp(argv[1], "again") == 0)
+		warm_starts(count, 1);
 	else if (strcmp(argv[1], "kill") == 0)
 		kills(count);
 	else if (strcmp(argv[1], "write") == 0)

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod audit_rows;
+mod call_rows;
 mod floor;
 mod rows;
 mod table;

@@ -1,17 +1,16 @@
 //! What is measured. The muscle is the smallest that there is, written in assembly: it echoes its arguments.
 
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use cargo_muscle::{PrivateKey, remove_signatures, sign, trust};
-use referee::{CallError, Cell, CellThread, Config, Inputs, Permit, Referee};
+use referee::{Cell, CellThread, Config, Inputs, Permit, Referee};
 use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
-use referee_tests::Workshop;
+use referee_tests::{Guest, Workshop};
 
 use crate::tpm_rows::TpmHost;
-use crate::{audit_rows, tpm_rows};
+use crate::{audit_rows, call_rows, tpm_rows};
 
 /// A row of the table.
 pub struct Row {
@@ -28,7 +27,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 19] = [
+pub const ROWS: [Row; 26] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -72,6 +71,13 @@ pub const ROWS: [Row; 19] = [
         measure: loaded_start,
     },
     Row {
+        name: "template_start",
+        what: "the same; floor: a bare VM that was run before, to its second doorbell",
+        floor: Some("again"),
+        cost: 4,
+        measure: loaded_start,
+    },
+    Row {
         name: "cold_start",
         what: "from bytes to the first result: verify, permit, start; floor as start",
         floor: Some("start"),
@@ -83,28 +89,70 @@ pub const ROWS: [Row; 19] = [
         what: "empty call; floor: a bare doorbell, there and back",
         floor: Some("doorbell"),
         cost: 1,
-        measure: call,
+        measure: call_rows::call,
     },
     Row {
         name: "call_1k",
         what: "call with 1 KiB there and back; floor as call",
         floor: Some("doorbell"),
         cost: 1,
-        measure: call_1k,
+        measure: call_rows::call_1k,
+    },
+    Row {
+        name: "call_1m",
+        what: "call with 1 MiB; floor: a doorbell and a copy of as much",
+        floor: Some("reset-256"),
+        cost: 10,
+        measure: call_rows::call_1m,
+    },
+    Row {
+        name: "host_call",
+        what: "call that calls a function of the host; floor: two doorbells",
+        floor: Some("doorbells"),
+        cost: 1,
+        measure: call_rows::host_call,
     },
     Row {
         name: "reset_call",
-        what: "reset, then the call that starts the muscle anew; floor: a bare doorbell",
+        what: "reset, then a call; floor: a bare doorbell",
         floor: Some("doorbell"),
         cost: 2,
-        measure: reset_call,
+        measure: call_rows::reset_call,
+    },
+    Row {
+        name: "reset_call_0",
+        what: "the same, of a muscle that made no page dirty but its channel's; floor as reset_call",
+        floor: Some("reset-0"),
+        cost: 2,
+        measure: |bench, count, samples| call_rows::reset_touched(bench, count, samples, 0),
+    },
+    Row {
+        name: "reset_call_16",
+        what: "16 pages more; floor: a doorbell and a copy of 16 pages",
+        floor: Some("reset-16"),
+        cost: 2,
+        measure: |bench, count, samples| call_rows::reset_touched(bench, count, samples, 16),
+    },
+    Row {
+        name: "reset_call_128",
+        what: "the same with 128",
+        floor: Some("reset-128"),
+        cost: 4,
+        measure: |bench, count, samples| call_rows::reset_touched(bench, count, samples, 128),
+    },
+    Row {
+        name: "reset_call_1024",
+        what: "the same with 1024",
+        floor: Some("reset-1024"),
+        cost: 10,
+        measure: |bench, count, samples| call_rows::reset_touched(bench, count, samples, 1024),
     },
     Row {
         name: "kill",
         what: "from cancel to the call's return; floor: immediate_exit and a signal",
         floor: Some("kill"),
         cost: 10,
-        measure: kill,
+        measure: call_rows::kill,
     },
     Row {
         name: "audit_record",
@@ -170,10 +218,14 @@ pub struct Bench {
     bundle: Vec<u8>,
     hybrid: (Referee, Vec<u8>),
     permit: Permit,
-    spins: Permit,
+    /// The benches' own muscles.
+    pub touches: Permit,
+    pub sinks: Permit,
+    pub relays: Permit,
+    pub spins: Permit,
     pooled: Permit,
-    thread: CellThread,
-    echo: Cell,
+    pub thread: CellThread,
+    pub echo: Cell,
     /// Made when a row asks for it.
     tpm: Option<TpmHost>,
     _folder: tempfile::TempDir,
@@ -200,6 +252,11 @@ impl Bench {
         let referee = Referee::open(&config)?;
         let hybrid = hybrid(&bundle("echoes")?, folder.path())?;
         let permit = referee.admit(bundle("echoes")?)?.permit(&[])?;
+        let own = |name: &str| -> anyhow::Result<Permit> {
+            let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests");
+            let guest = Guest::read(&guests.join(name).with_extension("s"))?;
+            Ok(referee.admit_file(&workshop.bundle(&guest)?)?.permit(&[])?)
+        };
         let pool = Referee::open(&Config { pool: 4, ..config })?;
         let mut spins = pool.admit(bundle("spins")?)?.permit(&[])?;
         spins.narrow_deadline(10_000);
@@ -208,6 +265,9 @@ impl Bench {
         Ok(Bench {
             bundle: bundle("echoes")?,
             hybrid,
+            touches: own("touches")?,
+            sinks: own("sinks")?,
+            relays: own("relays")?,
             referee,
             permit,
             spins,
@@ -248,7 +308,7 @@ fn hybrid(bundle: &[u8], folder: &Path) -> anyhow::Result<(Referee, Vec<u8>)> {
 }
 
 /// An array of no arguments in CBOR.
-const NOTHING: [u8; 1] = [0x80];
+pub const NOTHING: [u8; 1] = [0x80];
 
 pub fn timed<T>(samples: &mut Vec<f64>, act: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
@@ -328,65 +388,6 @@ fn cold_start(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow
             Ok(cell)
         })?;
         drop(cell);
-    }
-    Ok(())
-}
-
-fn call(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
-    calls(bench, count, samples, &NOTHING)
-}
-
-fn call_1k(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
-    // One byte string of 1024 bytes in an array.
-    let mut payload = vec![0x81, 0x59, 0x04, 0x00];
-    payload.resize(4 + 1024, 7);
-    calls(bench, count, samples, &payload)
-}
-
-fn calls(bench: &mut Bench, count: usize, samples: &mut Vec<f64>, payload: &[u8]) -> anyhow::Result<()> {
-    for _ in 0..20 {
-        bench.echo.call_encoded(&bench.thread, "echo", payload)?;
-    }
-    for _ in 0..count {
-        let answer = timed(samples, || {
-            bench.echo.call_encoded(&bench.thread, "echo", payload)
-        })?;
-        ensure!(answer == payload, "the echo is another");
-    }
-    Ok(())
-}
-
-fn reset_call(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
-    let Bench { echo, thread, .. } = bench;
-    for _ in 0..count {
-        timed(samples, || -> anyhow::Result<()> {
-            echo.reset(Inputs::default())?;
-            echo.call_encoded(thread, "echo", &NOTHING)?;
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-fn kill(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
-    for _ in 0..count {
-        let mut cell = bench.spins.start(Inputs::default())?;
-        let canceller = cell.canceller();
-        let (sender, receiver) = mpsc::channel();
-        let other = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(2));
-            let _ = sender.send(Instant::now());
-            canceller.cancel();
-        });
-        let ended = cell.call_encoded(&bench.thread, "f", &NOTHING);
-        let now = Instant::now();
-        ensure!(
-            matches!(ended, Err(CallError::Cancelled)),
-            "not cancelled: {ended:?}"
-        );
-        let cancelled: Instant = receiver.recv().context("the other thread")?;
-        samples.push(nanoseconds(now.saturating_duration_since(cancelled)));
-        let _ = other.join();
     }
     Ok(())
 }

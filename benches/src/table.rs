@@ -42,7 +42,7 @@ fn percentile(samples: &mut [f64], percent: usize) -> f64 {
 /// Prints the names of the columns.
 pub fn head() {
     println!(
-        "{:<14} {:>10} {:>10} {:>6} {:>10} {:>6}",
+        "{:<15} {:>10} {:>10} {:>6} {:>10} {:>6}",
         "row", "median us", "p99 us", "n", "floor us", "ratio"
     );
 }
@@ -51,7 +51,7 @@ pub fn head() {
 pub fn line(row: &Measured, what: &str) {
     let optional = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
     println!(
-        "{:<14} {:>10.2} {:>10.2} {:>6} {:>10} {:>6}  {what}",
+        "{:<15} {:>10.2} {:>10.2} {:>6} {:>10} {:>6}  {what}",
         row.name,
         row.median,
         row.p99,

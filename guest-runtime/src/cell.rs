@@ -18,6 +18,10 @@ impl Bell for Doorbells {
         doorbell::park(0);
     }
 
+    fn park_for_call(&mut self) {
+        doorbell::ready();
+    }
+
     fn yield_now(&mut self) {
         doorbell::yield_now();
     }
@@ -90,7 +94,9 @@ impl<B: Bell> Link<B> {
             if let Some(call) = self.host()?.rpc.take_call() {
                 return Ok(call);
             }
-            self.take_in()?;
+            while !self.drain()? {
+                self.driver.park_for_call();
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The control doorbells, and what the muscle writes in the mailbox for them.
 
+use muscle_abi::boot::FLAG_READY_BELL;
 use muscle_abi::channel::{MAILBOX_TEXT_MAX, MAILBOX_TEXT_OFFSET};
 use muscle_abi::{MAX_EXIT_CODE, PAGE_SIZE, doorbell};
 
@@ -11,6 +12,13 @@ use crate::x86_64::store_doorbell;
 /// waits without limit. May return earlier.
 pub fn park(wake_at_ns: u64) {
     ring(doorbell::PARK, wake_at_ns);
+}
+
+/// Waits for a call of the host, without limit. May return earlier, and, the first time, in another cell: what this runtime keeps of the
+/// boot block is good there too, see [`boot::info`].
+pub fn ready() {
+    let knows = boot::info().is_some_and(|info| info.flags & FLAG_READY_BELL != 0);
+    ring(if knows { doorbell::READY } else { doorbell::PARK }, 0);
 }
 
 /// Lets the host drain the queues and comes back at once.

@@ -6,7 +6,7 @@
 //!   # expect-npt: exit 99                          … where there is nested paging
 //!   # expect-tcg: exit 98                          … and QEMU emulates the processor
 //!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
-//!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000
+//!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000 offered=functions:one+other
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
 //!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
 //!   # socket: out                                a Unix socket there at which nobody listens
@@ -222,6 +222,9 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
         },
         ["connect", _] => CapabilityRequest::VsockConnect {
             port: u32::try_from(number_at(1)?)?,
+        },
+        ["functions", names] => CapabilityRequest::Functions {
+            names: names.split('+').map(str::to_owned).collect(),
         },
         ["pio", range] => {
             let (first, last) = range.split_once('-').context("ports are FIRST-LAST")?;

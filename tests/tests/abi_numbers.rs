@@ -73,6 +73,7 @@ fn doorbells_channel_and_frames_are_the_abis() {
         ("ABORT", doorbell::ABORT),
         ("GROW", doorbell::GROW),
         ("YIELD", doorbell::YIELD),
+        ("READY", doorbell::READY),
         ("MAILBOX_TEXT", channel::MAILBOX_TEXT_OFFSET),
         ("RX", channel::QUEUES_OFFSET),
         ("TX", channel::QUEUES_OFFSET + muscle_abi::PAGE_SIZE),

@@ -17,6 +17,10 @@ use crate::window::Window;
 pub trait Bell {
     /// Waits until the host has used a buffer, or for no reason.
     fn park(&mut self);
+    /// As [`Bell::park`], and the muscle has nothing to do but to wait for a call.
+    fn park_for_call(&mut self) {
+        self.park();
+    }
     /// Lets the host look at the queues.
     fn yield_now(&mut self);
 }
@@ -108,6 +112,11 @@ impl<B: Bell> Driver<B> {
     /// Waits until the host has used a buffer, or for no reason.
     pub fn park(&mut self) {
         self.bell.park();
+    }
+
+    /// As [`Driver::park`], for a muscle that has nothing to do but to wait for a call.
+    pub fn park_for_call(&mut self) {
+        self.bell.park_for_call();
     }
 
     /// Handles what has arrived, and parks if that is nothing.

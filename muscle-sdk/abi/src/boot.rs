@@ -25,10 +25,15 @@ pub const MAGIC: [u8; 8] = *b"REFBOOT\x01";
 /// Size of the boot block in bytes.
 pub const BOOT_SIZE: usize = 208;
 const BOOT_SIZE_FIELD: u32 = 208;
+/// Where the seed is, which is last.
+pub const SEED_OFFSET: usize = 176;
 
 /// Set in [`BootInfo::flags`] when the VMM has already brought the vsock device to `DRIVER_OK`, with its
 /// queues at the places given in [`crate::channel`]; the driver may then skip the virtio handshake.
 pub const FLAG_DEVICE_READY: u32 = 1 << 0;
+
+/// Set in [`BootInfo::flags`] when the VMM knows the doorbell [`crate::doorbell::READY`].
+pub const FLAG_READY_BELL: u32 = 1 << 1;
 
 /// How a muscle is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +120,7 @@ impl BootInfo {
             let at = 24 + index * 8;
             out[at..at + 8].copy_from_slice(&word.to_le_bytes());
         }
-        out[176..208].copy_from_slice(&self.seed);
+        out[SEED_OFFSET..].copy_from_slice(&self.seed);
         out
     }
 
@@ -130,7 +135,7 @@ impl BootInfo {
             return None;
         }
         let mut seed = [0u8; 32];
-        seed.copy_from_slice(&bytes[176..208]);
+        seed.copy_from_slice(&bytes[SEED_OFFSET..]);
         Some(BootInfo {
             abi_version: half(8),
             style: half(16),

@@ -11,6 +11,8 @@
 //!   0x18 GROW   more heap, please; value: pages. The mailbox's first word then holds the heap's new
 //!               length in bytes, unchanged when the grant allows no more
 //!   0x20 YIELD  drain the queues and let me go on at once
+//!   0x30 READY  PARK without a time, for a muscle that has started and waits for its first call, where
+//!               `FLAG_READY_BELL` is set; value: any
 //! ```
 
 /// Register offsets in the control page.
@@ -23,3 +25,7 @@ pub const ABORT: u64 = 0x10;
 pub const GROW: u64 = 0x18;
 /// Lets the host drain the queues.
 pub const YIELD: u64 = 0x20;
+/// Parks, and promises that what the muscle knows is good for any other cell of its permit: of the boot block it has kept nothing but
+/// addresses, the heap's length and its context id; seed, arguments and grants it reads from the block whenever it
+/// needs them, and they may be others when the doorbell returns. Means no more than [`PARK`] once a call has come.
+pub const READY: u64 = 0x30;

@@ -1,5 +1,6 @@
 # Breaks no rule: finds registers and memory as a new cell has them, or exits with a code that says what is not; then makes all of
-# it dirty and answers a call with null. A cell that is reset must let it pass again.
+# it dirty and answers a call with null. A cell that is reset must let it pass again. It uses a handle that it has not got
+# before it waits, so no life begins from a template.
 # expect: exit 0
 # style: reactor
 # exports: f
@@ -18,6 +19,10 @@ answer:
     .quad 0
     .byte 0xf6
 answer_end:
+ask:
+    call_frame 1, "console.out", ask_end
+    .byte 0x81, 0x41, 0x20
+ask_end:
 junk_mxcsr:
     .long 0x7f80
 junk_fcw:
@@ -166,8 +171,12 @@ _start:
     mov ecx, 0x1000
     fill
     connect
-    expect DATA
+    mov rax, 7
+    call_host ask, (ask_end - ask)
+2:  expect DATA
     add rsi, HEADER
+    cmp byte ptr [rsi + 8], KIND_CALL
+    jne 2b
     mov eax, [rsi + 4]
     mov r8d, eax
     copy_frame answer, (answer_end - answer)

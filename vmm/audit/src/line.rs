@@ -172,3 +172,94 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AuditLog, AuditSink, Options};
+
+    /// A keeper that takes so many requests, and then says no once.
+    fn keep(mut stream: UnixStream, taken: usize) -> std::thread::JoinHandle<AuditLog> {
+        std::thread::spawn(move || {
+            let mut log = AuditLog::in_memory(Options::default());
+            for number in 0..=taken {
+                let mut prefix = [0; 4];
+                stream.read_exact(&mut prefix).expect("a request");
+                let mut bytes = vec![0; usize::try_from(u32::from_le_bytes(prefix)).expect("small")];
+                stream.read_exact(&mut bytes).expect("whole");
+                let done = number < taken;
+                if let (true, Request::Record(record)) = (done, Request::decode(&bytes).expect("a request")) {
+                    log.append(record.cell, record.muscle, &record.event())
+                        .expect("in memory");
+                }
+                stream.write_all(&reply(done, log.head())).expect("heard");
+            }
+            log
+        })
+    }
+
+    #[test]
+    fn a_record_over_a_line_is_the_record_that_would_have_been_written() {
+        let detail = [
+            ("bytes", Value::Number(3)),
+            ("flag", Value::Flag(true)),
+            ("handle", Value::Bits(0x10)),
+            ("path", Value::Guest(b"\xff\n")),
+            ("why", Value::Text("because")),
+        ];
+        let event = Event {
+            kind: Kind::Use,
+            capability: Some("files"),
+            slot: Some("input"),
+            op: Some("files.read"),
+            detail: &detail,
+        };
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let keeper = keep(theirs, 2);
+        let sink = AuditSink::over(ours, "c1", "demo 1.0.0");
+        sink.record(&event).expect("taken");
+        sink.sync().expect("taken");
+        assert_eq!(sink.head().records, 1);
+        assert!(matches!(sink.record(&event), Err(AuditError::NotTaken)));
+        let log = keeper.join().expect("no panic");
+        assert_eq!(sink.head(), log.head());
+
+        let line = String::from_utf8(log.memory().expect("in memory").to_vec()).expect("JSON");
+        for part in [
+            r#""cell":"c1","muscle":"demo 1.0.0","kind":"use","capability":"files","slot":"input","op":"files.read""#,
+            r#""detail":{"bytes":3,"flag":true,"handle":"0x10","path":{"bytes":2,"sha256":""#,
+            r#""why":"because""#,
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(
+            matches!(sink.record(&event), Err(AuditError::Line(_))),
+            "nobody keeps it"
+        );
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_is_refused_and_the_line_goes_on() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let keeper = keep(theirs, 1);
+        let sink = AuditSink::over(ours, "c1", "demo 1.0.0");
+        let long = "x".repeat(MAX_REQUEST);
+        let detail = [("text", Value::Text(&long))];
+        let large = Event::of_cell(Kind::Fault, &detail);
+        assert!(matches!(sink.record(&large), Err(AuditError::Line(_))));
+        sink.record(&Event::of_cell(Kind::Start, &[])).expect("taken");
+        assert!(sink.sync().is_err());
+        keeper.join().expect("no panic");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_over_a_line_is_a_request_or_none(bytes: Vec<u8>) {
+            if let Ok(request) = Request::decode(&bytes) {
+                // A request has one form, so that nothing can be hidden behind it.
+                let again = postcard::to_stdvec(&request).expect("has a form");
+                proptest::prop_assert!(again.len() <= bytes.len());
+            }
+        }
+    }
+}

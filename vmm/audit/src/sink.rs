@@ -146,10 +146,7 @@ impl Flushed {
                 if !flushes.under_way {
                     break;
                 }
-                flushes = self
-                    .changed
-                    .wait(flushes)
-                    .unwrap_or_else(PoisonError::into_inner);
+                flushes = self.changed.wait(flushes).unwrap_or_else(PoisonError::into_inner);
             }
             flushes.under_way = true;
         }

@@ -5,6 +5,7 @@
 //! action (`dispatch.rs`); before that is carried out, all queues are drained and everything that can move is
 //! moved. There is a single way out: [`Stop`].
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use referee_hv::{Exit, VcpuThread};
@@ -14,14 +15,15 @@ use crate::dispatch::{Action, Bell};
 use crate::error::{CellError, Halt};
 use crate::events::{self, Served};
 use crate::fault::MuscleFault;
-use crate::host::Host;
+use crate::host::{Asked, Host};
 use crate::layout::{HEAP_GPA, WINDOW_GPA};
 use crate::load::{self, CheckedImage, Machine, Shell};
 use crate::report::FaultReport;
-use crate::reset::Pristine;
+use crate::reset::{Origin, Touched};
 use crate::rpc::{Answer, Rpc};
 use crate::sockets::Sockets;
 use crate::spec::{CellLimits, CellSpec, ClockAccess};
+use crate::template::Template;
 
 /// Why a cell stopped.
 #[derive(Debug)]
@@ -45,13 +47,18 @@ pub struct LoadedCell {
     pub(crate) machine: Machine,
     pub(crate) limits: CellLimits,
     pub(crate) clock: ClockAccess,
-    pub(crate) host: Box<dyn Host>,
+    pub(crate) host: Asked,
     pub(crate) epoch: Instant,
     pub(crate) rpc: Rpc,
     pub(crate) sockets: Sockets,
     pub(crate) symbols: Option<Vec<u8>>,
-    /// What a reset goes back to, if the cell was made for that.
-    pub(crate) pristine: Option<Pristine>,
+    /// What its boot block says.
+    pub(crate) told: CellSpec,
+    /// What a reset goes back to.
+    pub(crate) origin: Origin,
+    pub(crate) touched: Touched,
+    /// Whether it stands at a park without a time.
+    pub(crate) rest: Rest,
     /// What the vsock device may touch: the window and the heap.
     view: GuestMemoryMmap,
     pub(crate) started: Option<Instant>,
@@ -59,6 +66,17 @@ pub struct LoadedCell {
     /// CPU time of earlier periods, see [`LoadedCell::renew_time`].
     pub(crate) cpu_before: Duration,
     pub(crate) exits: u64,
+}
+
+/// Where a muscle stands that has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It has something to do, or waits for a time.
+    None,
+    /// It waits.
+    Parked,
+    /// It waits, and promised what [`muscle_abi::doorbell::READY`] says.
+    Ready,
 }
 
 /// What a cell has used.
@@ -85,28 +103,52 @@ impl LoadedCell {
         spec: &CellSpec,
         services: Services,
     ) -> Result<LoadedCell, CellError> {
-        let machine = load::load(shell, image, spec)?;
+        let machine = load::load(shell, image, spec, None)?;
+        let origin = match spec.resettable {
+            true => Origin::keep(&machine.vm, &machine.layout)?,
+            false => Origin::Unkept,
+        };
+        Ok(LoadedCell::of(machine, origin, spec, services))
+    }
+
+    /// Makes another cell of the image that a template is of. It begins at the template's park; before its first call it must be
+    /// given a life by [`LoadedCell::reset`].
+    ///
+    /// # Errors
+    /// [`CellError`].
+    pub fn load_from(
+        template: &Arc<Template>,
+        shell: Shell,
+        image: &CheckedImage,
+        spec: &CellSpec,
+        services: Services,
+    ) -> Result<LoadedCell, CellError> {
+        let machine = load::load(shell, image, spec, Some(template))?;
+        let origin = Origin::Template(Arc::clone(template));
+        Ok(LoadedCell::of(machine, origin, spec, services))
+    }
+
+    fn of(machine: Machine, origin: Origin, spec: &CellSpec, services: Services) -> LoadedCell {
         let view = device_view(&machine);
-        let pristine = spec
-            .resettable
-            .then(|| Pristine::keep(&machine.vm, &machine.layout))
-            .transpose()?;
-        Ok(LoadedCell {
+        LoadedCell {
+            told: spec.clone(),
             machine,
             limits: spec.limits,
             clock: spec.clock,
-            host: services.host,
+            host: Asked::new(services.host),
             epoch: services.epoch,
             rpc: Rpc::new(spec.limits.frame_bytes),
             sockets: services.sockets,
             symbols: services.symbols,
-            pristine,
+            origin,
+            touched: Touched::default(),
+            rest: Rest::None,
             view,
             started: None,
             cpu_used: Duration::ZERO,
             cpu_before: Duration::ZERO,
             exits: 0,
-        })
+        }
     }
 
     /// Lets the muscle run until it parks, ends or breaks a rule, or for about `budget` of wall-clock time.
@@ -240,13 +282,18 @@ impl LoadedCell {
             return Err(Halt::Interrupted);
         }
         self.exits += 1;
+        self.rest = Rest::None;
         let action = self.next_action()?;
         let delivered = self.pump()?;
         match action {
             Action::Resume => Ok(None),
             Action::Interrupted => Err(Halt::Interrupted),
             Action::Emulate(trap) => self.emulate_port(&trap).map(|()| None),
-            Action::Ring(Bell::Park { .. }) if delivered => Ok(None),
+            Action::Ring(Bell::Park { .. } | Bell::Ready) if delivered => Ok(None),
+            Action::Ring(Bell::Ready) => {
+                self.rest = Rest::Ready;
+                Ok(Some(Stop::Parked { until: None }))
+            }
             Action::Ring(Bell::Park { until_ns }) => self.park(until_ns).map(Some),
             Action::Ring(Bell::Exit { code }) => match u8::try_from(code) {
                 Ok(small) if code <= muscle_abi::MAX_EXIT_CODE => Ok(Some(Stop::Exited(small))),
@@ -285,13 +332,13 @@ impl LoadedCell {
             let mut moved = progress.any();
             while let Some(event) = vsock.next_event() {
                 moved = true;
-                events::handle(event, vsock, &mut self.rpc, &mut self.sockets, self.host.as_mut())?;
+                events::handle(event, vsock, &mut self.rpc, &mut self.sockets, &mut self.host)?;
             }
             while let Some(notice) = self.sockets.next_notice() {
                 moved = true;
-                events::take_notice(notice, vsock, &mut self.sockets, self.host.as_mut())?;
+                events::take_notice(notice, vsock, &mut self.sockets, &mut self.host)?;
             }
-            moved |= self.rpc.service(vsock, &mut Served(self.host.as_mut()))?;
+            moved |= self.rpc.service(vsock, &mut Served(&mut self.host))?;
             moved |= self.sockets.service(vsock);
             if !moved {
                 return Ok(delivered);
@@ -299,8 +346,9 @@ impl LoadedCell {
         }
     }
 
-    fn park(&self, until_ns: u64) -> Result<Stop, Halt> {
+    fn park(&mut self, until_ns: u64) -> Result<Stop, Halt> {
         if until_ns == 0 {
+            self.rest = Rest::Parked;
             return Ok(Stop::Parked { until: None });
         }
         if self.clock == ClockAccess::None {

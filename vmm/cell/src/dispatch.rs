@@ -29,6 +29,8 @@ pub(crate) enum Action {
 pub(crate) enum Bell {
     /// Wait; until a time of the monotonic clock unless 0.
     Park { until_ns: u64 },
+    /// Wait for the first call, and promise what [`muscle_abi::doorbell::READY`] says.
+    Ready,
     /// Done.
     Exit { code: u64 },
     /// Given up; text in the mailbox.
@@ -99,6 +101,7 @@ fn bell(offset: u64, data: &[u8]) -> Result<Bell, MuscleFault> {
         doorbell::ABORT => Ok(Bell::Abort { length: value }),
         doorbell::GROW => Ok(Bell::Grow { pages: value }),
         doorbell::YIELD => Ok(Bell::Yield),
+        doorbell::READY => Ok(Bell::Ready),
         _ => Err(misuse),
     }
 }
@@ -128,6 +131,7 @@ mod tests {
                 0x10 => Ok(Bell::Abort { length: 7 }),
                 0x18 => Ok(Bell::Grow { pages: 7 }),
                 0x20 => Ok(Bell::Yield),
+                0x30 => Ok(Bell::Ready),
                 _ => Err(MuscleFault::Doorbell {
                     offset,
                     length: 8,

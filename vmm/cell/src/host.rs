@@ -49,6 +49,57 @@ pub trait Host: fmt::Debug + Send {
     fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure>;
 }
 
+/// A host, and whether the muscle asked it for anything.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    host: Box<dyn Host>,
+    asked: bool,
+}
+
+impl Asked {
+    pub(crate) fn new(host: Box<dyn Host>) -> Asked {
+        Asked { host, asked: false }
+    }
+
+    /// Whether the muscle, or an outside program, asked for anything in this life.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked
+    }
+
+    fn ask(&mut self) -> &mut dyn Host {
+        self.asked = true;
+        self.host.as_mut()
+    }
+}
+
+impl Host for Asked {
+    fn call(
+        &mut self,
+        handle: u64,
+        name: &str,
+        payload: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<FrameKind, CallStop> {
+        self.ask().call(handle, name, payload, reply)
+    }
+
+    fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, CallStop> {
+        self.ask().port_read(port, width)
+    }
+
+    fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, CallStop> {
+        self.ask().port_write(port, width, value)
+    }
+
+    fn connect_out(&mut self, host_port: u32) -> Result<Option<PathBuf>, HostFailure> {
+        self.ask().connect_out(host_port)
+    }
+
+    fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure> {
+        self.ask().connect_in(guest_port)
+    }
+}
+
 /// Why a call or a port access was not answered.
 #[derive(Debug, Error)]
 pub enum CallStop {

@@ -5,7 +5,8 @@
 //!  0x0010_0000  system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
 //!               trap stack, page tables          (page tables are mapped nowhere)
 //!  0x1000_0000  image                            image: R-X │ R-- │ RW-   random 2 MiB + page
-//!  0x2000_0000  private: boot pages, stack       one random 1 GiB: boot R-- │ window RW- │ bells │ stack RW-
+//!  0x2000_0000  private: boot pages, stack,      one random 1 GiB: boot R-- │ window RW- │ bells │ stack RW-
+//!               resume page                      │ resume R-X
 //!  0x3000_0000  window                           each with a random gap of 1 to 16 unmapped pages before it
 //!  0x3f00_0000  doorbells, no memory             control page, vsock page
 //!  0x1_0000_0000 heap, grows by slots            heap RW-, all of its reservation mapped from the start
@@ -64,6 +65,8 @@ pub enum RegionKind {
     VsockDoorbell,
     /// The stack.
     Stack,
+    /// Code by which a frozen muscle goes on.
+    Resume,
     /// The heap's reservation.
     Heap,
     /// Descriptor tables of ring 0.
@@ -117,7 +120,12 @@ pub struct Sizes {
     pub stack: u64,
     /// The heap at most.
     pub heap: u64,
+    /// The resume page, in a cell that can be frozen.
+    pub resume: u64,
 }
+
+/// Random bytes of a layout: two for each of its throws.
+pub type LayoutSeed = [u8; 34];
 
 /// All regions of one cell.
 #[derive(Debug, Clone)]
@@ -129,11 +137,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Draws a layout from 32 random bytes.
+    /// Draws a layout from random bytes.
     ///
     /// # Errors
     /// [`HvError::Layout`] when a size is larger than the place for it.
-    pub fn random(sizes: Sizes, segments: &[SegmentSpan], random: &[u8; 32]) -> Result<Layout, HvError> {
+    pub fn random(sizes: Sizes, segments: &[SegmentSpan], random: &LayoutSeed) -> Result<Layout, HvError> {
         if sizes.image > IMAGE_MAX || sizes.stack > STACK_MAX || sizes.heap > HEAP_MAX {
             return Err(HvError::Layout("image, stack or heap larger than its place"));
         }
@@ -184,7 +192,16 @@ impl Layout {
                 sizes.stack,
                 Access::ReadWrite,
             ),
+            (
+                RegionKind::Resume,
+                PRIVATE_GPA + sizes.boot + sizes.stack,
+                sizes.resume,
+                Access::ReadExecute,
+            ),
         ] {
+            if length == 0 {
+                continue;
+            }
             next += (1 + dice.below(16)) * PAGE_SIZE;
             regions.push(Region {
                 kind,
@@ -369,7 +386,7 @@ pub struct Location {
 
 /// Random numbers out of a fixed seed; two bytes a throw are enough for every use here.
 struct Dice<'a> {
-    bytes: &'a [u8; 32],
+    bytes: &'a LayoutSeed,
     at: usize,
 }
 
@@ -391,6 +408,7 @@ mod tests {
         boot: 0x1000,
         stack: 0x1_0000,
         heap: 0x41_3000,
+        resume: 0x1000,
     };
     const SEGMENTS: [SegmentSpan; 3] = [
         SegmentSpan {
@@ -411,7 +429,7 @@ mod tests {
     ];
 
     fn layout(seed: u8) -> Layout {
-        let mut random = [0u8; 32];
+        let mut random = [0u8; 34];
         for (index, byte) in random.iter_mut().enumerate() {
             *byte = seed
                 .wrapping_mul(31)
@@ -442,6 +460,7 @@ mod tests {
         for kind in [
             RegionKind::Code,
             RegionKind::Stack,
+            RegionKind::Resume,
             RegionKind::Heap,
             RegionKind::Window,
             RegionKind::TrapStubs,

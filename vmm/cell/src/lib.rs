@@ -25,6 +25,7 @@ mod reset;
 mod rpc;
 mod sockets;
 mod spec;
+mod template;
 mod trap;
 
 pub use cell::{LoadedCell, Services, Stop, Usage};
@@ -38,3 +39,4 @@ pub use report::{BacktraceEntry, FaultReport};
 pub use rpc::Answer;
 pub use sockets::{Sockets, Wake};
 pub use spec::{CellLimits, CellSpec, ClockAccess};
+pub use template::Template;

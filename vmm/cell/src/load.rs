@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use linux_loader::loader::{KernelLoader, elf::Elf};
-use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY};
+use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY, FLAG_READY_BELL};
 use muscle_abi::capability::GRANT_ENTRY_SIZE;
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
@@ -20,10 +20,11 @@ use vm_memory::GuestAddress;
 
 use crate::error::CellError;
 use crate::layout::{
-    HEAP_GPA, IMAGE_GPA, Layout, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes, WINDOW_GPA,
-    WINDOW_SIZE,
+    HEAP_GPA, IMAGE_GPA, Layout, LayoutSeed, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes,
+    WINDOW_GPA, WINDOW_SIZE,
 };
 use crate::spec::{CellSpec, ClockAccess, pages};
+use crate::template::Template;
 
 /// A VM and vCPU that exist already and wait to become a cell.
 #[derive(Debug)]
@@ -94,6 +95,8 @@ pub(crate) struct Machine {
     pub heap_bytes: u64,
     /// Bytes of the system slot.
     pub system_bytes: u64,
+    /// Ticks of the time-stamp counter in a millisecond, 0 without a fine clock.
+    pub tsc_khz: u64,
 }
 
 /// Heap that a cell has before it asks for more, in bytes.
@@ -101,15 +104,42 @@ pub(crate) const FIRST_HEAP: u64 = 64 << 10;
 /// Pages at the top of the stack, and of the window, that are made ready before the first instruction.
 const WARM_PAGES: u64 = 2;
 
-pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Result<Machine, CellError> {
+/// Loads an image: at a random place and before its first instruction, or where and how a template has it.
+pub(crate) fn load(
+    shell: Shell,
+    image: &CheckedImage,
+    spec: &CellSpec,
+    template: Option<&Template>,
+) -> Result<Machine, CellError> {
     let Shell { mut vm, mut vcpu } = shell;
     let plan = &image.plan;
-    let sizes = sizes(plan, spec)?;
-    let mut random = [0u8; 32];
-    getrandom::fill(&mut random).map_err(CellError::Random)?;
-    let layout = Layout::random(sizes, &spans(plan), &random)?;
-
-    let (system, root) = layout.system_bytes()?;
+    let layout = match template {
+        Some(template) => template.layout.clone(),
+        None => {
+            let mut random: LayoutSeed = [0; size_of::<LayoutSeed>()];
+            getrandom::fill(&mut random).map_err(CellError::Random)?;
+            Layout::random(sizes(plan, spec)?, &spans(plan), &random)?
+        }
+    };
+    let sizes = layout.sizes();
+    if spec.resettable {
+        vm.count_touched()?;
+    }
+    let (entry, system) = match template {
+        Some(template) => (template.entry, template.system.clone()),
+        None => {
+            let (system, page_table_root) = layout.system_bytes()?;
+            let entry = EntryState {
+                entry: layout.image_base() + plan.entry(),
+                stack_pointer: stack_top(&layout),
+                argument: layout.va(RegionKind::Boot),
+                page_table_root,
+                allow_tsc: spec.clock == ClockAccess::Fine,
+                system: layout.system().addresses(),
+            };
+            (entry, system)
+        }
+    };
     let system_bytes = pages(system.len() as u64);
     vm.add_memory(SYSTEM_GPA, system_bytes)?;
     vm.write(SYSTEM_GPA, &system)?;
@@ -117,27 +147,30 @@ pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Resul
     vm.add_memory(IMAGE_GPA, sizes.image)?;
     load_image(&vm, image, layout.image_base())?;
 
-    vm.add_memory(PRIVATE_GPA, sizes.boot + sizes.stack)?;
+    vm.add_memory(PRIVATE_GPA, sizes.boot + sizes.stack + sizes.resume)?;
     vm.add_memory(WINDOW_GPA, WINDOW_SIZE)?;
-    let heap_bytes = FIRST_HEAP.min(sizes.heap);
+    let heap_bytes = template.map_or(FIRST_HEAP.min(sizes.heap), |template| template.heap_bytes);
     if heap_bytes > 0 {
         vm.add_memory(HEAP_GPA, heap_bytes)?;
     }
 
-    write_boot(&vm, &vcpu, &layout, heap_bytes, spec)?;
-    warm(&vm, &sizes);
-
-    let vsock = device(spec)?;
-    let entry = EntryState {
-        entry: layout.image_base() + plan.entry(),
-        stack_pointer: stack_top(&layout),
-        argument: layout.va(RegionKind::Boot),
-        page_table_root: root,
-        allow_tsc: spec.clock == ClockAccess::Fine,
-        system: layout.system().addresses(),
+    let tsc_khz = match spec.clock {
+        ClockAccess::Fine => u64::from(vcpu.tsc_khz()?),
+        ClockAccess::None | ClockAccess::Coarse => 0,
     };
-    vcpu.enter_at(&entry);
-    Ok(Machine {
+    let vsock = match template {
+        Some(template) => {
+            template.fill(&vm)?;
+            vcpu.thaw(&template.cpu, &entry);
+            template.vsock.clone()
+        }
+        None => {
+            warm(&vm, &sizes);
+            vcpu.enter_at(&entry);
+            device(spec)?
+        }
+    };
+    let machine = Machine {
         vm,
         vcpu,
         layout,
@@ -145,7 +178,10 @@ pub(crate) fn load(shell: Shell, image: &CheckedImage, spec: &CellSpec) -> Resul
         vsock,
         heap_bytes,
         system_bytes,
-    })
+        tsc_khz,
+    };
+    write_boot(&machine, spec)?;
+    Ok(machine)
 }
 
 /// Bytes of the pages that boot block, grants and arguments take.
@@ -162,14 +198,9 @@ fn stack_top(layout: &Layout) -> u64 {
     layout.va(RegionKind::Stack) + layout.sizes().stack
 }
 
-/// Writes everything that the muscle is told at its start.
-pub(crate) fn write_boot(
-    vm: &Vm,
-    vcpu: &Vcpu,
-    layout: &Layout,
-    heap_bytes: u64,
-    spec: &CellSpec,
-) -> Result<(), CellError> {
+/// Everything that the muscle is told at its start.
+fn boot_block(machine: &Machine, spec: &CellSpec) -> Vec<u8> {
+    let layout = &machine.layout;
     let boot_va = layout.va(RegionKind::Boot);
     let sizes = layout.sizes();
     let grants_at = BOOT_SIZE as u64;
@@ -178,7 +209,7 @@ pub(crate) fn write_boot(
     let boot = BootInfo {
         abi_version: ABI_VERSION,
         style: spec.style as u32,
-        flags: FLAG_DEVICE_READY,
+        flags: FLAG_DEVICE_READY | FLAG_READY_BELL,
         doorbell_va: layout.va(RegionKind::ControlDoorbell),
         vsock_va: layout.va(RegionKind::VsockDoorbell),
         window_va: layout.va(RegionKind::Window),
@@ -186,7 +217,7 @@ pub(crate) fn write_boot(
         window_len: WINDOW_SIZE,
         heap_va: layout.va(RegionKind::Heap),
         heap_gpa: HEAP_GPA,
-        heap_len: heap_bytes,
+        heap_len: FIRST_HEAP.min(sizes.heap),
         heap_max: sizes.heap,
         stack_top: stack_top(layout),
         stack_len: sizes.stack,
@@ -197,19 +228,23 @@ pub(crate) fn write_boot(
         grants_va: boot_va + grants_at,
         grants_count: spec.grants.len() as u64,
         cid: spec.cid.number(),
-        tsc_khz: if spec.clock == ClockAccess::Fine {
-            u64::from(vcpu.tsc_khz()?)
-        } else {
-            0
-        },
+        tsc_khz: machine.tsc_khz,
         seed: spec.seed.unwrap_or_default(),
     };
     let mut block = boot.to_bytes().to_vec();
     block.extend(spec.grants.iter().flat_map(|entry| entry.to_bytes()));
     block.extend_from_slice(arguments);
-    // To the end of its pages, so that nothing of an earlier life's longer arguments stays behind.
-    block.resize(usize::try_from(sizes.boot).unwrap_or(block.len()), 0);
-    vm.write(PRIVATE_GPA, &block)?;
+    block
+}
+
+/// Writes the block to the end of its pages, so that nothing of an earlier life's longer arguments stays behind.
+pub(crate) fn write_boot(machine: &Machine, spec: &CellSpec) -> Result<(), CellError> {
+    let mut block = boot_block(machine, spec);
+    block.resize(
+        usize::try_from(machine.layout.sizes().boot).unwrap_or(block.len()),
+        0,
+    );
+    machine.vm.write(PRIVATE_GPA, &block)?;
     Ok(())
 }
 
@@ -240,6 +275,7 @@ fn sizes(plan: &ImagePlan, spec: &CellSpec) -> Result<Sizes, CellError> {
         boot,
         stack,
         heap,
+        resume: if spec.resettable { PAGE_SIZE } else { 0 },
     })
 }
 

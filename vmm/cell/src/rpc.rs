@@ -70,6 +70,21 @@ impl Rpc {
         }
     }
 
+    /// Whether nothing has passed yet, and nothing is on its way.
+    pub fn is_unused(&self) -> bool {
+        self.next_id == 1 && self.header.is_none() && self.incoming.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// Becomes a stream on which nothing has passed, and keeps its memory.
+    pub fn begin_anew(&mut self, connection: Option<ConnId>, max_body: u32) {
+        self.detach();
+        self.connection = connection;
+        self.max_body = max_body;
+        self.next_id = 1;
+        self.waiting_for = None;
+        self.answer = None;
+    }
+
     /// Takes the muscle's connection.
     ///
     /// # Errors

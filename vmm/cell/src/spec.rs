@@ -30,6 +30,18 @@ pub struct CellSpec {
     pub resettable: bool,
 }
 
+impl CellSpec {
+    /// Whether a muscle is told the same at its start, in the same layout.
+    pub(crate) fn tells_the_same(&self, other: &CellSpec) -> bool {
+        self.style == other.style
+            && self.argument_block == other.argument_block
+            && self.cid == other.cid
+            && self.grants == other.grants
+            && self.seed == other.seed
+            && self.clock == other.clock
+    }
+}
+
 /// What of the time a muscle may know without asking the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockAccess {

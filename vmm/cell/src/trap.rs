@@ -7,6 +7,7 @@ use crate::cell::LoadedCell;
 use crate::dispatch::Action;
 use crate::error::{CellError, Halt};
 use crate::fault::MuscleFault;
+use crate::host::Host;
 use crate::layout::{RegionKind, SYSTEM_GPA};
 use crate::pio::PortAccess;
 use crate::report::{BacktraceEntry, FaultReport};

@@ -6,6 +6,7 @@ use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Cap;
 
 use crate::error::HvError;
+use crate::probe;
 use crate::vm::Vm;
 use crate::x86_64::cpuid::{self, Features};
 
@@ -60,6 +61,17 @@ impl Kvm {
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.fd`, which the result borrows.
         unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
+    }
+
+    /// Finds out, by a guest of a few bytes, whether XRSTOR runs in ring 3. Where it does, muscles can be frozen on vCPUs that are made
+    /// afterwards ([`crate::Vcpu::freeze`]).
+    ///
+    /// # Errors
+    /// [`HvError`] when even a tiny guest cannot be made.
+    pub fn probe_resume(&mut self) -> Result<(), HvError> {
+        // A kind of KVM that does not show XSAVE may let it run, and then a muscle can use what it loads.
+        self.features.resumes = probe::loads_vector_state(self)?;
+        Ok(())
     }
 
     /// The CPUID table that every cell sees.

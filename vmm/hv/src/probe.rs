@@ -165,6 +165,17 @@ pub fn observe(kvm: &Kvm) -> Result<Vec<Observation>, HvError> {
         .collect()
 }
 
+/// Whether `xrstor64` runs in ring 3 and comes back.
+pub(crate) fn loads_vector_state(kvm: &Kvm) -> Result<bool, HvError> {
+    // xor eax, eax; xor edx, edx (no component); mov rbx, FROZEN_VA (zeros); xrstor64 [rbx]; mov [rdi+8], rdi
+    let code = [
+        0x31, 0xc0, 0x31, 0xd2, 0x48, 0xbb, 0, 0, 0, 0, 0x57, 0x55, 0, 0, 0x48, 0x0f, 0xae, 0x2b, 0x48, 0x89,
+        0x7f, 0x08,
+    ];
+    let first = TinyGuest::new(kvm, &code)?.first_stop()?;
+    Ok(first == FirstStop::Store(BELL + 8, BELL_VA))
+}
+
 struct Probe {
     name: &'static str,
     meaning: &'static str,

@@ -1,7 +1,7 @@
 //! The one processor of a cell: entered, stopped, and read through the shared run page.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use kvm_bindings::kvm_regs as Registers;
 use kvm_bindings::{kvm_sregs, kvm_xcr, kvm_xcrs, kvm_xsave};
@@ -11,9 +11,38 @@ use crate::error::HvError;
 use crate::exit::Exit;
 use crate::kick::{Kicker, RunPage};
 use crate::kvm::Kvm;
-use crate::vm::Backing;
+use crate::vm::{Backing, Vm};
 use crate::x86_64::cpuid::Features;
-use crate::x86_64::registers::{EntryState, user_sregs};
+use crate::x86_64::registers::{EntryState, has_entry_segments, user_sregs};
+use crate::x86_64::resume::{self, Resume};
+
+/// Pages of a muscle that freezing and thawing it need, as it has them mapped and by guest-physical address.
+#[derive(Debug, Clone, Copy)]
+pub struct FreezePlaces {
+    /// Readable and executable; from now on it holds [`Frozen::page`].
+    pub resume_va: u64,
+    /// The same.
+    pub resume_gpa: u64,
+    /// Writable.
+    pub scratch_va: u64,
+    /// The same.
+    pub scratch_gpa: u64,
+    /// Without memory.
+    pub bell_va: u64,
+    /// The same.
+    pub bell_gpa: u64,
+}
+
+/// A muscle's processor as it stood at one of its stops, from which it can go on any number of times.
+#[derive(Debug, Clone)]
+pub struct Frozen(Resume);
+
+impl Frozen {
+    /// Contents of the resume page, which the muscle must have wherever it is thawed.
+    pub fn page(&self) -> &[u8] {
+        &*self.0.page
+    }
+}
 
 /// A vCPU. Registers travel in the run page (`KVM_CAP_SYNC_REGS`), not by ioctl.
 #[derive(Debug)]
@@ -86,6 +115,90 @@ impl Vcpu {
         shared.sregs = sregs;
         self.fd.set_sync_dirty_reg(SyncReg::Register);
         self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+    }
+
+    /// Keeps the state of a muscle that has stopped in ring 3. `None` when not all of it can be kept: segments that it loaded, or a
+    /// processor on which muscles cannot go on in this way ([`Kvm::probe_resume`]), or a muscle that was interrupted at it.
+    ///
+    /// Runs a few instructions in the muscle's place; it must be thawed before it goes on, and the scratch page has other contents.
+    ///
+    /// # Errors
+    /// [`HvError::Ioctl`] when the kernel refuses.
+    pub fn freeze(
+        &mut self,
+        vm: &Vm,
+        places: &FreezePlaces,
+        state: &EntryState,
+    ) -> Result<Option<Frozen>, HvError> {
+        // What the last exit left open is done at the next entry, or when the guest is entered only to be stopped at once (KVM API,
+        // §5 `immediate_exit`); only then registers are what they will be.
+        self.fd.set_kvm_immediate_exit(1);
+        let Exit::Interrupted = self.run()? else {
+            return Err(HvError::MissingCapability("entries that stop at once"));
+        };
+        if !self.features.resumes || !self.in_user_mode() || !has_entry_segments(&self.fd.sync_regs().sregs) {
+            return Ok(None);
+        }
+        let registers = self.registers();
+        vm.write(places.resume_gpa, &resume::SAVES)?;
+        vm.write(places.scratch_gpa, &[0; 4096])?;
+        let saving = Registers {
+            rip: places.resume_va,
+            rax: resume::KEPT,
+            rdx: 0,
+            rdi: places.scratch_va,
+            rsi: places.bell_va,
+            ..registers
+        };
+        self.resume_user(&saving, state);
+        let saved = matches!(self.run()?, Exit::MmioWrite { address, .. } if address == places.bell_gpa);
+        if !saved {
+            self.resume_user(&registers, state);
+            return Ok(None);
+        }
+        let mut vectors = [0; resume::STATE_MAX];
+        vm.read(places.scratch_gpa, &mut vectors)?;
+        let resume = Resume::new(&registers, &vectors, places.resume_va);
+        vm.write(places.resume_gpa, &*resume.page)?;
+        Ok(Some(Frozen(resume)))
+    }
+
+    /// Has ring 3 touch pages, so that the kernel has them at hand for it: `written` first, then `read`, as many as find room. No byte of
+    /// them changes but those of the resume page. Whether it came to its end does not matter; the muscle must then be thawed.
+    ///
+    /// # Errors
+    /// [`HvError`] when the kernel refuses.
+    pub fn touch(
+        &mut self,
+        vm: &Vm,
+        places: &FreezePlaces,
+        written: &[u64],
+        read: &[u64],
+        state: &EntryState,
+    ) -> Result<(), HvError> {
+        let written = written.get(..resume::TOUCHED_MAX).unwrap_or(written);
+        let room = resume::TOUCHED_MAX.saturating_sub(written.len());
+        let read = read.get(..room).unwrap_or(read);
+        let addresses = written.iter().chain(read);
+        let table: Vec<u8> = addresses.flat_map(|address| address.to_le_bytes()).collect();
+        vm.write(places.resume_gpa, &resume::TOUCHES)?;
+        vm.write(places.resume_gpa + resume::TOUCHED as u64, &table)?;
+        let registers = Registers {
+            rip: places.resume_va,
+            rsi: places.resume_va + resume::TOUCHED as u64,
+            rcx: written.len() as u64,
+            r8: read.len() as u64,
+            rdx: places.bell_va,
+            rflags: 2,
+            ..Registers::default()
+        };
+        self.resume_user(&registers, state);
+        self.run().map(|_| ())
+    }
+
+    /// Has the muscle go on from a state that was kept, whatever it did since; with the next [`Vcpu::run`].
+    pub fn thaw(&mut self, frozen: &Frozen, state: &EntryState) {
+        self.resume_user(&frozen.0.registers, state);
     }
 
     /// Puts x87, SSE and every later extension into the state that they have after power-on.
@@ -171,6 +284,47 @@ impl Vcpu {
                 ioctl: "KVM_RUN",
                 source,
             }),
+        }
+    }
+}
+
+/// Whether another thread may run a vCPU without more ado. Before Linux 6.13 its first run there waits for a grace period of the kernel
+/// (`synchronize_rcu` in `KVM_RUN`), which can take milliseconds.
+pub fn vcpus_move_cheaply() -> bool {
+    static CHEAPLY: OnceLock<bool> = OnceLock::new();
+    *CHEAPLY.get_or_init(|| is_since(rustix::system::uname().release().to_bytes(), (6, 13)))
+}
+
+/// Whether a kernel's release, such as `6.18.4-amd64`, is this one or later.
+fn is_since(release: &[u8], wanted: (u32, u32)) -> bool {
+    let number = |part: &[u8]| {
+        let digits = part.iter().take_while(|byte| byte.is_ascii_digit()).copied();
+        String::from_utf8(digits.collect()).ok()?.parse::<u32>().ok()
+    };
+    let mut parts = release.split(|byte| *byte == b'.').map(number);
+    match (parts.next().flatten(), parts.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= wanted,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_compared_by_number() {
+        for (release, since) in [
+            ("6.18.4-amd64", true),
+            ("6.13", true),
+            ("6.13-rc1", true),
+            ("6.9.12", false),
+            ("7.0.0", true),
+            ("5.15.0-91-generic", false),
+            ("custom", false),
+            ("", false),
+        ] {
+            assert_eq!(is_since(release.as_bytes(), (6, 13)), since, "{release}");
         }
     }
 }

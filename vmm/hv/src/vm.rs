@@ -11,6 +11,7 @@ use vm_memory::{
 
 use crate::error::HvError;
 use crate::kvm::Kvm;
+use crate::touched::CountedFile;
 use crate::vcpu::Vcpu;
 
 /// A VM with its memory slots.
@@ -22,6 +23,8 @@ pub struct Vm {
     fd: VmFd,
     memory: GuestMemoryMmap,
     next_slot: u32,
+    /// Where memory comes from, when its touched pages are counted.
+    pub(crate) counted: Option<CountedFile>,
     backing: Arc<Backing>,
 }
 
@@ -35,6 +38,7 @@ impl Vm {
             fd,
             memory: GuestMemoryMmap::new(),
             next_slot: 0,
+            counted: None,
             backing: Arc::default(),
         }
     }
@@ -77,7 +81,8 @@ impl Vm {
         if !aligned || start.checked_add(bytes).is_none() {
             return Err(bad_range);
         }
-        let region: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(start), size, None)
+        let place = self.counted.as_mut().map(|file| file.extend(bytes)).transpose()?;
+        let region: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(start), size, place)
             .map_err(|source| HvError::MapMemory { bytes, source })?;
         let host_address = region.as_ptr() as u64;
         let region = Arc::new(region);
@@ -97,7 +102,7 @@ impl Vm {
             memory_size: bytes,
             userspace_addr: host_address,
         };
-        // SAFETY: `host_address` is the start of a private mapping of `bytes` bytes made above; it is
+        // SAFETY: `host_address` is the start of a mapping of `bytes` bytes made above; it is
         // owned by `self.backing`, from which nothing is ever removed and which the VM and its vCPU drop
         // after their descriptors, so it outlives the slot. No other slot covers it: it was mapped just now.
         unsafe { self.fd.set_user_memory_region(slot) }
@@ -116,6 +121,13 @@ impl Vm {
     /// All memory of the guest.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
+    }
+
+    /// Start and length of each slot.
+    pub fn slots(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.memory
+            .iter()
+            .map(|region| (region.start_addr().0, region.len()))
     }
 
     /// A view of those slots that start at one of `starts`: what a device may touch.

@@ -29,7 +29,7 @@ use crate::node::Node;
 
 pub use deployments::{Deploy, Shown};
 pub use failure::{Explained, Explanation};
-pub(crate) use server::serve;
+pub(crate) use server::{Peer, serve};
 pub use status::Stats;
 
 /// Room around a call's arguments, and for other requests' bodies.

@@ -87,14 +87,13 @@ impl Node {
         self.takes_calls(deployment)?;
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
         call.runs_on(&worker);
+        let place = deployment.place(self.turns())?;
         let mut begin = Some(Begin { function, payload });
-        let slice = Duration::from_millis(self.config().cells.slice_ms);
+        let mut turn = tokio::select! {
+            turn = place.turn() => turn,
+            () = call.is_given_up() => return Ok(reply),
+        };
         loop {
-            let slot = self
-                .slots()
-                .acquire()
-                .await
-                .or_host("waiting for a slot")?;
             if call.given_up() {
                 if begin.is_some() {
                     return Ok(reply);
@@ -102,25 +101,31 @@ impl Node {
                 // Whoever gave it up may have done so before the worker knew of it.
                 worker.cancel(call.number).await;
             }
-            let piece = worker.run(call.number, begin.take(), Some(slice)).await?;
-            drop(slot);
+            turn.runs(&worker, call.number);
+            let piece = worker.run(call.number, begin.take(), Some(turn.budget)).await?;
             reply.used += piece.used;
             add(&deployment.counters.slices, 1);
-            match piece.how {
-                How::Preempted => {}
-                How::Sleeping(time) => tokio::select! {
-                    () = tokio::time::sleep(time) => {}
-                    () = call.is_given_up() => {}
-                },
+            turn = match piece.how {
+                How::Preempted => place.next(turn, piece.used).await,
+                How::Sleeping(time) => {
+                    turn.end(piece.used);
+                    tokio::select! {
+                        () = tokio::time::sleep(time) => {}
+                        () = call.is_given_up() => {}
+                    }
+                    place.turn().await
+                }
                 How::Returned(result) => {
+                    turn.end(piece.used);
                     reply.result = Ok(result);
                     break;
                 }
                 How::Failed(failure) => {
+                    turn.end(piece.used);
                     reply.result = Err(failure);
                     break;
                 }
-            }
+            };
         }
         drop(cell);
         deployment.went_well().await;

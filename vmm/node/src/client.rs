@@ -17,7 +17,9 @@ use crate::api::Explained;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no node answers on {socket}: start it with `referee-vmm serve`, or name another socket with --host")]
+    #[error(
+        "no node answers on {socket}: start it with `referee-vmm serve`, or name another socket with --host"
+    )]
     Connect {
         /// The socket.
         socket: String,

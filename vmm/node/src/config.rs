@@ -1,10 +1,13 @@
 //! The node's configuration: a TOML file in which every key has a default and an unknown one is refused.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
+use crate::settings::SHARES_MAX;
+use crate::turns::Turns;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,10 @@ pub struct Config {
     pub audit: Audit,
     /// Cells and their calls.
     pub cells: Cells,
+    /// Whose turn it is, and for how long.
+    pub scheduling: Scheduling,
+    /// What publishers may have, by their names in the trust store; those that are not named have the defaults.
+    pub tenants: BTreeMap<String, TenantShare>,
 }
 
 /// The API.
@@ -34,8 +41,9 @@ pub struct Api {
     pub socket: PathBuf,
     /// Its mode, octal: who may connect at all.
     pub mode: String,
-    /// Users, by number, who may use the API beside root and the node's own user.
-    pub users: Vec<u32>,
+    /// Policy files and folders about who may do what through the API; when there are none, root and the node's own user may do
+    /// everything and nobody else anything.
+    pub policies: Vec<PathBuf>,
     /// Connections at once.
     pub connections: usize,
     /// Seconds within which a request's head must arrive.
@@ -44,6 +52,8 @@ pub struct Api {
     pub body_seconds: u64,
     /// Largest arguments of a call, in bytes.
     pub call_bytes: usize,
+    /// Bytes of all requests' bodies that may be in memory at once.
+    pub bodies_bytes: usize,
 }
 
 /// The audit log.
@@ -62,8 +72,6 @@ pub struct Audit {
 pub struct Cells {
     /// Calls that run at once on this host; 0: as many as it has processors.
     pub slots: usize,
-    /// How long a call runs before another's turn, in milliseconds.
-    pub slice_ms: u64,
     /// Calls of one deployment that may wait; one more is refused.
     pub queue: usize,
     /// Deployments at once.
@@ -80,6 +88,67 @@ pub struct Cells {
     pub require_confinement: bool,
 }
 
+/// Whose turn it is, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scheduling {
+    /// The shortest turn, in microseconds.
+    pub slice_min_us: u64,
+    /// The longest turn, in microseconds.
+    pub slice_max_us: u64,
+    /// The most that a switch from one call to another costs on this host; real-time promises count with it.
+    pub preemption_cost_us: u64,
+    /// The most that a call runs on after it should have stopped; real-time promises count with it.
+    pub stop_latency_us: u64,
+    /// The part of each slot, in percent, that may be promised to real-time deployments.
+    pub real_time_percent: u32,
+}
+
+/// What a publisher may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantShare {
+    /// Its weight among publishers, 1 to 1,000,000.
+    pub shares: u32,
+    /// The most time that its calls may have, if there is such a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap: Option<TenantCap>,
+    /// The part of the whole host, in percent, that its real-time deployments may reserve.
+    pub real_time_percent: u32,
+}
+
+/// A limit of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantCap {
+    /// So much, in milliseconds,
+    pub quota_ms: u64,
+    /// in each so much; of one slot, so that a quota above it is more than one slot.
+    pub period_ms: u64,
+}
+
+impl Default for Scheduling {
+    fn default() -> Scheduling {
+        Scheduling {
+            slice_min_us: 500,
+            slice_max_us: 10_000,
+            preemption_cost_us: 500,
+            stop_latency_us: 1_000,
+            real_time_percent: 70,
+        }
+    }
+}
+
+impl Default for TenantShare {
+    fn default() -> TenantShare {
+        TenantShare {
+            shares: 100,
+            cap: None,
+            real_time_percent: 0,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -90,6 +159,8 @@ impl Default for Config {
             api: Api::default(),
             audit: Audit::default(),
             cells: Cells::default(),
+            scheduling: Scheduling::default(),
+            tenants: BTreeMap::new(),
         }
     }
 }
@@ -99,11 +170,12 @@ impl Default for Api {
         Api {
             socket: DEFAULT_SOCKET.into(),
             mode: "0660".into(),
-            users: Vec::new(),
+            policies: Vec::new(),
             connections: 512,
             header_seconds: 10,
             body_seconds: 60,
             call_bytes: 8 << 20,
+            bodies_bytes: 256 << 20,
         }
     }
 }
@@ -124,7 +196,6 @@ impl Default for Cells {
     fn default() -> Cells {
         Cells {
             slots: 0,
-            slice_ms: 5,
             queue: 256,
             deployments: 4096,
             bundle_bytes: 64 << 20,
@@ -181,6 +252,17 @@ impl Config {
 
     fn check(&self) -> Result<(), NodeError> {
         self.socket_mode()?;
+        for (name, tenant) in &self.tenants {
+            if tenant.shares == 0 || tenant.shares > SHARES_MAX || tenant.real_time_percent > 100 {
+                return Err(NodeError::Config(format!(
+                    "tenants.{name}: shares must be 1 to {SHARES_MAX}, real_time_percent at most 100"
+                )));
+            }
+        }
+        // Those of one slot are as good or bad as those of many.
+        Turns::new(self, 1)?;
+        let bundle_bytes = usize::try_from(self.cells.bundle_bytes).unwrap_or(usize::MAX);
+        let largest = bundle_bytes.max(self.api.call_bytes);
         let at_least_one = [
             ("api.connections", self.api.connections),
             ("api.call_bytes", self.api.call_bytes),
@@ -189,9 +271,9 @@ impl Config {
         ];
         match at_least_one.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(NodeError::Config(format!("{key} must be at least 1"))),
-            None if self.cells.slice_ms == 0 => {
-                Err(NodeError::Config("cells.slice_ms must be at least 1".into()))
-            }
+            None if self.api.bodies_bytes < largest => Err(NodeError::Config(format!(
+                "api.bodies_bytes has no room for one body of {largest} bytes"
+            ))),
             None if self.api.call_bytes > CALL_BYTES_MAX => Err(NodeError::Config(format!(
                 "api.call_bytes is larger than a call can be: {CALL_BYTES_MAX}"
             ))),
@@ -229,7 +311,11 @@ mod tests {
             "[api]\nmode = \"7777\"",
             "[api]\nconnections = 0",
             "[api]\ncall_bytes = 999999999",
-            "[cells]\nslice_ms = 0",
+            "[api]\nbodies_bytes = 1000000",
+            "[tenants.acme]\nshares = 0",
+            "[tenants.acme]\nreal_time_percent = 101",
+            "[scheduling]\nslice_min_us = 0",
+            "[scheduling]\nreal_time_percent = 96",
             "[cells]\nqueue = 0",
         ] {
             assert!(matches!(Config::parse(text), Err(NodeError::Config(_))), "{text}");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,21 @@ use crate::worker::Shape;
 
 /// How long a worker may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long after a piece's budget its worker counts as stuck. Acts of capabilities, on slow disks too, are within that.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// How long a worker may take to record the end of its cells when it is dismissed.
+const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long a process may take to end once it has closed its line.
+const REAP_WITHIN: Duration = Duration::from_millis(200);
 
 /// A worker that is there, or was.
 #[derive(Debug)]
 pub(crate) struct Worker {
     number: u64,
-    writer: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
+    nursery: Nursery,
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// The same line, to be closed while somebody waits to write.
+    line: std::os::unix::net::UnixStream,
     pending: Mutex<HashMap<u64, oneshot::Sender<Piece>>>,
     gone: OnceLock<String>,
     ended: Notify,
@@ -60,19 +70,20 @@ impl Worker {
     /// [`NodeError::Rejected`], [`NodeError::Host`].
     pub(crate) async fn start(nursery: &Nursery, plan: Plan) -> Result<Arc<Worker>, NodeError> {
         let number = plan.number;
-        let (calls, log) = nursery
-            .spawn(number, plan.order, plan.shape, plan.bundle)
-            .await?;
+        let (calls, log) = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
         let doing = "setting the lines of a worker up";
         let stream = |line: std::os::unix::net::UnixStream| {
             line.set_nonblocking(true)?;
             UnixStream::from_std(line)
         };
+        let line = calls.try_clone().or_host(doing)?;
         let (calls, log) = (stream(calls).or_host(doing)?, stream(log).or_host(doing)?);
         let (reader, writer) = calls.into_split();
         let worker = Arc::new(Worker {
             number,
-            writer: tokio::sync::Mutex::new(Some(writer)),
+            nursery: nursery.clone(),
+            writer: tokio::sync::Mutex::new(writer),
+            line,
             pending: Mutex::default(),
             gone: OnceLock::new(),
             ended: Notify::new(),
@@ -82,7 +93,6 @@ impl Worker {
         let ledger = tokio::spawn(Ledger::new(plan.audit, plan.muscle).keep(log));
         let listening = Listening {
             worker: Arc::clone(&worker),
-            nursery: nursery.clone(),
             logs: plan.logs,
             ready: Some(ready),
         };
@@ -104,7 +114,7 @@ impl Worker {
                 how: worker.how_it_ended(),
             }),
             Err(_) => {
-                worker.dismiss().await;
+                worker.end().await;
                 Err(NodeError::host("starting a worker")(
                     "it was not ready in time; see the log",
                 ))
@@ -125,7 +135,33 @@ impl Worker {
         let (told, piece) = oneshot::channel();
         lock(&self.pending).insert(call, told);
         *lock(&self.last_used) = Instant::now();
-        self.send(&ToWorker::Run { call, begin, budget }).await?;
+        let limit = budget.unwrap_or_default().saturating_add(STUCK_AFTER);
+        match tokio::time::timeout(limit, self.piece(call, begin, budget, piece)).await {
+            Ok(piece) => piece,
+            // It does not even keep its own time: its muscle may have it.
+            Err(_) => {
+                let number = self.number;
+                report::problem(&format!("worker {number} does not answer and is ended"));
+                self.reap(Duration::ZERO).await;
+                Err(NodeError::WorkerGone {
+                    how: "did not answer and was ended".into(),
+                })
+            }
+        }
+    }
+
+    async fn piece(
+        &self,
+        call: u64,
+        begin: Option<Begin>,
+        budget: Option<Duration>,
+        piece: oneshot::Receiver<Piece>,
+    ) -> Result<Piece, NodeError> {
+        let sent = self.send(&ToWorker::Run { call, begin, budget }).await;
+        if sent.is_err() {
+            lock(&self.pending).remove(&call);
+        }
+        sent?;
         let gone = || NodeError::WorkerGone {
             how: self.how_it_ended(),
         };
@@ -142,17 +178,41 @@ impl Worker {
         let _ = self.send(&ToWorker::Cancel { call }).await;
     }
 
-    /// Closes the line, at which the worker ends in order.
-    pub(crate) async fn dismiss(&self) {
-        self.writer.lock().await.take();
+    /// Has a call's present piece end soon, as if its budget were over.
+    pub(crate) async fn preempt(&self, call: u64) {
+        // A worker that is gone runs nothing.
+        let _ = self.send(&ToWorker::Preempt { call }).await;
     }
 
-    /// Comes back when the worker is gone.
-    pub(crate) async fn ended(&self) {
+    /// Closes the line, at which the worker ends in order.
+    pub(crate) fn dismiss(&self) {
+        // It may be closed already.
+        let _ = self.line.shutdown(Shutdown::Write);
+    }
+
+    /// Dismisses it and sees it to its end.
+    pub(crate) async fn end(&self) {
         let ended = self.ended.notified();
-        if !self.is_gone() {
-            ended.await;
+        self.dismiss();
+        if !self.is_gone() && tokio::time::timeout(END_WITHIN, ended).await.is_err() {
+            self.reap(Duration::ZERO).await;
         }
+    }
+
+    /// Has the nursery see the worker to its end; the first to ask hears how it ended, and says it.
+    async fn reap(&self, patience: Duration) {
+        let how = match self.nursery.reap(self.number, patience).await {
+            Ok(how) => how,
+            Err(error) => error.with_causes(),
+        };
+        let in_order = how == IN_ORDER;
+        if self.gone.set(how.clone()).is_ok() && !in_order {
+            let number = self.number;
+            report::problem(&format!("worker {number} {how}"));
+        }
+        // Whoever waits for a piece hears that its sender is gone.
+        lock(&self.pending).clear();
+        self.ended.notify_waiters();
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -171,17 +231,10 @@ impl Worker {
 
     async fn send(&self, message: &ToWorker) -> Result<(), NodeError> {
         let frame = frame(message).or_host("writing to a worker")?;
-        let mut writer = self.writer.lock().await;
-        let sent = match writer.as_mut() {
-            Some(writer) => writer.write_all(&frame).await.is_ok(),
-            None => false,
-        };
-        match sent {
-            true => Ok(()),
-            false => Err(NodeError::WorkerGone {
-                how: self.how_it_ended(),
-            }),
-        }
+        let sent = self.writer.lock().await.write_all(&frame).await;
+        sent.map_err(|_| NodeError::WorkerGone {
+            how: self.how_it_ended(),
+        })
     }
 
     fn how_it_ended(&self) -> String {
@@ -195,7 +248,6 @@ impl Worker {
 /// The task that listens to a worker.
 struct Listening {
     worker: Arc<Worker>,
-    nursery: Nursery,
     logs: Arc<Logs>,
     ready: Option<oneshot::Sender<Result<(), NodeError>>>,
 }
@@ -215,18 +267,8 @@ impl Listening {
                 }
             }
         }
-        self.worker.dismiss().await;
-        let how = match self.nursery.reap(number).await {
-            Ok(how) => how,
-            Err(error) => error.with_causes(),
-        };
-        if how != IN_ORDER {
-            report::problem(&format!("worker {number} {how}"));
-        }
-        let _ = self.worker.gone.set(how);
-        // Whoever waits for a piece hears that its sender is gone.
-        lock(&self.worker.pending).clear();
-        self.worker.ended.notify_waiters();
+        self.worker.dismiss();
+        self.worker.reap(REAP_WITHIN).await;
     }
 
     fn take(&mut self, message: FromWorker) {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,9 @@ use crate::crew::Worker;
 use crate::error::NodeError;
 use crate::logs::Logs;
 use crate::nursery::Assessment;
+use crate::settings::Priority;
 use crate::store::Deployed;
+use crate::turns::{Place, Turns};
 
 /// First wait before a worker that failed is replaced; doubled with each failure in a row.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -29,6 +31,8 @@ pub(crate) struct Deployment {
     pub counters: Counters,
     /// One permit for each call that may be under way.
     pub cells: Semaphore,
+    /// What a real-time deployment was promised.
+    place: Mutex<Option<Arc<Place>>>,
     waiting: AtomicUsize,
     worker: AsyncMutex<Staffing>,
     /// The same worker, for those who only look.
@@ -114,7 +118,12 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Deployment {
-    pub(crate) fn new(name: String, deployed: Deployed, log_bytes: usize) -> Deployment {
+    pub(crate) fn new(
+        name: String,
+        deployed: Deployed,
+        place: Option<Place>,
+        log_bytes: usize,
+    ) -> Deployment {
         Deployment {
             name,
             cells: Semaphore::new(deployed.settings.cells),
@@ -122,10 +131,40 @@ impl Deployment {
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
             counters: Counters::default(),
+            place: Mutex::new(place.map(Arc::new)),
             waiting: AtomicUsize::new(0),
             worker: AsyncMutex::default(),
             present: Mutex::default(),
         }
+    }
+
+    /// A place among those that take turns: the deployment's own in the real-time class, else one for a call.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] when a real-time deployment has lost its place.
+    pub(crate) fn place(&self, turns: &Turns) -> Result<Arc<Place>, NodeError> {
+        let priority = &self.deployed.settings.priority;
+        match priority {
+            Priority::RealTime { .. } => lock(&self.place).clone().ok_or_else(|| NodeError::Rejected {
+                name: "not-schedulable".into(),
+                message:
+                    "this host does not promise any more what the deployment was promised; deploy it anew"
+                        .into(),
+            }),
+            Priority::Fair { .. } | Priority::Background => {
+                turns.enter(&self.assessment().publisher, priority).map(Arc::new)
+            }
+        }
+    }
+
+    /// Gives up what was promised. Calls that are under way have it until they end.
+    pub(crate) fn give_place_back(&self) -> Option<Arc<Place>> {
+        lock(&self.place).take()
+    }
+
+    /// Is promised something again.
+    pub(crate) fn take_place(&self, place: Option<Place>) {
+        *lock(&self.place) = place.map(Arc::new);
     }
 
     /// What the bundle is.
@@ -203,7 +242,7 @@ impl Deployment {
 
     /// The worker, if one is there.
     pub(crate) fn present(&self) -> Option<Arc<Worker>> {
-        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = lock(&self.present);
         present.as_ref().filter(|worker| !worker.is_gone()).cloned()
     }
 
@@ -212,13 +251,12 @@ impl Deployment {
         let worker = self.worker.lock().await.worker.take();
         self.show(None);
         if let Some(worker) = worker {
-            worker.dismiss().await;
-            worker.ended().await;
+            worker.end().await;
         }
     }
 
     fn show(&self, worker: Option<Arc<Worker>>) {
-        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = worker;
+        *lock(&self.present) = worker;
     }
 
     /// Calls that wait for a cell.
@@ -245,4 +283,8 @@ impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,6 +25,14 @@ pub enum NodeError {
     /// The muscle exports no such function.
     #[error("the muscle exports no function `{0}`")]
     NoFunction(String),
+    /// Policy about the API does not permit it.
+    #[error("policy does not permit {who} to {what}; see api.policies")]
+    NotPermitted {
+        /// Who asked.
+        who: String,
+        /// For what.
+        what: String,
+    },
     /// The deployment takes no calls at present.
     #[error("the deployment `{0}` is paused")]
     Paused(String),
@@ -58,7 +66,9 @@ pub enum NodeError {
 
 impl NodeError {
     /// Wraps an error of the host.
-    pub(crate) fn host<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> NodeError {
+    pub(crate) fn host<E: Into<Box<dyn Error + Send + Sync>>>(
+        what: &'static str,
+    ) -> impl FnOnce(E) -> NodeError {
         move |source| NodeError::Host {
             what,
             source: source.into(),

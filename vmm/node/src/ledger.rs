@@ -128,7 +128,9 @@ impl Ledger {
                     return Err(NotItsOwn::Cell);
                 }
             }
-            Kind::Measure | Kind::Recover | Kind::Rotate | Kind::Manage | Kind::Key => return Err(NotItsOwn::Kind),
+            Kind::Measure | Kind::Recover | Kind::Rotate | Kind::Manage | Kind::Key => {
+                return Err(NotItsOwn::Kind);
+            }
         }
         if record.kind == Kind::End {
             self.cells.remove(record.cell);
@@ -202,7 +204,10 @@ mod tests {
             ledger.take(&record("a", "other 1.0.0", Kind::Use)),
             Err(NotItsOwn::Muscle)
         );
-        assert_eq!(ledger.take(&record("a", demo, Kind::Rotate)), Err(NotItsOwn::Kind));
+        assert_eq!(
+            ledger.take(&record("a", demo, Kind::Rotate)),
+            Err(NotItsOwn::Kind)
+        );
         assert_eq!(ledger.take(&record("", demo, Kind::Start)), Err(NotItsOwn::Cell));
         assert_eq!(
             ledger.take(&record("a\n", demo, Kind::Start)),

@@ -25,6 +25,8 @@ pub(crate) enum ToWorker {
         begin: Option<Begin>,
         budget: Option<Duration>,
     },
+    /// End a call's present piece as if its budget were over. One that does not run is left alone.
+    Preempt { call: u64 },
     /// Give a call up; its next piece, or the present one, ends it.
     Cancel { call: u64 },
 }
@@ -153,7 +155,10 @@ fn length(prefix: [u8; 4]) -> io::Result<usize> {
 fn decode<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
     match postcard::take_from_bytes(bytes) {
         Ok((message, [])) => Ok(message),
-        Ok((_, rest)) => Err(io::Error::other(format!("{} bytes follow the message", rest.len()))),
+        Ok((_, rest)) => Err(io::Error::other(format!(
+            "{} bytes follow the message",
+            rest.len()
+        ))),
         Err(error) => Err(io::Error::other(error)),
     }
 }
@@ -163,4 +168,68 @@ fn too_large(length: usize) -> io::Error {
         io::ErrorKind::InvalidData,
         format!("a frame of {length} bytes; {FRAME_MAX} is the most"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stopped(call: u64, result: Vec<u8>) -> FromWorker {
+        FromWorker::Stopped {
+            call,
+            used: Duration::from_nanos(call),
+            how: How::Returned(result),
+        }
+    }
+
+    #[test]
+    fn a_line_ends_between_frames_or_is_broken() {
+        let bytes = frame(&stopped(7, vec![1, 2, 3])).expect("small");
+        let mut buffer = Vec::new();
+        for cut in 0..bytes.len() {
+            let mut line = bytes.get(..cut).expect("within");
+            let read = read::<FromWorker>(&mut line, &mut buffer);
+            match cut {
+                // Nothing, or a length that is not whole: the other end is gone.
+                0..4 => assert!(matches!(read, Ok(None)), "{cut}"),
+                _ => assert!(read.is_err(), "{cut}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_largest_frame_is_refused_before_anything_is_read() {
+        let mut buffer = Vec::new();
+        for length in [u32::try_from(FRAME_MAX).expect("small") + 1, u32::MAX] {
+            let prefix = length.to_le_bytes();
+            let error = read::<FromWorker>(&mut prefix.as_slice(), &mut buffer).expect_err("too large");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        assert!(buffer.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_back_as_they_were_sent(call: u64, result: Vec<u8>) {
+            let sent = frame(&stopped(call, result.clone())).expect("small");
+            let mut buffer = Vec::new();
+            match read::<FromWorker>(&mut sent.as_slice(), &mut buffer) {
+                Ok(Some(FromWorker::Stopped { call: back, how: How::Returned(bytes), .. })) => {
+                    prop_assert_eq!((back, bytes), (call, result));
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn whatever_a_worker_sends_is_a_message_or_an_error(bytes: Vec<u8>) {
+            let prefix = u32::try_from(bytes.len()).expect("small").to_le_bytes();
+            let line = [prefix.as_slice(), &bytes].concat();
+            let mut buffer = Vec::new();
+            // It neither panics nor takes more memory than was sent.
+            let _ = read::<FromWorker>(&mut line.as_slice(), &mut buffer);
+            prop_assert!(buffer.len() <= bytes.len());
+        }
+    }
 }

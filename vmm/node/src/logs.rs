@@ -103,7 +103,12 @@ mod tests {
         assert_eq!(texts, ["12345"]);
         logs.push(4, true, b"\x1b\r");
         let (lines, _) = logs.read();
-        assert_eq!(lines.last().map(|line| (line.stream.as_str(), line.text.as_str())), Some(("err", "\u{fffd}\u{fffd}")));
+        assert_eq!(
+            lines
+                .last()
+                .map(|line| (line.stream.as_str(), line.text.as_str())),
+            Some(("err", "\u{fffd}\u{fffd}"))
+        );
     }
 
     #[test]

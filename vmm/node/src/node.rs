@@ -7,15 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
+use referee_policy::Access;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
+use crate::api::Peer;
 use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
+use crate::gate::Gate;
 use crate::nursery::{Nursery, Order};
 use crate::report;
-use crate::settings::{Settings, is_name};
+use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
+use crate::turns::{Place, Turns};
 
 /// Bundles that may have been sent and belong to no deployment.
 const LOOSE_BUNDLES_MAX: usize = 64;
@@ -33,8 +37,11 @@ struct Inner {
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
     /// Bundles that were sent and are not deployed yet. Held while anything about deployments changes.
     changes: AsyncMutex<BTreeSet<String>>,
-    slots: Semaphore,
+    turns: Turns,
+    gate: Gate,
     slot_count: usize,
+    /// KiB of requests' bodies that may be in memory at once.
+    bodies: Semaphore,
     numbers: AtomicU64,
     draining: AtomicBool,
 }
@@ -59,28 +66,32 @@ impl Node {
         let log = AuditLog::from_file(file, options).or_host(doing)?;
         let store = Store::open(&config.state)?;
         let kept = store.deployments()?;
-        let needed: Vec<String> = kept
-            .iter()
-            .map(|(_, deployed)| deployed.bundle.clone())
-            .collect();
+        let needed: Vec<String> = kept.iter().map(|(_, deployed)| deployed.bundle.clone()).collect();
         store.sweep(&needed)?;
-        let log_bytes = config.cells.log_bytes;
-        let deployments = kept.into_iter().map(|(name, deployed)| {
-            let deployment = Deployment::new(name.clone(), deployed, log_bytes);
-            (name, Arc::new(deployment))
-        });
         let slot_count = match config.cells.slots {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             slots => slots,
         };
+        let turns = Turns::new(&config, slot_count)?;
+        let log_bytes = config.cells.log_bytes;
+        let deployments = kept.into_iter().map(|(name, deployed)| {
+            let place = reserved(&turns, &deployed);
+            if let Err(error) = &place {
+                report::problem(&format!("deployment {name}: {error}"));
+            }
+            let deployment = Deployment::new(name.clone(), deployed, place.ok().flatten(), log_bytes);
+            (name, Arc::new(deployment))
+        });
         Ok(Node(Arc::new(Inner {
             deployments: RwLock::new(deployments.collect()),
             nursery,
             store,
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
-            slots: Semaphore::new(slot_count),
+            turns,
+            gate: Gate::open(config.api.policies.clone())?,
             slot_count,
+            bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             config,
@@ -103,8 +114,8 @@ impl Node {
         &self.0.audit
     }
 
-    pub(crate) fn slots(&self) -> &Semaphore {
-        &self.0.slots
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     /// Calls that may run at once.
@@ -112,9 +123,48 @@ impl Node {
         self.0.slot_count
     }
 
+    /// Room for bodies, in KiB.
+    pub(crate) fn bodies(&self) -> &Semaphore {
+        &self.0.bodies
+    }
+
     /// A number that no other worker or call of this service's life has.
     pub(crate) fn next_number(&self) -> u64 {
         self.0.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Refuses what policy about the API does not permit. Refused changes are recorded.
+    ///
+    /// # Errors
+    /// [`NodeError::NotPermitted`].
+    pub(crate) fn allow(&self, peer: Peer, access: Access<'_>) -> Result<(), NodeError> {
+        if self.0.gate.permits(peer.0, access) {
+            return Ok(());
+        }
+        let (name, what) = match access {
+            Access::Deploy { name, .. } => (name, "deploy"),
+            Access::Call { name, .. } => (name, "call"),
+            Access::Deployment { name, action } => (name, action),
+            Access::Node { action } => ("", action),
+        };
+        // Calls and looks that are refused change nothing, and would let anybody fill the log.
+        if !matches!(what, "call" | "see" | "logs" | "stats") {
+            self.manage(&peer.principal(), &format!("deny-{what}"), name, "")?;
+        }
+        Err(NodeError::NotPermitted {
+            who: peer.principal().0,
+            what: match name {
+                "" => what.to_owned(),
+                name => format!("{what} `{name}`"),
+            },
+        })
+    }
+
+    /// Whether the API lets this peer know of a deployment.
+    pub(crate) fn shows(&self, peer: Peer, name: &str) -> bool {
+        self.0
+            .gate
+            .permits(peer.0, Access::Deployment { name, action: "see" })
     }
 
     /// Takes no more calls.
@@ -220,6 +270,19 @@ impl Node {
             deployed_at: now(),
             paused: false,
         };
+        // What the old one was promised is free for the new one.
+        let given_back = old.as_ref().and_then(|old| old.give_place_back());
+        drop(given_back);
+        let place = match reserved(&self.0.turns, &deployed) {
+            Ok(place) => place,
+            Err(error) => {
+                if let Some(old) = &old {
+                    old.take_place(reserved(&self.0.turns, &old.deployed).ok().flatten());
+                }
+                self.manage(by, "refuse", name, &bundle)?;
+                return Err(error);
+            }
+        };
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
         self.keep(name, &deployed).await?;
@@ -227,6 +290,7 @@ impl Node {
         let deployment = Arc::new(Deployment::new(
             name.to_owned(),
             deployed,
+            place,
             self.0.config.cells.log_bytes,
         ));
         self.exchange(name, Some(Arc::clone(&deployment)));
@@ -250,6 +314,7 @@ impl Node {
         blocking(move || node.store().forget(&forgotten)).await?;
         self.exchange(name, None);
         drop(changes);
+        drop(old.give_place_back());
         retire(old);
         Ok(())
     }
@@ -290,9 +355,10 @@ impl Node {
     pub(crate) async fn reload(&self, by: &Principal) -> Result<(), NodeError> {
         let _changes = self.0.changes.lock().await;
         self.manage(by, "reload", "", "")?;
+        self.0.gate.reload()?;
         self.0.nursery.reload().await?;
         for deployment in self.deployments() {
-            renew(&deployment).await;
+            retire(deployment);
         }
         Ok(())
     }
@@ -382,6 +448,15 @@ impl Node {
 const MIN_TICK: Duration = Duration::from_millis(250);
 const MAX_TICK: Duration = Duration::from_secs(15);
 
+/// What a real-time deployment is promised; others are promised nothing ahead.
+fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeError> {
+    let priority = &deployed.settings.priority;
+    match priority {
+        Priority::RealTime { .. } => turns.enter(&deployed.assessment.publisher, priority).map(Some),
+        Priority::Fair { .. } | Priority::Background => Ok(None),
+    }
+}
+
 fn order(settings: &Settings, digest: Digest) -> Order {
     Order {
         digest: digest.0,
@@ -391,19 +466,14 @@ fn order(settings: &Settings, digest: Digest) -> Order {
     }
 }
 
-/// Dismisses an old deployment's worker once its calls are done.
-fn retire(old: Arc<Deployment>) {
-    tokio::spawn(async move { renew(&old).await });
-}
-
-/// Dismisses the worker once its calls are done; the next call, if any is to come, gets a new one.
-async fn renew(deployment: &Deployment) {
-    if deployment.present().is_none() {
-        return;
-    }
-    let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
-    let _all = deployment.cells.acquire_many(all).await;
-    deployment.dismiss().await;
+/// Ends the deployment's worker once the calls that are under way are done; those that come later wait for it, and get a new one if
+/// the deployment is still there.
+fn retire(deployment: Arc<Deployment>) {
+    tokio::spawn(async move {
+        let all = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
+        let _all = deployment.cells.acquire_many(all).await;
+        deployment.dismiss().await;
+    });
 }
 
 async fn blocking<T: Send + 'static>(

@@ -94,6 +94,10 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         let node = node.clone();
         async move { node.retire_idle().await }
     });
+    let time = tokio::spawn({
+        let turns = node.turns().clone();
+        async move { turns.keep_time().await }
+    });
     let pings = tokio::spawn(ping(node.clone()));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
@@ -114,6 +118,7 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     // What is left are connections on which nothing is under way, or whose clients do not read.
     let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     idle.abort();
+    time.abort();
     pings.abort();
     let audit = node.audit().clone();
     tokio::task::spawn_blocking(move || audit.sync())
@@ -201,16 +206,11 @@ fn listen_to(
 
 /// Comes back when the service is to end; with an error if nobody asked for it.
 async fn until_stopped(node: &Node, heard: &mut mpsc::UnboundedReceiver<Heard>) -> Result<(), NodeError> {
-    let mut what = heard.recv().await;
     loop {
-        what = match what {
+        match heard.recv().await {
             Some(Heard::HangUp) => {
                 manager::reloading();
-                // It waits for calls that are under way; a stop signal does not wait for it.
-                tokio::select! {
-                    () = reload(node) => heard.recv().await,
-                    next = heard.recv() => next,
-                }
+                reload(node).await;
             }
             Some(Heard::Stop) => return Ok(()),
             // Nothing can be started any more, and its workers have gone with it.
@@ -218,7 +218,7 @@ async fn until_stopped(node: &Node, heard: &mut mpsc::UnboundedReceiver<Heard>) 
                 let why = "it ended by itself";
                 return Err(io::Error::other(why)).or_host("keeping the nursery");
             }
-        };
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a deployment is told beside its bundle.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
@@ -23,7 +25,75 @@ pub struct Settings {
     pub deadline_ms: Option<u64>,
     /// Lowers the CPU time of each call, in milliseconds.
     pub cpu_ms: Option<u64>,
+    /// When its calls have a slot of the host.
+    pub priority: Priority,
 }
+
+/// Most shares that anybody can have.
+pub(crate) const SHARES_MAX: u32 = 1_000_000;
+
+/// When calls have a slot, beside others that want one. `docs/scheduling.md` says what each class is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "class", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Priority {
+    /// Each call that is under way has time in proportion to its shares among its publisher's.
+    Fair {
+        /// 1 to 1,000,000.
+        shares: u32,
+    },
+    /// Only what nobody else wants; perhaps never.
+    Background,
+    /// A budget in every period, before a deadline; refused when the host cannot promise it. One call at a time.
+    RealTime {
+        /// The least time between the beginnings of two calls, in microseconds.
+        period_us: u64,
+        /// How long a call may run, in microseconds.
+        budget_us: u64,
+        /// By when it has had that, counted from its beginning; the period when left out.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        deadline_us: Option<u64>,
+    },
+}
+
+impl Priority {
+    /// What a deployment has that asks for nothing else.
+    pub const DEFAULT: Priority = Priority::Fair { shares: 100 };
+}
+
+impl FromStr for Priority {
+    type Err = NotAPriority;
+
+    /// `fair`, `fair:SHARES`, `background`, `real-time:PERIOD/BUDGET` or `real-time:PERIOD/BUDGET/DEADLINE` in microseconds.
+    fn from_str(text: &str) -> Result<Priority, NotAPriority> {
+        let number = |text: &str| text.parse::<u64>().map_err(|_| NotAPriority);
+        match text.split_once(':') {
+            None if text == "fair" => Ok(Priority::DEFAULT),
+            None if text == "background" => Ok(Priority::Background),
+            Some(("fair", shares)) => Ok(Priority::Fair {
+                shares: shares.parse().map_err(|_| NotAPriority)?,
+            }),
+            Some(("real-time", figures)) => {
+                let mut figures = figures.split('/');
+                let mut next = || figures.next().map(number).transpose();
+                let (period, budget, deadline) = (next()?, next()?, next()?);
+                match (period, budget, figures.next()) {
+                    (Some(period_us), Some(budget_us), None) => Ok(Priority::RealTime {
+                        period_us,
+                        budget_us,
+                        deadline_us: deadline,
+                    }),
+                    _ => Err(NotAPriority),
+                }
+            }
+            _ => Err(NotAPriority),
+        }
+    }
+}
+
+/// Why a text is no priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write fair, fair:SHARES, background, or real-time:PERIOD/BUDGET[/DEADLINE] in microseconds")]
+pub struct NotAPriority;
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -34,6 +104,7 @@ impl Default for Settings {
             fresh: true,
             deadline_ms: None,
             cpu_ms: None,
+            priority: Priority::DEFAULT,
         }
     }
 }
@@ -58,7 +129,16 @@ impl Settings {
                 "ahead must be no more than cells, {}, and is {}",
                 self.cells, self.ahead
             )),
-            _ => Ok(()),
+            _ => match self.priority {
+                Priority::Fair { shares } if shares == 0 || shares > SHARES_MAX => {
+                    wrong(format!("shares must be 1 to {SHARES_MAX}, and are {shares}"))
+                }
+                Priority::RealTime { .. } if self.cells != 1 => wrong(format!(
+                    "a real-time deployment has 1 cell, because its calls take turns, and not {}",
+                    self.cells
+                )),
+                _ => Ok(()),
+            },
         }
     }
 }
@@ -88,6 +168,36 @@ mod tests {
     }
 
     #[test]
+    fn priorities_are_read_from_texts() {
+        let real_time = |deadline_us| Priority::RealTime {
+            period_us: 10_000,
+            budget_us: 500,
+            deadline_us,
+        };
+        for (text, read) in [
+            ("fair", Priority::DEFAULT),
+            ("fair:7", Priority::Fair { shares: 7 }),
+            ("background", Priority::Background),
+            ("real-time:10000/500", real_time(None)),
+            ("real-time:10000/500/900", real_time(Some(900))),
+        ] {
+            assert_eq!(text.parse(), Ok(read), "{text}");
+        }
+        for bad in [
+            "",
+            "fair:",
+            "fair:x",
+            "background:1",
+            "real-time",
+            "real-time:1",
+            "real-time:1/2/3/4",
+            "real-time:1/x",
+        ] {
+            assert_eq!(bad.parse::<Priority>(), Err(NotAPriority), "{bad}");
+        }
+    }
+
+    #[test]
     fn settings_without_sense_are_refused() {
         let with = |cells, ahead| Settings {
             cells,
@@ -95,8 +205,29 @@ mod tests {
             ..Settings::default()
         };
         assert!(Settings::default().check().is_ok());
-        for bad in [with(0, 0), with(CELLS_MAX + 1, 0), with(2, 3)] {
-            assert!(matches!(bad.check(), Err(NodeError::Rejected { name, .. }) if name == "settings-invalid"));
+        let shares = |shares| Settings {
+            priority: Priority::Fair { shares },
+            ..Settings::default()
+        };
+        let real_time = Settings {
+            priority: Priority::RealTime {
+                period_us: 10,
+                budget_us: 1,
+                deadline_us: None,
+            },
+            ..Settings::default()
+        };
+        for bad in [
+            with(0, 0),
+            with(CELLS_MAX + 1, 0),
+            with(2, 3),
+            shares(0),
+            shares(SHARES_MAX + 1),
+            real_time,
+        ] {
+            assert!(
+                matches!(bad.check(), Err(NodeError::Rejected { name, .. }) if name == "settings-invalid")
+            );
         }
     }
 }

@@ -70,8 +70,7 @@ impl Store {
         let mut all = Vec::new();
         for entry in table.iter().or_host(doing)? {
             let (name, value) = entry.or_host(doing)?;
-            let deployed =
-                serde_json::from_slice(value.value()).or_host("reading a deployment")?;
+            let deployed = serde_json::from_slice(value.value()).or_host("reading a deployment")?;
             all.push((name.value().to_owned(), deployed));
         }
         Ok(all)
@@ -214,9 +213,13 @@ mod tests {
         fs::write(directory.path().join("bundles/.torn.new"), b"by").expect("written");
         store.sweep(std::slice::from_ref(&kept)).expect("swept");
         assert!(store.bundle(&kept).is_ok());
-        assert!(matches!(store.bundle(&gone), Err(NodeError::Rejected { name, .. }) if name == "bundle-unknown"));
+        assert!(
+            matches!(store.bundle(&gone), Err(NodeError::Rejected { name, .. }) if name == "bundle-unknown")
+        );
         assert_eq!(
-            fs::read_dir(directory.path().join("bundles")).expect("there").count(),
+            fs::read_dir(directory.path().join("bundles"))
+                .expect("there")
+                .count(),
             1
         );
     }

@@ -114,9 +114,8 @@ fn settle(
         err: Output::Nowhere,
         input: Input::Empty,
     };
-    let resources =
-        Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
-    let opened = Opened::with(kvm)?;
+    let resources = Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
+    let opened = Opened::with(kvm);
     let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
     kept.extend(resources.descriptors());

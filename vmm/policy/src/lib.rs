@@ -16,6 +16,7 @@
 //! Apart from loading policy files and [`Binding::resolve`] the crate does no input or output.
 #![forbid(unsafe_code)]
 
+mod access;
 mod binding;
 mod decision;
 mod grants;
@@ -26,6 +27,7 @@ mod questions;
 mod rejected;
 mod render;
 
+pub use access::{ACCESS_SCHEMA, Access, AccessPolicies, Caller};
 pub use binding::{Binding, BindingError, Bound, SerialTo};
 pub use decision::{Answer, Applicant, Decision, Item, PolicyRef, assess, decide};
 pub use grants::{Device, Grant, GrantedLimits, Grants, Power};

@@ -166,7 +166,7 @@ fn verdict_of(response: &Response) -> Verdict {
     }
 }
 
-fn uid(kind: &str, id: &str) -> Result<EntityUid, Box<dyn std::error::Error>> {
+pub(crate) fn uid(kind: &str, id: &str) -> Result<EntityUid, Box<dyn std::error::Error>> {
     let name: EntityTypeName = kind.parse()?;
     Ok(EntityUid::from_type_name_and_id(name, EntityId::new(id)))
 }

@@ -112,6 +112,9 @@ pub enum PolicyError {
     /// The compiled-in schema is none.
     #[error("the schema compiled into this program is not one")]
     Schema(#[source] Box<cedar_policy::SchemaError>),
+    /// The same of the schema of API policies.
+    #[error("the schema compiled into this program is not one")]
+    AccessSchema(#[source] Box<cedar_policy::CedarSchemaError>),
 }
 
 impl PolicySet {
@@ -144,37 +147,7 @@ impl PolicySet {
     /// # Errors
     /// [`PolicyError`]; one bad policy refuses them all.
     pub fn load<P: AsRef<Path>>(paths: &[P]) -> Result<PolicySet, PolicyError> {
-        let mut files = Vec::new();
-        for path in paths.iter().map(AsRef::as_ref) {
-            let failed = |source| PolicyError::Read {
-                path: path.to_owned(),
-                source,
-            };
-            let status = fs::metadata(path).map_err(failed)?;
-            if !status.is_dir() {
-                files.push(path.to_owned());
-                continue;
-            }
-            refuse_writable_by_all(path, status.mode())?;
-            let mut found = Vec::new();
-            for entry in fs::read_dir(path).map_err(failed)? {
-                let entry = entry.map_err(failed)?.path();
-                if entry.extension().is_some_and(|extension| extension == "cedar") {
-                    found.push(entry);
-                }
-            }
-            if found.is_empty() {
-                return Err(PolicyError::NoPolicies {
-                    path: path.to_owned(),
-                });
-            }
-            found.sort();
-            files.extend(found);
-        }
-        let mut texts = Vec::with_capacity(files.len());
-        for path in &files {
-            texts.push((path.display().to_string(), read_file(path)?));
-        }
+        let texts = texts_of(paths)?;
         let borrowed: Vec<(&str, &str)> = texts
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_str()))
@@ -187,8 +160,15 @@ impl PolicySet {
     /// # Errors
     /// [`PolicyError`].
     pub fn parse(texts: &[(&str, &str)]) -> Result<PolicySet, PolicyError> {
+        let schema =
+            Schema::from_json_str(SCHEMA_JSON).map_err(|error| PolicyError::Schema(Box::new(error)))?;
+        PolicySet::parse_against(texts, schema)
+    }
+
+    /// The same, checked against another schema.
+    pub(crate) fn parse_against(texts: &[(&str, &str)], schema: Schema) -> Result<PolicySet, PolicyError> {
         let mut set = PolicySet::read(texts)?;
-        set.check()?;
+        set.check(schema)?;
         Ok(set)
     }
 
@@ -242,9 +222,7 @@ impl PolicySet {
         })
     }
 
-    fn check(&mut self) -> Result<(), PolicyError> {
-        let schema =
-            Schema::from_json_str(SCHEMA_JSON).map_err(|error| PolicyError::Schema(Box::new(error)))?;
+    fn check(&mut self, schema: Schema) -> Result<(), PolicyError> {
         let validator = Validator::new(schema);
         let result = validator.validate(&self.cedar, ValidationMode::Strict);
         if !result.validation_passed() {
@@ -255,6 +233,42 @@ impl PolicySet {
         self.schema = Some(validator.schema().clone());
         Ok(())
     }
+}
+
+/// Names and texts of policy files, and of the `.cedar` files of folders.
+pub(crate) fn texts_of<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<(String, String)>, PolicyError> {
+    let mut files = Vec::new();
+    for path in paths.iter().map(AsRef::as_ref) {
+        let failed = |source| PolicyError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let status = fs::metadata(path).map_err(failed)?;
+        if !status.is_dir() {
+            files.push(path.to_owned());
+            continue;
+        }
+        refuse_writable_by_all(path, status.mode())?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?.path();
+            if entry.extension().is_some_and(|extension| extension == "cedar") {
+                found.push(entry);
+            }
+        }
+        if found.is_empty() {
+            return Err(PolicyError::NoPolicies {
+                path: path.to_owned(),
+            });
+        }
+        found.sort();
+        files.extend(found);
+    }
+    let mut texts = Vec::with_capacity(files.len());
+    for path in &files {
+        texts.push((path.display().to_string(), read_file(path)?));
+    }
+    Ok(texts)
 }
 
 fn digest_of(texts: &[(&str, &str)]) -> [u8; 32] {

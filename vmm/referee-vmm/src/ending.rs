@@ -85,14 +85,7 @@ pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
         let name = name.map(|name| format!(" [{name}]")).unwrap_or_default();
         print(&format!(
             "{}: {message}{name}",
-            terminal::on_errors(
-                terminal::BAD,
-                if is_rejected {
-                    "rejected"
-                } else {
-                    "host error"
-                }
-            )
+            terminal::on_errors(terminal::BAD, if is_rejected { "rejected" } else { "host error" })
         ));
     }
     code

@@ -91,6 +91,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
             fresh: !args.keep_memory,
             deadline_ms: args.deadline_ms,
             cpu_ms: args.cpu_ms,
+            priority: args.priority,
         },
     };
     let host = &args.host.host;
@@ -280,7 +281,16 @@ fn whole(shown: &Shown) -> String {
 
 fn table(all: &[Shown]) -> String {
     let head = [
-        "NAME", "STATE", "MUSCLE", "PUBLISHER", "GEN", "RUNNING", "WAITING", "CALLS", "FAULTS", "BUNDLE",
+        "NAME",
+        "STATE",
+        "MUSCLE",
+        "PUBLISHER",
+        "GEN",
+        "RUNNING",
+        "WAITING",
+        "CALLS",
+        "FAULTS",
+        "BUNDLE",
     ]
     .map(str::to_owned);
     let rows = all.iter().map(|shown| {

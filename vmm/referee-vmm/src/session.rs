@@ -30,8 +30,7 @@ use referee_cell::{
 use referee_hv::process::{Child, ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
 use referee_hv::{Kvm, VcpuThread};
 use referee_jail::{
-    Filter, JailConfig, Jailed, LimitConfig, OnViolation, Origin, Program, Removal,
-    Require, confine,
+    Filter, JailConfig, Jailed, LimitConfig, OnViolation, Origin, Program, Removal, Require, confine,
 };
 use referee_policy::{Decision, Grants, Power};
 

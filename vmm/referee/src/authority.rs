@@ -99,7 +99,7 @@ impl Referee {
         let opened = Opened::open()?;
         let keeper = opened.keeper()?;
         let audit = AuditSink::new(log, "", "");
-        let nothing = "all: embedded in another program".to_owned();
+        let nothing = record::EMBEDDED.to_owned();
         Ok(Referee {
             engine: opened.start_with(config.pool, audit, nothing, Some(keeper), tpm)?,
             authority: Arc::new(Authority {

@@ -84,21 +84,21 @@ impl Host for BrokerHost {
     }
 }
 
-/// The host of a cell that was loaded ahead and belongs to nobody yet: it never runs, and nothing would be granted.
+/// The host of a cell that was loaded ahead and belongs to nobody yet: whatever its start-up asks for is not answered, neither yes nor no.
 #[derive(Debug)]
 pub(crate) struct NoHost;
 
 impl Host for NoHost {
     fn call(&mut self, _: u64, _: &str, _: &[u8], _: &mut Vec<u8>) -> Result<FrameKind, CallStop> {
-        Err(CallStop::DenialLimit { limit: 0 })
+        Err(CallStop::Interrupted)
     }
 
     fn port_read(&mut self, _: u16, _: u8) -> Result<Option<u32>, CallStop> {
-        Ok(None)
+        Err(CallStop::Interrupted)
     }
 
     fn port_write(&mut self, _: u16, _: u8, _: u32) -> Result<bool, CallStop> {
-        Ok(false)
+        Err(CallStop::Interrupted)
     }
 
     fn connect_out(&mut self, _: u32) -> Result<Option<PathBuf>, HostFailure> {

@@ -3,21 +3,21 @@
 //! A cell is no thread. It runs on whatever thread calls it, which must have prepared itself with
 //! [`CellThread::enter`]; between two calls it may move to another.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
 use referee_audit::{AuditSink, Head};
 use referee_cell::{Answer, CellError, LoadedCell, Stop, Usage};
-use referee_hv::Runner;
 pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::canceller::{Canceller, Shared};
 use crate::error::{CallError, StartError};
-use crate::muscle::{Inputs, Permit};
+use crate::inputs::Inputs;
+use crate::muscle::Permit;
 use crate::outcome::Outcome;
 use crate::record;
 use crate::values;
@@ -37,6 +37,9 @@ pub struct Cell {
     audit: AuditSink,
     shared: Arc<Shared>,
     payload: Vec<u8>,
+    freezing: Freezing,
+    /// A call that waits for the start-up, which is to be frozen first.
+    begun: Option<(String, Vec<u8>)>,
 }
 
 /// How far a call is that is performed piece by piece.
@@ -50,30 +53,15 @@ pub enum Progress {
     Sleeping(Instant),
 }
 
-/// What a cell shares with those who may cancel it.
-#[derive(Debug, Default)]
-struct Shared {
-    cancelled: AtomicBool,
-    runner: Runner,
-    /// Held only while the cell waits for a time.
-    waiting: Mutex<()>,
-    woken: Condvar,
-}
-
-/// Ends a cell's call from another thread.
-#[derive(Debug, Clone)]
-pub struct Canceller(Arc<Shared>);
-
-impl Canceller {
-    /// Has the present call, or the next one if there is none, return [`CallError::Cancelled`] soon. The cell is then over:
-    /// its muscle was stopped wherever it was.
-    pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::SeqCst);
-        self.0.runner.kick();
-        // Taken, so that a cell which is about to wait has either seen the flag or hears the call.
-        drop(self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        self.0.woken.notify_all();
-    }
+/// Whether the cell's start-up is worth to be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freezing {
+    /// It has not been reset yet, and may never be.
+    Unneeded,
+    /// A cell that was reset once will be again.
+    Wanted,
+    /// It was tried, and was not sound.
+    Unsound,
 }
 
 impl Cell {
@@ -86,6 +74,8 @@ impl Cell {
             audit,
             shared: Arc::default(),
             payload: Vec::new(),
+            freezing: Freezing::Unneeded,
+            begun: None,
         }
     }
 
@@ -133,11 +123,15 @@ impl Cell {
         payload: &[u8],
     ) -> Result<Ended, CallError> {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
-        if !cell.start_call(function, payload) {
-            return Err(CallError::TooLarge {
-                limit: cell.frame_bytes(),
-            });
+        cell.renew_time();
+        if self.freezing == Freezing::Wanted
+            && cell.can_be_frozen()
+            && let Some(ended) = self.start_up(thread)?
+        {
+            return Ok(ended);
         }
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        start_call(cell, function, payload)?;
         self.drive(thread)
     }
 
@@ -153,6 +147,9 @@ impl Cell {
     /// just started, from the same permit; only where things lie in memory stays. A cell that is over, or whose heap has
     /// grown, is replaced by a new one.
     ///
+    /// The first call after the first reset has the muscle's start-up frozen, if that is sound (see [`Permit::keep_loaded`]); further
+    /// lives then begin after it.
+    ///
     /// # Errors
     /// [`StartError`]; the cell is then over.
     pub fn reset(&mut self, inputs: Inputs) -> Result<(), StartError> {
@@ -161,16 +158,23 @@ impl Cell {
             *self = self.permit.build(self.style, inputs, |_| None)?;
             return Ok(());
         };
+        if self.freezing == Freezing::Unneeded {
+            self.freezing = Freezing::Wanted;
+        }
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
         let reset = |cell: &mut Box<LoadedCell>| {
             let life = self.permit.life(self.style, inputs, &self.audit)?;
             let engine = self.permit.engine();
             if cell.can_be_reset(&life.spec) {
                 return cell
-                    .reset(&life.spec, Box::new(life.host), life.epoch, engine.pagemap())
+                    .reset(&life.spec, Box::new(life.host), life.epoch)
                     .map_err(StartError::host("resetting a cell"));
             }
-            let fresh = Box::new(self.permit.load(engine.pool().take_shell()?, life)?);
+            let shell = engine.pool().take_shell()?;
+            let fresh = Box::new(match cell.template() {
+                Some(template) => self.permit.load_from(template, shell, life)?,
+                None => self.permit.load(shell, life)?,
+            });
             let used = std::mem::replace(cell, fresh);
             engine
                 .pool()
@@ -202,6 +206,11 @@ impl Cell {
         self.cell.as_ref().map_or(self.used, |cell| cell.usage())
     }
 
+    /// Whether this life, or that which a reset begins, runs none of the muscle's start-up.
+    pub fn is_templated(&self) -> bool {
+        self.cell.as_ref().is_some_and(|cell| cell.template().is_some())
+    }
+
     /// Whether the cell has ended, so that every further call is [`CallError::Over`].
     pub fn is_over(&self) -> bool {
         self.cell.is_none()
@@ -229,63 +238,107 @@ impl Cell {
     /// # Errors
     /// [`CallError::TooLarge`] or [`CallError::Over`].
     pub fn begin(&mut self, function: &str, payload: &[u8]) -> Result<(), CallError> {
+        let wants_freezing = self.freezing == Freezing::Wanted;
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
-        if !cell.start_call(function, payload) {
-            return Err(CallError::TooLarge {
-                limit: cell.frame_bytes(),
-            });
-        }
         cell.renew_time();
-        Ok(())
+        if wants_freezing && cell.can_be_frozen() {
+            self.begun = Some((function.to_owned(), payload.to_vec()));
+            return Ok(());
+        }
+        start_call(cell, function, payload)
     }
 
     /// Lets the cell run for about `budget`, or until there is nothing more to do without waiting.
     ///
     /// # Errors
     /// As [`Cell::call`].
-    pub fn advance(
-        &mut self,
-        thread: &CellThread,
-        budget: Option<Duration>,
-    ) -> Result<Progress, CallError> {
-        Ok(match self.slice(thread, budget)? {
-            Slice::Ended(ended) => Progress::Returned(ended.answered()?),
+    pub fn advance(&mut self, thread: &CellThread, budget: Option<Duration>) -> Result<Progress, CallError> {
+        if self.begun.is_some() {
+            match self.slice(thread, Until::Parked, budget)? {
+                Slice::Preempted => return Ok(Progress::Preempted),
+                Slice::Sleeping(until) => return Ok(Progress::Sleeping(until)),
+                Slice::Reached(_, outcome) => {
+                    if let Some(ended) = self.freeze(outcome)? {
+                        return Ok(Progress::Returned(ended.answered()?));
+                    }
+                }
+            }
+            let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+            if let Some((function, payload)) = self.begun.take() {
+                start_call(cell, &function, &payload)?;
+            }
+        }
+        Ok(match self.slice(thread, Until::Answered, budget)? {
             Slice::Preempted => Progress::Preempted,
             Slice::Sleeping(until) => Progress::Sleeping(until),
+            Slice::Reached(answer, outcome) => Progress::Returned(ended(answer, outcome)?.answered()?),
         })
     }
 
     pub(crate) fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
-        self.cell.as_mut().ok_or(CallError::Over)?.renew_time();
+        let (answer, outcome) = self.run_until(thread, Until::Answered)?;
+        ended(answer, outcome)
+    }
+
+    /// Runs the muscle up to its first park and freezes it there. Gives its end if it came to that instead.
+    fn start_up(&mut self, thread: &CellThread) -> Result<Option<Ended>, CallError> {
+        let (_, outcome) = self.run_until(thread, Until::Parked)?;
+        self.freeze(outcome)
+    }
+
+    /// Freezes a cell that has parked for the first time. Gives its end if it came to one instead.
+    fn freeze(&mut self, outcome: Option<Outcome>) -> Result<Option<Ended>, CallError> {
+        if outcome.is_some() {
+            return ended(None, outcome).map(Some);
+        }
+        let cell = self.cell.as_mut().ok_or(CallError::Over)?;
+        match cell.freeze() {
+            Ok(Some(_)) => {}
+            Ok(None) => self.freezing = Freezing::Unsound,
+            Err(error) => return Err(self.fail(error)),
+        }
+        Ok(None)
+    }
+
+    /// Runs the cell until it has what it is run for, and waits whenever it does.
+    fn run_until(
+        &mut self,
+        thread: &CellThread,
+        until: Until,
+    ) -> Result<(Option<Answer>, Option<Outcome>), CallError> {
         loop {
-            match self.slice(thread, None)? {
-                Slice::Ended(ended) => return Ok(ended),
+            match self.slice(thread, until, None)? {
+                Slice::Reached(answer, outcome) => return Ok((answer, outcome)),
                 Slice::Preempted => {}
-                Slice::Sleeping(until) => self.shared.wait(until),
+                Slice::Sleeping(time) => self.shared.wait(time),
             }
         }
     }
 
-    fn slice(&mut self, thread: &CellThread, budget: Option<Duration>) -> Result<Slice, CallError> {
+    /// Runs the cell once, and ends it if it came to an outcome.
+    fn slice(
+        &mut self,
+        thread: &CellThread,
+        until: Until,
+        budget: Option<Duration>,
+    ) -> Result<Slice, CallError> {
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
-        let (answer, outcome) = match run(cell, &self.shared, thread, budget) {
-            Ok(Ran::Waits(slice)) => return Ok(slice),
-            Ok(Ran::Reached(answer, outcome)) => (answer, outcome),
-            Err(error) => {
-                self.cell = None;
-                record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)?;
-                return Err(error.into());
-            }
+        let slice = match run(cell, &self.shared, thread, until, budget) {
+            Ok(slice) => slice,
+            Err(error) => return Err(self.fail(error)),
         };
-        if let Some(outcome) = &outcome {
+        if let Slice::Reached(_, Some(outcome)) = &slice {
             self.finish(outcome)?;
         }
-        match (answer, outcome) {
-            // What the muscle did after it had answered may be its end, but takes nothing from the answer.
-            (Some(answer), _) => Ok(Slice::Ended(Ended::Answered(answer))),
-            (None, Some(Outcome::Exited(code))) => Ok(Slice::Ended(Ended::Exited(code))),
-            (None, Some(Outcome::Faulted(report))) => Err(CallError::Fault(report)),
-            (None, _) => Err(CallError::Cancelled),
+        Ok(slice)
+    }
+
+    /// Records that the host failed the cell, which is then over.
+    fn fail(&mut self, error: CellError) -> CallError {
+        self.cell = None;
+        match record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR) {
+            Ok(()) => error.into(),
+            Err(unrecorded) => unrecorded.into(),
         }
     }
 
@@ -293,6 +346,9 @@ impl Cell {
         if let Some(cell) = self.cell.take() {
             self.used = cell.usage();
             let recorded = record::end(&self.audit, outcome, &self.used);
+            if matches!(outcome, Outcome::Faulted(_)) && cell.template().is_some() {
+                self.permit.distrust();
+            }
             self.permit.engine().pool().bury(cell, &self.audit)?;
             recorded?;
         }
@@ -334,70 +390,76 @@ impl Ended {
     }
 }
 
-/// What one piece of a call came to.
+/// What a cell is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The answer to its call.
+    Answered,
+    /// Its first park.
+    Parked,
+}
+
+/// What one piece of running came to.
 #[derive(Debug)]
 enum Slice {
-    Ended(Ended),
+    /// What it was run for, or its end: an answer, an outcome, or both; neither if it only parked.
+    Reached(Option<Answer>, Option<Outcome>),
     Preempted,
     Sleeping(Instant),
 }
 
-/// What running a cell came to: an answer, an outcome, or both; or nothing yet.
-enum Ran {
-    Waits(Slice),
-    Reached(Option<Answer>, Option<Outcome>),
-}
-
-/// Runs a cell until it answers, is over, waits, or has used its budget up.
+/// Runs a cell once: until it has what it is run for, is over, waits, or has used its budget up.
 fn run(
     cell: &mut LoadedCell,
     shared: &Shared,
     thread: &CellThread,
+    until: Until,
     budget: Option<Duration>,
-) -> Result<Ran, CellError> {
+) -> Result<Slice, CellError> {
     shared.runner.set(thread);
     // Looked at only now that a canceller would find this thread.
-    let stop = if shared.cancelled.load(Ordering::SeqCst) {
+    let stop = if shared.is_cancelled() {
         None
     } else {
         Some(cell.run(thread, budget))
     };
     shared.runner.clear();
     let Some(stop) = stop else {
-        return Ok(Ran::Reached(None, Some(Outcome::Stopped)));
+        return Ok(Slice::Reached(None, Some(Outcome::Stopped)));
     };
     let answer = cell.take_answer();
     Ok(match stop? {
-        Stop::Exited(code) => Ran::Reached(answer, Some(Outcome::Exited(code))),
-        Stop::Faulted(report) => Ran::Reached(answer, Some(Outcome::Faulted(report))),
-        Stop::Preempted | Stop::Parked { .. } if answer.is_some() => Ran::Reached(answer, None),
-        Stop::Preempted => Ran::Waits(Slice::Preempted),
+        Stop::Exited(code) => Slice::Reached(answer, Some(Outcome::Exited(code))),
+        Stop::Faulted(report) => Slice::Reached(answer, Some(Outcome::Faulted(report))),
+        Stop::Preempted | Stop::Parked { .. } if answer.is_some() => Slice::Reached(answer, None),
+        Stop::Preempted => Slice::Preempted,
+        Stop::Parked { .. } if until == Until::Parked => Slice::Reached(None, None),
         Stop::Parked { until: None } => {
             let report = Box::new(cell.parked_for_ever());
-            Ran::Reached(None, Some(Outcome::Faulted(report)))
+            Slice::Reached(None, Some(Outcome::Faulted(report)))
         }
         // When the deadline comes first, the next run says so.
-        Stop::Parked { until: Some(until) } => {
-            let until = cell.deadline().map_or(until, |deadline| deadline.min(until));
-            Ran::Waits(Slice::Sleeping(until))
+        Stop::Parked { until: Some(time) } => {
+            Slice::Sleeping(cell.deadline().map_or(time, |deadline| deadline.min(time)))
         }
     })
 }
 
-impl Shared {
-    /// Waits until a time, or a canceller.
-    fn wait(&self, until: Instant) {
-        let mut held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.cancelled.load(Ordering::SeqCst) {
-                return;
-            }
-            held = self
-                .woken
-                .wait_timeout(held, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+fn start_call(cell: &mut LoadedCell, function: &str, payload: &[u8]) -> Result<(), CallError> {
+    match cell.start_call(function, payload) {
+        true => Ok(()),
+        false => Err(CallError::TooLarge {
+            limit: cell.frame_bytes(),
+        }),
+    }
+}
+
+/// What the muscle did after it had answered may be its end, but takes nothing from the answer.
+fn ended(answer: Option<Answer>, outcome: Option<Outcome>) -> Result<Ended, CallError> {
+    match (answer, outcome) {
+        (Some(answer), _) => Ok(Ended::Answered(answer)),
+        (None, Some(Outcome::Exited(code))) => Ok(Ended::Exited(code)),
+        (None, Some(Outcome::Faulted(report))) => Err(CallError::Fault(report)),
+        (None, _) => Err(CallError::Cancelled),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use referee_audit::AuditSink;
 use referee_capabilities::Resources;
 use referee_cell::{CheckedImage, Shell};
-use referee_hv::{Kvm, Pagemap};
+use referee_hv::Kvm;
 use referee_policy::{Decision, Grants};
 
 use crate::error::StartError;
@@ -21,30 +21,28 @@ use crate::tpm::HostTpm;
 #[derive(Debug)]
 pub struct Opened {
     kvm: Arc<Kvm>,
-    pagemap: Pagemap,
 }
 
 impl Opened {
-    /// Opens `/dev/kvm` and the page map.
+    /// Opens `/dev/kvm`, and finds out what muscles can do with it.
     ///
     /// # Errors
     /// [`StartError::Host`].
     pub fn open() -> Result<Opened, StartError> {
-        Opened::with(Arc::new(Kvm::open().map_err(StartError::host("opening KVM"))?))
+        let mut kvm = Kvm::open().map_err(StartError::host("opening KVM"))?;
+        kvm.probe_resume()
+            .map_err(StartError::host("making a virtual machine"))?;
+        Ok(Opened::with(Arc::new(kvm)))
     }
 
-    /// The same with a `/dev/kvm` that is open already, perhaps since before a fork; the page map is this process's own.
-    ///
-    /// # Errors
-    /// [`StartError::Host`].
-    pub fn with(kvm: Arc<Kvm>) -> Result<Opened, StartError> {
-        let pagemap = Pagemap::open().map_err(StartError::host("opening the page map"))?;
-        Ok(Opened { kvm, pagemap })
+    /// The same with a `/dev/kvm` that is open already, perhaps since before a fork.
+    pub fn with(kvm: Arc<Kvm>) -> Opened {
+        Opened { kvm }
     }
 
     /// Descriptors that must stay open while the process closes all others.
-    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.kvm.descriptor(), self.pagemap.descriptor()]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 1] {
+        [self.kvm.descriptor()]
     }
 
     /// A VM that is never run. The kernel patches its own code when the first VM of the system comes and the last one
@@ -80,7 +78,6 @@ impl Opened {
         let pool = Pool::new(self.kvm, pool).map_err(StartError::host("starting the pool's thread"))?;
         Ok(Engine(Arc::new(Inner {
             pool,
-            pagemap: self.pagemap,
             _keeper: keeper.map(Mutex::new),
             tpm,
             audit,
@@ -97,7 +94,6 @@ pub struct Engine(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
-    pagemap: Pagemap,
     /// See [`Opened::keeper`].
     _keeper: Option<Mutex<Shell>>,
     tpm: Option<HostTpm>,
@@ -126,10 +122,6 @@ impl Engine {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
-    }
-
-    pub(crate) fn pagemap(&self) -> &Pagemap {
-        &self.0.pagemap
     }
 
     pub(crate) fn tpm(&self) -> Option<&HostTpm> {

@@ -33,11 +33,14 @@
 
 mod authority;
 mod broker_host;
+mod canceller;
 mod cell;
 mod engine;
 mod error;
 mod functions;
+mod inputs;
 pub mod json;
+mod kit;
 mod muscle;
 mod outcome;
 mod pool;
@@ -52,11 +55,13 @@ pub mod voucher;
 
 pub use authority::{Config, Referee};
 pub use broker_host::BrokerHost;
-pub use cell::{Canceller, Cell, CellThread, Progress};
+pub use canceller::Canceller;
+pub use cell::{Cell, CellThread, Progress};
 pub use engine::{Engine, Opened};
 pub use error::{CallError, ReceiptError, StartError};
 pub use functions::Functions;
-pub use muscle::{Inputs, Loaded, Muscle, Permit, embeddable};
+pub use inputs::Inputs;
+pub use muscle::{Loaded, Muscle, Permit, embeddable};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;

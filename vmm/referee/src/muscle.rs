@@ -10,19 +10,17 @@ use std::time::Instant;
 use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
 use referee_bundle::{Manifest, PartKind, VerifiedBundle};
-use referee_capabilities::{
-    Broker, BrokerLimits, CellClock, ConsoleStreams, Input, Output, Resources, argument_block,
-};
-use referee_cell::{CellSpec, CheckedImage, LoadedCell, Services, Shell, Sockets};
+use referee_capabilities::{Broker, CellClock, Resources, argument_block};
+use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, Services, Shell, Sockets, Template};
 use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess};
 
+use crate::authority::Referee;
 use crate::broker_host::{BrokerHost, NoHost};
 use crate::cell::Cell;
-use crate::authority::Referee;
 use crate::engine::{Engine, cell_name};
 use crate::error::StartError;
-use crate::functions::Functions;
-use crate::pool::Recipe;
+use crate::inputs::Inputs;
+use crate::kit::{Recipe, StartUp};
 use crate::record;
 use crate::spec::cell_spec;
 use crate::tpm::HostTpm;
@@ -92,11 +90,7 @@ fn title(manifest: &Manifest) -> String {
 ///
 /// # Errors
 /// [`StartError::Rejected`] with the name `no-tpm` or `not-embeddable`.
-pub fn embeddable(
-    grants: &Grants,
-    bundle: &VerifiedBundle,
-    tpm: Option<&HostTpm>,
-) -> Result<(), StartError> {
+pub fn embeddable(grants: &Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm>) -> Result<(), StartError> {
     match tpm {
         _ if !grants.needs_tpm() => {}
         Some(tpm) => tpm.must_sign(bundle)?,
@@ -123,38 +117,6 @@ pub fn embeddable(
                 grant.slot()
             ),
         }),
-    }
-}
-
-/// What a cell is given besides its powers.
-#[derive(Debug)]
-pub struct Inputs {
-    /// Command-line arguments, seen by a muscle with an `args` slot; the first is the program's name.
-    pub arguments: Vec<Vec<u8>>,
-    /// Environment; of it, a muscle sees what its `env` slots name.
-    pub environment: Vec<(String, Vec<u8>)>,
-    /// Functions of this program, for a muscle with a `functions` slot.
-    pub functions: Functions,
-    /// Where its console leads.
-    pub console: ConsoleStreams,
-    /// Bounds that hold whatever was granted.
-    pub limits: BrokerLimits,
-}
-
-impl Default for Inputs {
-    /// No arguments, no environment, no functions, a console that leads nowhere.
-    fn default() -> Inputs {
-        Inputs {
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            functions: Functions::default(),
-            console: ConsoleStreams {
-                out: Output::Nowhere,
-                err: Output::Nowhere,
-                input: Input::Empty,
-            },
-            limits: BrokerLimits::default(),
-        }
     }
 }
 
@@ -332,8 +294,13 @@ impl Permit {
         }
     }
 
-    /// Keeps `count` cells loaded ahead by the pool's thread, for [`Permit::start`], for as long as the result lives. A start
-    /// from them costs little more than the muscle's own first instructions. Each takes the memory of an idle cell.
+    /// Keeps `count` cells loaded ahead by the pool's thread, for [`Permit::start`], for as long as the result lives. Each takes the
+    /// memory of an idle cell.
+    ///
+    /// The muscle's start-up is run once on that thread, recorded as a life of its own, and the cells begin after it, if that is
+    /// sound: if the start-up asks the host for nothing, and the muscle has no grants, or was built with an SDK that reads what
+    /// differs between lives when it needs it. Otherwise each life runs its start-up. [`Cell::is_templated`] tells. All cells from one
+    /// start-up have the same layout in memory; when one of them breaks a rule, the next are made from a new one.
     ///
     /// # Errors
     /// [`StartError`] when a cell could not be started either.
@@ -342,16 +309,15 @@ impl Permit {
             self.life(Style::Reactor, Inputs::default(), &self.engine().audit("", ""))?;
         spec.seed = None;
         // The handles are another life's; there are as many as there will be, so the boot block has its size.
-        let image = self.0.image.clone();
-        let recipe: Recipe = Box::new(move |shell| {
-            let services = Services {
-                host: Box::new(NoHost),
-                sockets: Sockets::none(),
-                symbols: image.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
-                epoch: Instant::now(),
-            };
-            LoadedCell::load(shell, &image, &spec, services)
-        });
+        let recipe = Recipe {
+            image: self.0.image.clone(),
+            spec,
+            grants: self.0.grants.clone(),
+            decision: self.0.decision.clone(),
+            audit: self.engine().audit("", ""),
+            not_confined_by: self.engine().not_confined_by().to_owned(),
+            start_up: StartUp::Untried,
+        };
         self.engine().pool().keep_loaded(self.0.number, count, recipe);
         Ok(Loaded(self.clone()))
     }
@@ -363,24 +329,50 @@ impl Permit {
             && let Some(mut cell) = pool.take_loaded(self.0.number)
             && cell.can_be_reset(&life.spec)
         {
-            let pagemap = self.engine().pagemap();
-            cell.reset(&life.spec, Box::new(life.host), life.epoch, pagemap)
+            cell.reset(&life.spec, Box::new(life.host), life.epoch)
                 .map_err(StartError::host("furnishing a cell"))?;
             return Ok(cell);
         }
         self.load(pool.take_shell()?, life).map(Box::new)
     }
 
+    /// The pool's cells may have the same layout as one that broke a rule: has them made anew.
+    pub(crate) fn distrust(&self) {
+        self.engine().pool().distrust(self.0.number);
+    }
+
+    /// A cell of this life in a shell, begun from a template that fits.
+    pub(crate) fn load_from(
+        &self,
+        template: &Arc<Template>,
+        shell: Shell,
+        life: Life,
+    ) -> Result<LoadedCell, StartError> {
+        let services = self.services(Box::new(NoHost), life.epoch);
+        let mut cell = LoadedCell::load_from(template, shell, &self.0.image, &life.spec, services)
+            .map_err(StartError::host("loading from a template"))?;
+        if !cell.can_be_reset(&life.spec) {
+            return self.load(self.engine().pool().take_shell()?, life);
+        }
+        cell.reset(&life.spec, Box::new(life.host), life.epoch)
+            .map_err(StartError::host("furnishing a cell"))?;
+        Ok(cell)
+    }
+
     /// Loads the muscle into a shell.
     pub(crate) fn load(&self, shell: Shell, life: Life) -> Result<LoadedCell, StartError> {
-        let services = Services {
-            host: Box::new(life.host),
-            sockets: Sockets::none(),
-            symbols: self.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
-            epoch: life.epoch,
-        };
+        let services = self.services(Box::new(life.host), life.epoch);
         LoadedCell::load(shell, &self.0.image, &life.spec, services)
             .map_err(StartError::host("loading the muscle"))
+    }
+
+    fn services(&self, host: Box<dyn Host>, epoch: Instant) -> Services {
+        Services {
+            host,
+            sockets: Sockets::none(),
+            symbols: self.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
+            epoch,
+        }
     }
 
     /// The cell's end of a line to the TPM. At its other end is a thread that lives as long as the line.

@@ -5,8 +5,13 @@
 //!         └─ take ────► [ shells ] ◄──────────────────── make ────┤ pool thread
 //!   drop  ── bury ────► [ dead cells, records not flushed ] ──────┘ destroy, fdatasync
 //! ```
-//! A shell is a VM and a vCPU that have never had memory or run an instruction; a loaded cell has never run one. Each is
-//! used once: no machine ever serves two cells, let alone two publishers. What a cell was is destroyed with all its memory.
+//! A shell is a VM and a vCPU that have never had memory or run an instruction; a loaded cell has run nothing but its own muscle's
+//! start-up (`kit.rs`). Each is used once: no machine ever serves two cells, let alone two publishers. What a cell was is destroyed
+//! with all its memory.
+//!
+//! Waking a thread costs whoever does it as much as a call: an interrupt to another processor. So the thread is not woken while
+//! there is something left to take: for a second after the last start or end it looks by itself, every few milliseconds, and
+//! only then sleeps until it is needed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,10 +20,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use referee_audit::{AuditError, AuditSink};
-use referee_cell::{CellError, LoadedCell, Shell};
-use referee_hv::Kvm;
+use referee_cell::{LoadedCell, Shell};
+use referee_hv::{Kvm, VcpuThread};
 
 use crate::error::StartError;
+use crate::kit::{Hands, Recipe, StartUp};
 
 /// Most dead cells that wait for their burial; a further one is destroyed by whoever drops it.
 const DEAD_MAX: usize = 64;
@@ -26,10 +32,10 @@ const DEAD_MAX: usize = 64;
 /// kernel that a starting cell waits for. It works at once when there is nothing left to take.
 const QUIET: Duration = Duration::from_millis(1);
 /// How long at most the dead wait for quiet, and records for the disk.
-const OVERDUE: Duration = Duration::from_millis(20);
-
-/// Loads a cell into a shell, on the pool's thread. Holds nothing that could own the pool.
-pub(crate) type Recipe = Box<dyn Fn(Shell) -> Result<LoadedCell, CellError> + Send>;
+const OVERDUE: Duration = Duration::from_millis(15);
+/// How long the thread looks by itself whether there is work, and the longest time between two looks.
+const ATTENTIVE: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_millis(5);
 
 /// The pool of one [`crate::Referee`].
 #[derive(Debug)]
@@ -59,6 +65,8 @@ struct State {
     /// Making something failed; the next caller makes its own and hears why.
     failed: bool,
     stop: bool,
+    /// The thread sleeps until it is woken.
+    asleep: bool,
     /// When something was taken or dropped last.
     disturbed: Option<Instant>,
     /// When the first of the dead, or of the records not flushed, came.
@@ -69,8 +77,10 @@ struct State {
 struct Kit {
     size: usize,
     /// Taken out while the thread loads by it.
-    recipe: Option<Recipe>,
+    recipe: Option<Box<Recipe>>,
     ready: Vec<LoadedCell>,
+    /// What its cells begin from is to be made anew, those that are being made included.
+    distrusted: bool,
 }
 
 impl fmt::Debug for Kit {
@@ -85,7 +95,7 @@ impl fmt::Debug for Kit {
 /// What the pool's thread does next.
 enum Work {
     Make,
-    Load(u64, Recipe),
+    Load(u64, Box<Recipe>),
     Destroy(Box<LoadedCell>),
     Flush(AuditSink),
 }
@@ -107,9 +117,11 @@ impl Pool {
         let (begun, has_begun) = std::sync::mpsc::channel();
         let builder = std::thread::Builder::new().name("referee-pool".into());
         let thread = builder.spawn(move || {
+            // Without it, cells are made all the same, but none is started ahead.
+            let vcpus = VcpuThread::enter().ok();
             // Nobody waits when the thread's maker is gone, and then nobody needs to know.
             let _ = begun.send(());
-            worker.work();
+            worker.work(vcpus.as_ref());
         })?;
         has_begun.recv().map_err(std::io::Error::other)?;
         Ok(Pool {
@@ -140,8 +152,7 @@ impl Pool {
         let taken = from(&mut state);
         state.failed = false;
         state.disturbed = Some(Instant::now());
-        drop(state);
-        self.shared.changed.notify_one();
+        self.shared.wake(state);
         taken
     }
 
@@ -160,12 +171,25 @@ impl Pool {
     pub(crate) fn keep_loaded(&self, permit: u64, size: usize, recipe: Recipe) {
         let kit = Kit {
             size,
-            recipe: Some(recipe),
+            recipe: Some(Box::new(recipe)),
             ready: Vec::new(),
+            distrusted: false,
         };
         let replaced = self.shared.lock().kits.insert(permit, kit);
         self.shared.changed.notify_one();
         drop(replaced);
+    }
+
+    /// Has a permit's cells begin from something new.
+    pub(crate) fn distrust(&self, permit: u64) {
+        let mut state = self.shared.lock();
+        if let Some(kit) = state.kits.get_mut(&permit) {
+            kit.distrusted = true;
+            let spoilt = std::mem::take(&mut kit.ready);
+            state.dead.extend(spoilt);
+            state.due_since.get_or_insert_with(Instant::now);
+            self.shared.wake(state);
+        }
     }
 
     /// Keeps no more cells of a permit.
@@ -186,8 +210,7 @@ impl Pool {
             state.unflushed.get_or_insert_with(|| audit.clone());
             state.disturbed = Some(now);
             state.due_since.get_or_insert(now);
-            drop(state);
-            self.shared.changed.notify_one();
+            self.shared.wake(state);
             return Ok(());
         }
         drop(state);
@@ -217,34 +240,56 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    /// Lets go of the state, and wakes the thread if it would not look soon enough by itself.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let wakes = state.asleep || state.lacks(self.size) || state.dead.len() > DEAD_MAX / 2;
+        state.asleep &= !wakes;
+        drop(state);
+        if wakes {
+            self.changed.notify_one();
+        }
+    }
+
+    fn work(&self, thread: Option<&VcpuThread>) {
         while let Some(work) = self.next() {
             match work {
                 Work::Make => match Shell::create(&self.kvm) {
                     Ok(shell) => self.lock().shells.push(shell),
                     Err(_) => self.lock().failed = true,
                 },
-                Work::Load(permit, recipe) => self.load(permit, recipe),
+                Work::Load(permit, recipe) => self.load(permit, recipe, thread),
                 Work::Destroy(cell) => drop(cell),
                 Work::Flush(audit) => self.flush(&audit),
             }
         }
     }
 
-    fn load(&self, permit: u64, recipe: Recipe) {
-        let loaded = Shell::create(&self.kvm).and_then(&recipe);
+    fn load(&self, permit: u64, mut recipe: Box<Recipe>, thread: Option<&VcpuThread>) {
+        let made = recipe.make(&Hands {
+            thread,
+            shell: &|| Shell::create(&self.kvm),
+            stop: &|| self.is_unwanted(permit),
+        });
         let mut state = self.lock();
-        state.failed |= loaded.is_err();
+        state.failed |= made.is_err();
         // Forgotten, or replaced, meanwhile: then the cell is of no use.
         if let Some(kit) = state.kits.get_mut(&permit)
             && kit.recipe.is_none()
         {
+            if kit.distrusted {
+                kit.distrusted = false;
+                recipe.start_up = StartUp::Untried;
+            } else {
+                kit.ready.extend(made.ok());
+            }
             kit.recipe = Some(recipe);
-            kit.ready.extend(loaded.ok());
-            return;
         }
-        drop(state);
-        drop(loaded);
+    }
+
+    fn is_unwanted(&self, permit: u64) -> bool {
+        let state = self.lock();
+        let kit = state.kits.get(&permit);
+        state.stop || kit.is_none_or(|kit| kit.recipe.is_some() || kit.distrusted)
     }
 
     fn flush(&self, audit: &AuditSink) {
@@ -271,13 +316,23 @@ impl Shared {
             {
                 return Some(work);
             }
-            state = if state.wants(self.size) || state.due_since.is_some() {
-                self.changed
-                    .wait_timeout(state, quiet_in)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
+            let idle = elapsed(state.disturbed);
+            let nap = if state.wants(self.size) || state.due_since.is_some() {
+                Some(quiet_in.max(QUIET))
             } else {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+                (idle < ATTENTIVE).then(|| idle.clamp(QUIET, NAP))
+            };
+            state = match nap {
+                Some(nap) => {
+                    self.changed
+                        .wait_timeout(state, nap)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                None => {
+                    state.asleep = true;
+                    self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+                }
             };
         }
     }
@@ -291,6 +346,12 @@ impl State {
         }
         let may = |ready: usize, size: usize| ready < size && (ready == 0 || quiet);
         for (permit, kit) in &mut self.kits {
+            if kit.distrusted
+                && let Some(recipe) = &mut kit.recipe
+            {
+                recipe.start_up = StartUp::Untried;
+                kit.distrusted = false;
+            }
             if may(kit.ready.len(), kit.size)
                 && let Some(recipe) = kit.recipe.take()
             {
@@ -315,5 +376,11 @@ impl State {
     fn wants(&self, size: usize) -> bool {
         let kits = || self.kits.values().any(|kit| kit.ready.len() < kit.size);
         !self.failed && (self.shells.len() < size || kits())
+    }
+
+    /// Whether there is none left of something that should be kept.
+    fn lacks(&self, size: usize) -> bool {
+        let empty = |ready: usize, size: usize| ready == 0 && size > 0;
+        empty(self.shells.len(), size) || self.kits.values().any(|kit| empty(kit.ready.len(), kit.size))
     }
 }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::{CellThread, Ended};
 use crate::error::{CallError, ReceiptError, StartError};
-use crate::muscle::{Inputs, Permit};
+use crate::inputs::Inputs;
+use crate::muscle::Permit;
 use crate::outcome::Outcome;
 use crate::powers::{grants_digest, nondeterminism};
 use crate::tpm::{HostTpm, measured};

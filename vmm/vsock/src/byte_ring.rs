@@ -19,12 +19,33 @@ pub(crate) struct ByteRing {
     limit: usize,
 }
 
+impl Clone for ByteRing {
+    /// The same bytes; storage only for those that there are.
+    fn clone(&self) -> ByteRing {
+        match self.len {
+            0 => ByteRing::new(self.limit),
+            _ => ByteRing {
+                storage: self.storage.clone(),
+                ..*self
+            },
+        }
+    }
+}
+
 impl ByteRing {
     /// An empty ring without storage.
     pub(crate) fn new(limit: usize) -> ByteRing {
         ByteRing {
             limit,
             ..ByteRing::default()
+        }
+    }
+
+    /// Takes the storage of a ring that is no more needed, if this one has no bytes to keep.
+    pub(crate) fn adopt(&mut self, old: ByteRing) {
+        if self.is_empty() {
+            self.storage = old.storage;
+            self.head = 0;
         }
     }
 

@@ -34,7 +34,7 @@ struct Segment {
 
 /// The segments of one chain. One `Chain` is kept and loaded again and again, so that its storage is
 /// allocated once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Chain {
     queue: u16,
     length: u64,

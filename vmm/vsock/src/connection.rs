@@ -93,7 +93,7 @@ pub(crate) enum State {
 }
 
 /// One connection, or the storage for the next.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) state: State,
     pub(crate) guest_port: u32,
@@ -154,6 +154,13 @@ impl Connection {
         self.state = state;
         self.guest_port = guest_port;
         self.host_port = host_port;
+    }
+
+    /// Becomes what `other` is, and keeps its own storage.
+    pub(crate) fn go_back_to(&mut self, other: &Connection) {
+        let old = std::mem::replace(self, other.clone());
+        self.received.adopt(old.received);
+        self.unsent.adopt(old.unsent);
     }
 
     /// Forgets everything but the storage of the buffers.

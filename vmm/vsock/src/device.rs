@@ -68,7 +68,7 @@ pub struct Counters {
 ///
 /// It is owned by whoever runs the cell and does nothing by itself: call [`Vsock::drain`] after every exit
 /// and after every `accept`, `write`, `read` or `close` whose effect the guest should see.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Vsock {
     pub(crate) cid: Cid,
     pub(crate) registers: Registers,
@@ -131,6 +131,20 @@ impl Vsock {
             let prepared = self.registers.prepare(window);
             debug_assert_eq!(prepared, Ok(()));
         }
+    }
+
+    /// Becomes what the device was when `frozen` was cloned from it, for a guest whose memory goes back to that moment too: its
+    /// connections are there again with their ids, and all others are stale. Takes no memory if it had as much already.
+    pub fn go_back_to(&mut self, frozen: &Vsock) {
+        self.cid = frozen.cid;
+        self.registers = frozen.registers.clone();
+        self.window = frozen.window;
+        self.table.go_back_to(&frozen.table);
+        self.to_send.clone_from(&frozen.to_send);
+        self.to_tell.clone_from(&frozen.to_tell);
+        self.resets.clone_from(&frozen.resets);
+        self.counters = frozen.counters;
+        self.next_host_port = frozen.next_host_port;
     }
 
     /// The cell's context id.

@@ -72,7 +72,7 @@ const FAILED: u32 = VIRTIO_CONFIG_S_FAILED;
 const DRIVER_BITS: u32 = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | FAILED;
 
 /// The register file and the queues behind it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Registers {
     cid: Cid,
     status: u32,

@@ -43,6 +43,18 @@ pub(crate) struct VirtQueue {
     checked: bool,
 }
 
+impl Clone for VirtQueue {
+    fn clone(&self) -> VirtQueue {
+        VirtQueue {
+            index: self.index,
+            setup: self.setup,
+            // Every state that a queue is in was accepted by it, so it is accepted again.
+            ring: Queue::try_from(self.ring.state()).unwrap_or_default(),
+            checked: self.checked,
+        }
+    }
+}
+
 impl VirtQueue {
     /// Queue `index`, not ready.
     pub(crate) fn new(index: u16) -> VirtQueue {

@@ -20,7 +20,7 @@ pub(crate) struct Ports {
     pub(crate) host: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot {
     generation: u32,
     /// Whether the slot stands in the list of those with packets to send.
@@ -38,7 +38,7 @@ pub(crate) enum Listed {
 }
 
 /// All connections of a cell. At most `max_connections` slots ever exist, each with its buffers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Table {
     limits: VsockLimits,
     slots: Vec<Slot>,
@@ -55,6 +55,22 @@ impl Table {
             free: Vec::new(),
             by_ports: HashMap::new(),
         }
+    }
+
+    /// Becomes what `other` is; all ids that it had then are good again, and no others. Storage is kept.
+    pub(crate) fn go_back_to(&mut self, other: &Table) {
+        self.slots.truncate(other.slots.len());
+        for (slot, other) in self.slots.iter_mut().zip(&other.slots) {
+            slot.generation = other.generation;
+            slot.listed_to_send = other.listed_to_send;
+            slot.listed_to_tell = other.listed_to_tell;
+            slot.connection.go_back_to(&other.connection);
+        }
+        let missing = other.slots.get(self.slots.len()..).unwrap_or_default();
+        self.slots.extend_from_slice(missing);
+        self.limits = other.limits;
+        self.free.clone_from(&other.free);
+        self.by_ports.clone_from(&other.by_ports);
     }
 
     /// Connections that exist, in all states.

@@ -2,6 +2,7 @@
 
 mod connections;
 mod driver;
+mod frozen;
 mod handshake;
 mod hostile;
 mod limits;

@@ -18,6 +18,8 @@ pub struct Features {
     pub umip: bool,
     /// Vector state that cells may use: bits of XCR0, 0 without XSAVE.
     pub xcr0: u64,
+    /// Whether ring 3 can load all vector state by itself, whatever it may use: found out by [`crate::Kvm::probe_resume`].
+    pub resumes: bool,
 }
 
 const LEAF_1_XSAVE: u32 = 1 << 26;
@@ -31,7 +33,7 @@ const LEAF_7_SMAP: u32 = 1 << 20;
 const LEAF_7_UMIP: u32 = 1 << 2;
 const LEAF_7_PKU_OSPKE: u32 = (1 << 3) | (1 << 4);
 /// x87, SSE, AVX and the three AVX-512 states; not PKRU, not AMX.
-const XCR0_WANTED: u64 = 0b1110_0111;
+pub(crate) const XCR0_WANTED: u64 = 0b1110_0111;
 
 /// Picks the leaves a cell needs out of what KVM supports.
 ///
@@ -77,6 +79,7 @@ pub fn small_table(supported: &CpuId) -> Result<(CpuId, Features), HvError> {
         smap: seven.ebx & LEAF_7_SMAP != 0,
         umip: seven.ecx & LEAF_7_UMIP != 0,
         xcr0,
+        resumes: false,
     };
     let mut leaf_0 = find(0, 0).unwrap_or(zero(0));
     leaf_0.eax = 0xd;

@@ -3,5 +3,6 @@
 pub mod cpuid;
 pub mod paging;
 pub mod registers;
+pub(crate) mod resume;
 pub mod system;
 pub mod trap;

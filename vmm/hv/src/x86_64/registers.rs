@@ -88,6 +88,15 @@ pub(crate) fn user_sregs(reset: &kvm_sregs, state: &EntryState, features: Featur
     sregs
 }
 
+/// Whether ring 3's segments are those that it was entered with: a muscle that loaded others, or set a base, is told apart.
+pub(crate) fn has_entry_segments(sregs: &kvm_sregs) -> bool {
+    let is = |segment: &kvm_segment, selector| segment.selector == selector && segment.base == 0;
+    is(&sregs.cs, SELECTOR_USER_CODE)
+        && [&sregs.ss, &sregs.ds, &sregs.es, &sregs.fs, &sregs.gs]
+            .into_iter()
+            .all(|segment| is(segment, SELECTOR_USER_DATA))
+}
+
 fn segment(selector: u16, type_: u8, dpl: u8) -> kvm_segment {
     kvm_segment {
         base: 0,

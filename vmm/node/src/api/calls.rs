@@ -1,12 +1,13 @@
 //! Calling a function.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
+use referee_policy::Access;
 
-use crate::api::body;
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::{Peer, body};
 use crate::node::Node;
 
 const CBOR: &str = "application/cbor";
@@ -19,16 +20,24 @@ const USED: HeaderName = HeaderName::from_static("referee-used-us");
 /// `POST /v1/deployments/{name}/call/{function}`
 pub(crate) async fn call(
     State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
     Path((name, function)): Path<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
+    node.allow(
+        peer,
+        Access::Call {
+            name: &name,
+            function: &function,
+        },
+    )?;
     let deployment = node.deployment(&name)?;
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
         true => is(request.headers(), &header::ACCEPT, CBOR),
         false => takes_cbor,
     };
-    let body = body::read(&node, request).await?;
+    let body = body::read(&node, node.config().api.call_bytes, request).await?;
     let payload = match takes_cbor {
         true => checked(body.to_vec())?,
         false if body.is_empty() => NO_ARGUMENTS.to_vec(),

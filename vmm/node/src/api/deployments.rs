@@ -11,12 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use referee_policy::Access;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::api::body as bodies;
 use crate::api::failure::{ApiError, ApiResult};
-use crate::api::server::Peer;
+use crate::api::{Peer, body as bodies};
 use crate::deployment::{Counted, Deployment};
 use crate::logs::LogLine;
 use crate::node::Node;
@@ -96,10 +96,13 @@ impl Shown {
 /// `PUT /v1/bundles/{digest}`
 pub(crate) async fn send(
     State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
     Path(digest): Path<String>,
     request: Request,
 ) -> ApiResult<StatusCode> {
-    let bytes = bodies::read(&node, request).await?;
+    node.allow(peer, Access::Node { action: "send" })?;
+    let limit = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
+    let bytes = bodies::read(&node, limit, request).await?;
     node.take_bundle(digest, bytes.to_vec()).await?;
     Ok(StatusCode::CREATED)
 }
@@ -112,21 +115,33 @@ pub(crate) async fn deploy(
     request: Request,
 ) -> ApiResult<Json<Shown>> {
     let wanted: Deploy = bodies::json(&node, request).await?;
+    let (name, bundle) = (name.as_str(), wanted.bundle.as_str());
+    node.allow(peer, Access::Deploy { name, bundle })?;
     let deployment = node
-        .deploy(&peer.principal(), &name, wanted.bundle, wanted.settings)
+        .deploy(&peer.principal(), name, wanted.bundle.clone(), wanted.settings)
         .await?;
     whole(&deployment)
 }
 
 /// `GET /v1/deployments`
-pub(crate) async fn list(State(node): State<Node>) -> Json<Vec<Shown>> {
+pub(crate) async fn list(State(node): State<Node>, Extension(peer): Extension<Peer>) -> Json<Vec<Shown>> {
     let all = node.deployments();
-    Json(all.iter().map(|deployment| Shown::of(deployment)).collect())
+    let shown = all.iter().filter(|deployment| node.shows(peer, &deployment.name));
+    Json(shown.map(|deployment| Shown::of(deployment)).collect())
 }
 
 /// `GET /v1/deployments/{name}`
-pub(crate) async fn show(State(node): State<Node>, Path(name): Path<String>) -> ApiResult<Json<Shown>> {
+pub(crate) async fn show(
+    State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Shown>> {
+    node.allow(peer, with(&name, "see"))?;
     whole(&node.deployment(&name)?)
+}
+
+fn with<'a>(name: &'a str, action: &'static str) -> Access<'a> {
+    Access::Deployment { name, action }
 }
 
 fn whole(deployment: &Arc<Deployment>) -> ApiResult<Json<Shown>> {
@@ -141,6 +156,7 @@ pub(crate) async fn remove(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
+    node.allow(peer, with(&name, "remove"))?;
     node.remove(&peer.principal(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -151,6 +167,7 @@ pub(crate) async fn pause(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
+    node.allow(peer, with(&name, "pause"))?;
     node.pause(&peer.principal(), &name, true).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -161,6 +178,7 @@ pub(crate) async fn resume(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
+    node.allow(peer, with(&name, "resume"))?;
     node.pause(&peer.principal(), &name, false).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -171,6 +189,7 @@ pub(crate) async fn kill(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
+    node.allow(peer, with(&name, "kill"))?;
     node.kill(&peer.principal(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -180,6 +199,7 @@ pub(crate) async fn reload(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<StatusCode> {
+    node.allow(peer, Access::Node { action: "reload" })?;
     node.reload(&peer.principal()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -196,9 +216,11 @@ pub(crate) struct Follow {
 /// `GET /v1/deployments/{name}/logs`
 pub(crate) async fn logs(
     State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
     query: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
 ) -> ApiResult<Response> {
+    node.allow(peer, with(&name, "logs"))?;
     let Query(query) = query.map_err(|error| ApiError::bad_request("query-invalid", error.body_text()))?;
     let (kept, coming) = node.deployment(&name)?.logs.read();
     let mut text = Vec::new();

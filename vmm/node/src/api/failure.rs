@@ -62,11 +62,17 @@ impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> ApiError {
         let (status, kind, name) = match &error {
             NodeError::Rejected { name, message } => {
-                return ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", name, message.clone());
+                return ApiError::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "rejected",
+                    name,
+                    message.clone(),
+                );
             }
             NodeError::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, "host-error", "config"),
             NodeError::NoDeployment(_) => (StatusCode::NOT_FOUND, "rejected", "no-deployment"),
             NodeError::NoFunction(_) => (StatusCode::NOT_FOUND, "rejected", "no-function"),
+            NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, "rejected", "not-permitted"),
             NodeError::Paused(_) => (StatusCode::CONFLICT, "rejected", "paused"),
             NodeError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy", "busy"),
             NodeError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "draining"),
@@ -103,9 +109,12 @@ impl From<Failure> for ApiError {
                 "exited",
                 format!("the muscle exited with code {code} and answered nothing"),
             ),
-            Failure::Cancelled => {
-                ApiError::new(StatusCode::CONFLICT, "rejected", "cancelled", "the call was given up")
-            }
+            Failure::Cancelled => ApiError::new(
+                StatusCode::CONFLICT,
+                "rejected",
+                "cancelled",
+                "the call was given up",
+            ),
             Failure::TooLarge { limit } => ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "rejected",

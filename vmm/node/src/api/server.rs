@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use referee_policy::Caller;
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -22,17 +23,20 @@ use crate::report;
 
 /// Who is at the other end, as the kernel says (unix(7), `SO_PEERCRED`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Peer {
-    uid: u32,
-}
+pub(crate) struct Peer(pub(crate) Caller);
 
 impl Peer {
     pub(crate) fn principal(self) -> Principal {
-        Principal(format!("uid:{}", self.uid))
+        Principal(format!("uid:{}", self.0.uid))
     }
 
-    fn may_connect(self, users: &[u32]) -> bool {
-        self.uid == 0 || self.uid == geteuid().as_raw() || users.contains(&self.uid)
+    fn of(stream: &UnixStream) -> io::Result<Peer> {
+        let peer = stream.peer_cred()?;
+        Ok(Peer(Caller {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            service: peer.uid() == geteuid().as_raw(),
+        }))
     }
 }
 
@@ -68,14 +72,9 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else {
+        let Ok(peer) = Peer::of(&stream) else {
             continue;
         };
-        let peer = Peer { uid };
-        if !peer.may_connect(&api.users) {
-            report::problem(&format!("user {uid} may not use the API; see api.users"));
-            continue;
-        }
         // Closed at once when there are too many: to wait would let those who hold them stop all others.
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             report::problem(&format!("more than {} connections", api.connections));
@@ -102,9 +101,8 @@ fn connection(
     peer: Peer,
     api: &Api,
 ) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>
-+ hyper_util::server::graceful::GracefulConnection<
-    Error = Box<dyn std::error::Error + Send + Sync>,
-> + Send
++ hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>>
++ Send
 + 'static {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -1,11 +1,15 @@
 //! How the node is.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use referee_policy::Access;
 use serde::{Deserialize, Serialize};
 
-use crate::api::failure::ApiError;
+use crate::api::Peer;
+use crate::api::failure::{ApiError, ApiResult};
 use crate::node::Node;
 
 /// The node in numbers.
@@ -23,22 +27,58 @@ pub struct Stats {
     pub audit_records: u64,
     /// Whether the node is ending.
     pub draining: bool,
+    /// What each publisher's calls had, since the node started.
+    pub tenants: BTreeMap<String, TenantUsage>,
+}
+
+/// What a publisher's calls had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantUsage {
+    /// Microseconds for which they had a slot, as workers report it.
+    pub used_us: u64,
+    /// The same by the supervisor's clock, switching included: shares and caps go by this.
+    pub held_us: u64,
+    /// Turns.
+    pub slices: u64,
+    /// Turns that were cut short for somebody else.
+    pub preempted: u64,
+    /// Jobs of real-time deployments that did not have their budget before their deadline.
+    pub late: u64,
 }
 
 /// `GET /v1/stats`
-pub(crate) async fn stats(State(node): State<Node>) -> Json<Stats> {
+pub(crate) async fn stats(
+    State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
+) -> ApiResult<Json<Stats>> {
+    node.allow(peer, Access::Node { action: "stats" })?;
     let deployments = node.deployments();
-    Json(Stats {
+    Ok(Json(Stats {
         workers: deployments
             .iter()
             .filter(|deployment| deployment.present().is_some())
             .count(),
         deployments: deployments.len(),
         slots: node.slot_count(),
-        free_slots: node.slots().available_permits(),
+        free_slots: node.turns().free(node.slot_count()),
         audit_records: node.audit().head().records,
         draining: node.is_draining(),
-    })
+        tenants: node
+            .turns()
+            .usage()
+            .into_iter()
+            .map(|(name, usage)| {
+                let usage = TenantUsage {
+                    used_us: usage.used.as_ns() / 1000,
+                    held_us: usage.held.as_ns() / 1000,
+                    slices: usage.slices,
+                    preempted: usage.preempted,
+                    late: usage.late,
+                };
+                (name, usage)
+            })
+            .collect(),
+    }))
 }
 
 /// `GET /health/live`

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::error::{NodeError, OrHost};
 use crate::nursery::messages::{Ask, Assessment, Order, Told};
@@ -46,28 +47,18 @@ impl Nursery {
         let (calls, worker_calls) = pair()?;
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
-        match self
-            .ask(
-                Ask::Spawn {
-                    worker,
-                    order,
-                    shape,
-                },
-                descriptors,
-            )
-            .await?
-        {
+        match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
             Told::Spawned => Ok((calls, log)),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Sees a worker to its end, and says how it ended.
+    /// Sees a worker to its end, which is brought about if it does not come in time, and says how it ended.
     ///
     /// # Errors
     /// [`NodeError::Host`] when the nursery is gone.
-    pub(crate) async fn reap(&self, worker: u64) -> Result<String, NodeError> {
-        match self.ask(Ask::Reap { worker }, Vec::new()).await? {
+    pub(crate) async fn reap(&self, worker: u64, patience: Duration) -> Result<String, NodeError> {
+        match self.ask(Ask::Reap { worker, patience }, Vec::new()).await? {
             Told::Reaped { how } => Ok(how),
             other => Err(unexpected(other)),
         }

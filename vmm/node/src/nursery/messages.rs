@@ -1,6 +1,7 @@
 //! What supervisor and nursery say to each other. Both are the same program, so the form has no versions.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,13 +32,9 @@ pub(crate) enum Ask {
     /// Would it run? With the bundle.
     Assess(Order),
     /// Make a worker for it. With the bundle, the line of calls, the line of the log.
-    Spawn {
-        worker: u64,
-        order: Order,
-        shape: Shape,
-    },
-    /// Wait for a worker's end, and bring it about if it does not come soon.
-    Reap { worker: u64 },
+    Spawn { worker: u64, order: Order, shape: Shape },
+    /// Wait for a worker's end, and bring it about if it does not come in time.
+    Reap { worker: u64, patience: Duration },
     /// Read trust store and policies again.
     Reload,
     /// Answer.

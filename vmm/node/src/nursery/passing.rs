@@ -51,12 +51,7 @@ pub(crate) fn send(
         return Err(io::Error::other("too many descriptors for a message"));
     }
     loop {
-        match sendmsg(
-            socket,
-            &[IoSlice::new(&bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        ) {
+        match sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
             Err(rustix::io::Errno::INTR) => {}
             other => return Ok(other.map(drop)?),
         }

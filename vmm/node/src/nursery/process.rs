@@ -21,8 +21,8 @@ use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
 use crate::worker::{self, Birth, Shape};
 
-/// How long a worker that is to end may take for it.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// `SIGKILL`; `SIGSYS`, which a seccomp filter sends.
 const KILL: i32 = 9;
 const SECCOMP: i32 = 31;
@@ -95,7 +95,8 @@ struct Nest {
 
 /// Serves the supervisor until it is gone; then the workers go with this process.
 fn serve(socket: OwnedFd, authority: Authority, trusted: Trusted) -> Result<(), NodeError> {
-    let kvm = Kvm::open().or_host("opening KVM")?;
+    let mut kvm = Kvm::open().or_host("opening KVM")?;
+    kvm.probe_resume().or_host("making a virtual machine")?;
     let keeper = Shell::create(&kvm).or_host("making a virtual machine")?;
     let mut nest = Nest {
         authority,
@@ -137,18 +138,14 @@ impl Nest {
                 let assessed = assessment(&bundle, &decision, &grants)?;
                 Ok(Told::Assessed(Box::new(assessed)))
             }
-            Ask::Spawn {
-                worker,
-                order,
-                shape,
-            } => {
+            Ask::Spawn { worker, order, shape } => {
                 let decided = self.decide(&order, descriptor()?.into())?;
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
                 self.spawn(worker, decided, shape, calls, log)
             }
-            Ask::Reap { worker } => {
+            Ask::Reap { worker, patience } => {
                 let how = match self.workers.remove(&worker) {
-                    Some(child) => reap(child).or_host("waiting for a worker")?,
+                    Some(child) => reap(child, patience.min(PATIENCE_MAX)).or_host("waiting for a worker")?,
                     None => "was not there".into(),
                 };
                 Ok(Told::Reaped { how })
@@ -161,11 +158,7 @@ impl Nest {
         }
     }
 
-    fn decide(
-        &self,
-        order: &Order,
-        mut file: File,
-    ) -> Result<(VerifiedBundle, Decision, Grants), NodeError> {
+    fn decide(&self, order: &Order, mut file: File) -> Result<(VerifiedBundle, Decision, Grants), NodeError> {
         let limits = ReadLimits {
             bundle_bytes: self.authority.max_bundle_bytes,
             ..ReadLimits::default()
@@ -207,7 +200,9 @@ impl Nest {
         if let Some(name) = grants.function_names().next() {
             return Err(NodeError::Rejected {
                 name: "host-function-missing".into(),
-                message: format!("it is granted the function `{name}`, which only an embedding program offers"),
+                message: format!(
+                    "it is granted the function `{name}`, which only an embedding program offers"
+                ),
             });
         }
         if let Some(deadline_ms) = order.deadline_ms {
@@ -266,17 +261,15 @@ fn assessment(
         memory_bytes: limits.memory_bytes,
         cpu_ms: limits.cpu_ms,
         deadline_ms: limits.deadline_ms,
-        decision: decision
-            .to_json()
-            .or_host("writing a decision")?,
+        decision: decision.to_json().or_host("writing a decision")?,
     })
 }
 
-/// Waits for a worker's end, at most [`GRACE`] before it is brought about.
-fn reap(child: ChildProcess) -> io::Result<String> {
+/// Waits for a worker's end, so long before it is brought about.
+fn reap(child: ChildProcess, patience: Duration) -> io::Result<String> {
     let descriptor = child.descriptor();
     let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    let timeout = rustix::event::Timespec::try_from(GRACE).map_err(io::Error::other)?;
+    let timeout = rustix::event::Timespec::try_from(patience).map_err(io::Error::other)?;
     let ended = match poll(&mut polled, Some(&timeout)) {
         Ok(ready) => ready > 0,
         // A stop signal is blocked here, so this is rare; the worker is then ended a little early.

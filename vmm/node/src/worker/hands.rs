@@ -161,6 +161,7 @@ impl Work {
             match self.next() {
                 Some(ToWorker::Run { call, begin, budget }) => self.piece(thread, call, begin, budget),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
+                Some(ToWorker::Preempt { call }) => self.preempt(call),
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
             }
@@ -179,6 +180,15 @@ impl Work {
             lock(&self.calls).insert(*call, Call::default());
         }
         message
+    }
+
+    fn preempt(&self, call: u64) {
+        if let Some(canceller) = lock(&self.calls)
+            .get(&call)
+            .and_then(|call| call.canceller.as_ref())
+        {
+            canceller.interrupt();
+        }
     }
 
     fn cancel(&self, call: u64) {
@@ -250,7 +260,9 @@ impl Work {
         let idle = lock(&self.idle).pop();
         let mut seat = match idle {
             Some(seat) => seat,
-            None => self.new_seat().map_err(|error| Failure::Host(with_causes(&error)))?,
+            None => self
+                .new_seat()
+                .map_err(|error| Failure::Host(with_causes(&error)))?,
         };
         seat.call.store(call, Ordering::Relaxed);
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {

@@ -1,0 +1,231 @@
+//! A muscle after its start-up, from which any number of lives begin.
+//!
+//! ```text
+//!   load ─► first instruction ── start-up ──► first park  ══ frozen: pages, registers, vector state, device ══╗
+//!                                               ▲                                                             ║
+//!                             reset, another cell loaded ◄════════════════════════════════════════════════════╝
+//! ```
+//! A life that begins here is told apart from one that ran its own start-up by nothing, if the start-up would have come to the same.
+//! So a muscle is frozen only if its start-up
+//!
+//! - asked the host for nothing: no call, no port, no connection but that of the RPC service. What it did would be missing from
+//!   the record of every later life, and what it was told would be another life's;
+//! - was told what every life is told: no grants, whose handles are random, and no seed. Or else the muscle promises, by the doorbell `READY` instead of its first `PARK`, that it keeps
+//!   nothing of the block that differs between lives and reads it when it needs it ([`muscle_abi::doorbell::READY`]);
+//! - parked without a time, loaded no segments, and did not lose its connection.
+//!
+//! Everything else keeps its start-up: [`LoadedCell::reset`] then goes back to before the first instruction.
+
+use std::sync::Arc;
+
+use muscle_abi::PAGE_SIZE;
+use referee_hv::x86_64::registers::EntryState;
+use referee_hv::{FreezePlaces, Frozen, Vm};
+use referee_vsock::{ConnId, Vsock};
+
+use crate::cell::{LoadedCell, Rest};
+use crate::error::CellError;
+use crate::layout::{CONTROL_GPA, Layout, Region, RegionKind, SYSTEM_GPA, WINDOW_GPA, WINDOW_SIZE};
+use crate::load::Machine;
+use crate::reset::{Kept, Origin, ZERO, restore, writable};
+use crate::spec::CellSpec;
+
+/// A frozen muscle. It holds addresses, so every cell that begins from it has the same layout.
+#[derive(Debug)]
+pub struct Template {
+    pub(crate) layout: Layout,
+    pub(crate) entry: EntryState,
+    /// The system slot: tables, stubs, page tables.
+    pub(crate) system: Vec<u8>,
+    pub(crate) heap_bytes: u64,
+    /// Pages that start-up touched, by guest-physical address; those that are zero have no contents.
+    pub(crate) pages: Vec<Kept>,
+    pub(crate) cpu: Frozen,
+    pub(crate) vsock: Vsock,
+    pub(crate) connection: ConnId,
+    /// What start-up was told.
+    told: CellSpec,
+    /// Whether the muscle said that it reads the block anew.
+    rereads_boot: bool,
+}
+
+impl Template {
+    /// Whether a life that is told this may begin here.
+    pub(crate) fn fits(&self, spec: &CellSpec) -> bool {
+        self.rereads_boot || self.told.tells_the_same(spec)
+    }
+
+    /// Gives a machine with this layout the muscle's memory.
+    pub(crate) fn fill(&self, vm: &Vm) -> Result<(), CellError> {
+        for (gpa, page) in &self.pages {
+            vm.write(*gpa, &page.as_deref().unwrap_or(&ZERO).0)?;
+        }
+        if let Some(region) = self.layout.region(RegionKind::Resume) {
+            vm.write(region.gpa, self.cpu.page())?;
+        }
+        Ok(())
+    }
+}
+
+impl LoadedCell {
+    /// Whether a run without a call would let this life be frozen, as far as can be told before it.
+    pub fn can_be_frozen(&self) -> bool {
+        self.exits == 0
+            && matches!(self.origin, Origin::Loaded(_))
+            && self.machine.layout.region(RegionKind::Resume).is_some()
+    }
+
+    /// Has the kernel make the pages of a template ready for the guest, and looks where they are, so that neither the cell's first
+    /// call nor its first reset has to. Of the muscle itself nothing runs.
+    ///
+    /// # Errors
+    /// [`CellError`]; the cell must be dropped.
+    pub fn warm(&mut self) -> Result<(), CellError> {
+        let Origin::Template(template) = &self.origin else {
+            return Ok(());
+        };
+        let Machine {
+            vm,
+            layout,
+            vcpu,
+            entry,
+            ..
+        } = &mut self.machine;
+        let Some(resume) = layout.region(RegionKind::Resume) else {
+            return Ok(());
+        };
+        let mut written = Vec::new();
+        let mut read = vec![layout.va(RegionKind::Boot)];
+        for region in layout.regions() {
+            match region.kind {
+                RegionKind::Code | RegionKind::Constants => {
+                    read.extend((region.va..region.va + region.length).step_by(4096));
+                }
+                RegionKind::Data | RegionKind::Window | RegionKind::Stack | RegionKind::Heap => {
+                    let gpas = template.pages.iter().map(|(gpa, _)| *gpa);
+                    let here = gpas.filter(|gpa| (region.gpa..region.gpa + region.length).contains(gpa));
+                    written.extend(here.map(|gpa| region.va + (gpa - region.gpa)));
+                }
+                RegionKind::Boot
+                | RegionKind::Resume
+                | RegionKind::ControlDoorbell
+                | RegionKind::VsockDoorbell
+                | RegionKind::SystemTables
+                | RegionKind::TrapStubs
+                | RegionKind::TrapStack => {}
+            }
+        }
+        vcpu.touch(vm, &freeze_places(layout, resume), &written, &read, entry)?;
+        vm.write(resume.gpa, template.cpu.page())?;
+        vcpu.thaw(&template.cpu, entry);
+        restore(&self.machine, &mut self.touched, &template.pages)
+    }
+
+    /// Whether the muscle has asked its host for nothing in this life.
+    pub fn asked_for_nothing(&self) -> bool {
+        !self.host.was_asked()
+    }
+
+    /// The template that this life began from.
+    pub fn template(&self) -> Option<&Arc<Template>> {
+        match &self.origin {
+            Origin::Template(template) => Some(template),
+            Origin::Unkept | Origin::Loaded(_) => None,
+        }
+    }
+
+    /// Keeps the muscle as it stands at its first park, before any call, for this cell's further lives and other cells; `None`
+    /// if that would not be sound, see the head of this file.
+    ///
+    /// # Errors
+    /// [`CellError`]; the cell must be dropped.
+    pub fn freeze(&mut self) -> Result<Option<Arc<Template>>, CellError> {
+        let rereads_boot = match self.rest {
+            Rest::Parked => false,
+            Rest::Ready => true,
+            Rest::None => return Ok(None),
+        };
+        let told_nothing_of_its_own = self.told.grants.is_empty() && self.told.seed.is_none();
+        if !rereads_boot && !told_nothing_of_its_own {
+            return Ok(None);
+        }
+        let quiet = self.asked_for_nothing()
+            && self.rpc.is_unused()
+            && !self.sockets.any()
+            && self.machine.vsock.connections() == 1
+            && !self.machine.vsock.has_pending();
+        let (Some(connection), Some(resume), true) = (
+            self.rpc.connection(),
+            self.machine.layout.region(RegionKind::Resume).copied(),
+            quiet,
+        ) else {
+            return Ok(None);
+        };
+        let pages = touched(&self.machine)?;
+        let Machine {
+            vm,
+            layout,
+            vcpu,
+            entry,
+            ..
+        } = &mut self.machine;
+        let places = freeze_places(layout, &resume);
+        let mut scratch = ZERO.clone();
+        vm.read(places.scratch_gpa, &mut scratch.0)?;
+        let frozen = vcpu.freeze(vm, &places, entry)?;
+        vm.write(places.scratch_gpa, &scratch.0)?;
+        let Some(cpu) = frozen else {
+            return Ok(None);
+        };
+        vcpu.thaw(&cpu, entry);
+        let Machine { vm, layout, .. } = &self.machine;
+        let template = Arc::new(Template {
+            system: bytes(vm, SYSTEM_GPA, self.machine.system_bytes)?,
+            pages,
+            layout: layout.clone(),
+            entry: self.machine.entry,
+            heap_bytes: self.machine.heap_bytes,
+            cpu,
+            vsock: self.machine.vsock.clone(),
+            connection,
+            told: self.told.clone(),
+            rereads_boot,
+        });
+        self.origin = Origin::Template(Arc::clone(&template));
+        Ok(Some(template))
+    }
+}
+
+/// The resume page, the window's last page for scratch, the doorbells.
+fn freeze_places(layout: &Layout, resume: &Region) -> FreezePlaces {
+    let last_page = WINDOW_SIZE - PAGE_SIZE;
+    FreezePlaces {
+        resume_va: resume.va,
+        resume_gpa: resume.gpa,
+        scratch_va: layout.va(RegionKind::Window) + last_page,
+        scratch_gpa: WINDOW_GPA + last_page,
+        bell_va: layout.va(RegionKind::ControlDoorbell),
+        bell_gpa: CONTROL_GPA,
+    }
+}
+
+/// Every page that was touched and that the muscle can write.
+fn touched(machine: &Machine) -> Result<Vec<Kept>, CellError> {
+    let mut pages = Vec::new();
+    for (start, length) in writable(machine) {
+        machine.vm.touched_pages(start, length, |gpa| {
+            let mut page = Box::new(ZERO.clone());
+            machine.vm.read(gpa, &mut page.0)?;
+            pages.push((gpa, (*page != ZERO).then_some(page)));
+            Ok(())
+        })?;
+    }
+    pages.sort_unstable_by_key(|(gpa, _)| *gpa);
+    Ok(pages)
+}
+
+fn bytes(vm: &Vm, start: u64, length: u64) -> Result<Vec<u8>, CellError> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    vm.read(start, &mut bytes)?;
+    Ok(bytes)
+}

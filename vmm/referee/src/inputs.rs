@@ -1,0 +1,37 @@
+//! What a program gives to a cell.
+
+use referee_capabilities::{BrokerLimits, ConsoleStreams, Input, Output};
+
+use crate::functions::Functions;
+
+/// What a cell is given besides its powers.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Command-line arguments, seen by a muscle with an `args` slot; the first is the program's name.
+    pub arguments: Vec<Vec<u8>>,
+    /// Environment; of it, a muscle sees what its `env` slots name.
+    pub environment: Vec<(String, Vec<u8>)>,
+    /// Functions of this program, for a muscle with a `functions` slot.
+    pub functions: Functions,
+    /// Where its console leads.
+    pub console: ConsoleStreams,
+    /// Bounds that hold whatever was granted.
+    pub limits: BrokerLimits,
+}
+
+impl Default for Inputs {
+    /// No arguments, no environment, no functions, a console that leads nowhere.
+    fn default() -> Inputs {
+        Inputs {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            functions: Functions::default(),
+            console: ConsoleStreams {
+                out: Output::Nowhere,
+                err: Output::Nowhere,
+                input: Input::Empty,
+            },
+            limits: BrokerLimits::default(),
+        }
+    }
+}
