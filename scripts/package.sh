@@ -32,6 +32,13 @@ program=$CARGO_TARGET_DIR/$folder/referee-vmm
 "$program" completions zsh >"$made/_referee-vmm"
 "$program" completions fish >"$made/referee-vmm.fish"
 
+# The configuration shows every key with its default: each is there, and with all of them the program takes it.
+sed 's/^#\([a-z[]\)/\1/' scripts/package/node.toml >"$made/node.toml"
+"$program" config print --config "$made/node.toml" >/dev/null
+"$program" config print | sed -n 's/^\([a-z_]*\) = .*/\1/p' | while read -r key; do
+  grep -qE "^#?$key = " scripts/package/node.toml || { say "scripts/package/node.toml does not show $key"; exit 1; }
+done
+
 # An operator's own drop-ins may lower it; the unit as it is shipped must not.
 if command -v systemd-analyze >/dev/null 2>&1; then
   say "the unit's sandbox, as systemd judges it"

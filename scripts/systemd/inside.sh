@@ -58,12 +58,21 @@ step "who may connect"
 useradd --no-create-home --groups referee member
 useradd --no-create-home stranger
 for user in member stranger; do
-  if runuser --user "$user" -- referee-vmm ps >/dev/null 2>&1; then fail "$user may use the API"; fi
+  if runuser --user "$user" -- referee-vmm call @order-risk check "$order" >/dev/null 2>&1; then fail "$user may call"; fi
 done
-printf '[api]\nusers = [%s]\n[cells]\nrequire_confinement = true\n' "$(id -u member)" >/etc/referee/node.toml
+cat >/etc/referee/api.cedar <<END
+@id("owner") @reason("as without policies")
+permit (principal, action, resource) when { principal.uid == 0 || principal.service };
+@id("member") @reason("one action with one deployment")
+permit (principal == User::"$(id -u member)", action == Action::"call", resource == Deployment::"order-risk");
+@id("stranger") @reason("to no avail: the socket does not let it in")
+permit (principal == User::"$(id -u stranger)", action, resource);
+END
+printf '[api]\npolicies = ["/etc/referee/api.cedar"]\n[cells]\nrequire_confinement = true\n' >/etc/referee/node.toml
 systemctl restart referee.service
-runuser --user member -- referee-vmm ps >/dev/null || fail "member, of the group and in api.users, may not use the API"
-if runuser --user stranger -- referee-vmm ps >/dev/null 2>&1; then fail "stranger may use the API"; fi
+runuser --user member -- referee-vmm call @order-risk check "$order" >/dev/null || fail "member, of the group and permitted to, may not call"
+if runuser --user member -- referee-vmm remove order-risk 2>/dev/null; then fail "member may do what nobody permits"; fi
+if runuser --user stranger -- referee-vmm ps >/dev/null 2>&1; then fail "stranger, not of the group, may use the API"; fi
 
 step "the sandbox from inside"
 touch /root/secret /tmp/secret
@@ -226,7 +235,7 @@ step "upgrade and removal"
 before=$(main_pid)
 dpkg --install /stage/referee.deb >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log >&2; fail "dpkg"; }
 [ "$(main_pid)" != "$before" ] || fail "an upgrade does not restart the service"
-grep -q 'users' /etc/referee/node.toml || fail "an upgrade took the configuration away"
+grep -q 'api.cedar' /etc/referee/node.toml || fail "an upgrade took the configuration away"
 check
 dpkg --purge referee >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log >&2; fail "dpkg --purge"; }
 [ ! -e /var/lib/referee ] || fail "a purge leaves the state"
