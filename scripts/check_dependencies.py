@@ -56,6 +56,7 @@ ONLY = {
     "tokio": {"referee-node", "referee-vmm"},
     "axum": {"referee-node"},
     "redb": {"referee-node"},
+    "listenfd": {"referee-node"},
 }
 
 # Packages that only test, and so may use everything.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Passes every test that Referee has; a missing /dev/kvm is a failure, nothing is skipped silently.
-# An emulator that does not get on is said at the end; with REFEREE_REQUIRE_NPT=1 it is a failure too.
+# An emulator that does not get on, or a machine that cannot run systemd in one of its own, is said at the end; with
+# REFEREE_REQUIRE_NPT=1 and REFEREE_REQUIRE_SYSTEMD=1 they are failures too.
 #   scripts/test.sh            everything
-#   scripts/test.sh --quick    without fuzzing and without the second kind of KVM, which is emulated
+#   scripts/test.sh --quick    without fuzzing, the second kind of KVM, which is emulated, and the service under systemd
 . "$(dirname "$0")/lib.sh"
 
 quick=false
@@ -51,11 +52,24 @@ if ! $quick; then
       ;;
     *) exit "$code" ;;
   esac
+  step "the service under systemd"
+  code=0
+  scripts/test-systemd.sh || code=$?
+  case $code in
+    0) ;;
+    124)
+      systemd="the service was NOT tested under systemd: this machine cannot do it (see above)"
+      say "$systemd"
+      untested="${untested:+$untested; }$systemd"
+      [ "${REFEREE_REQUIRE_SYSTEMD:-0}" != 1 ] || exit 1
+      ;;
+    *) exit "$code" ;;
+  esac
   step "fuzzing, each parser for a bounded time"
   scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
 fi
 if [ -n "$untested" ]; then
-  step "all passed that ran; $untested (scripts/test-npt.sh tries again)"
+  step "all passed that ran; $untested (scripts/test-npt.sh, scripts/test-systemd.sh try again)"
 else
   step "all passed"
 fi

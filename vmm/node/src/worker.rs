@@ -127,7 +127,7 @@ fn settle(
         directories: &directories(&grants, &resources),
         limits: LimitConfig {
             more_descriptors: descriptors_needed(&grants, shape),
-            threads: count(shape.slots).saturating_add(4),
+            threads: count(shape.slots).saturating_add(4 + machines(shape)),
             file_bytes: None,
         },
         require: match shape.require_confinement {
@@ -170,7 +170,13 @@ fn directories<'a>(grants: &Grants, resources: &'a Resources) -> Vec<DirectoryGr
 /// VM, vCPU and what a life duplicates for each cell; files that muscles open; room for what the pool makes ahead.
 fn descriptors_needed(grants: &Grants, shape: Shape) -> u64 {
     let each = count(grants.slots().len()).saturating_add(2 + FILES_OF_A_CELL);
-    count(shape.cells + shape.ahead + 8).saturating_mul(each) + 64
+    machines(shape).saturating_mul(each) + 64
+}
+
+/// Virtual machines that there may be at once, those on their way out counted. The kernel makes a thread for each at its first run
+/// (it takes huge pages back), which counts as one of the worker's own; where it may make none, the machine does not run.
+fn machines(shape: Shape) -> u64 {
+    count(shape.cells + shape.ahead + 8)
 }
 
 /// Files that the muscle in a cell may have open.
