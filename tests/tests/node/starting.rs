@@ -41,7 +41,7 @@ fn a_configuration_that_is_wrong_names_file_key_and_reason() {
     for (more, words) in [
         ("cells.slot = 3", "`slot`"),
         ("stat = '/x'", "`stat`"),
-        ("cells.slice_ms = 0", "cells.slice_ms must be at least 1"),
+        ("scheduling.slice_min_us = 0", "scheduling"),
         ("cells.queue = 'many'", "queue"),
         ("api.mode = '999'", "api.mode"),
         ("api.call_bytes = 20000000", "api.call_bytes"),
@@ -251,29 +251,44 @@ fn starts(node: &Node) -> Started {
 }
 
 #[test]
-fn only_users_who_were_named_may_use_the_api() {
+fn a_user_may_do_what_policy_about_the_api_permits_and_connect_where_the_socket_s_mode_does() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can be somebody else");
         return;
     }
     const SOMEBODY: u32 = 61_234;
-    for (more, may) in [
-        ("api.mode = '0666'", false),
-        ("api.mode = '0666'\napi.users = [61234]", true),
-        ("api.mode = '0600'\napi.users = [61234]", false),
+    let policies = tempfile::tempdir().expect("a folder");
+    let named = policies.path().join("api.cedar");
+    let owner = "@id(\"owner\") permit (principal, action, resource) when { principal.service };";
+    let stats =
+        "@id(\"desk\") permit (principal == User::\"61234\", action == Action::\"reload\", resource);";
+    fs::write(&named, format!("{owner}\n{stats}\n")).expect("is written");
+    let policy = format!("\napi.policies = ['{}']", named.display());
+    for (mode, policy, expected) in [
+        ("0666", "", REJECTED),
+        ("0666", policy.as_str(), Some(0)),
+        ("0600", policy.as_str(), HOST_ERROR),
     ] {
-        let node = Node::with(more);
+        let more = format!("api.mode = '{mode}'{policy}");
+        let node = Node::with(&more);
         fs::set_permissions(node.folder(), fs::Permissions::from_mode(0o755)).expect("is ours");
         let program = node.path("client");
         fs::copy(setup().program.path(), &program).expect("is copied");
         let mut client = std::process::Command::new(program);
-        client.args(["ps", "--host", &text(&node.socket())]);
+        client.args(["reload", "--host", &text(&node.socket())]);
         client.uid(SOMEBODY).stdout(Stdio::piped()).stderr(Stdio::piped());
         let ended = Ended::of(client.spawn().expect("starts")).expect("ends");
-        let expected = if may { Some(0) } else { HOST_ERROR };
         assert_eq!(ended.code, expected, "{more}: {}", ended.errors());
-        let told = node.words().contains("user 61234 may not use the API");
-        assert_eq!(told, more == "api.mode = '0666'", "{}", node.words());
+        if expected == REJECTED {
+            assert!(
+                ended
+                    .errors()
+                    .contains("policy does not permit uid:61234 to reload"),
+                "{}",
+                ended.errors()
+            );
+            assert!(node.managed().iter().any(|(op, _)| op == "deny-reload"));
+        }
         wait_for("it goes on for others", || node.cli(&["ps"]).code == Some(0));
     }
 }

@@ -42,7 +42,7 @@ impl Node {
         payload: Vec<u8>,
     ) -> Result<Reply, NodeError> {
         let exports = &deployment.assessment().exports;
-        if !exports.iter().any(|export| *export == function) {
+        if !exports.contains(&function) {
             return Err(NodeError::NoFunction(function));
         }
         let call = Arc::new(Call::new(self.next_number()));
@@ -242,7 +242,10 @@ fn count(deployment: &Deployment, result: &Result<Reply, NodeError>) {
         Err(NodeError::WorkerGone { .. } | NodeError::Host { .. }) => {
             return add(&counters.host_errors, 1);
         }
-        Err(_) => return,
+        // It is none of the calls that were taken.
+        Err(NodeError::Busy { .. }) => return,
+        // Taken, and refused before it ran: paused meanwhile, or no longer permitted.
+        Err(_) => return add(&counters.refused, 1),
     };
     add(
         &counters.used_us,

@@ -10,7 +10,7 @@ use referee_audit::AuditSink;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{oneshot, watch};
 
 use crate::error::{NodeError, OrHost};
 use crate::ledger::Ledger;
@@ -39,7 +39,8 @@ pub(crate) struct Worker {
     line: std::os::unix::net::UnixStream,
     pending: Mutex<HashMap<u64, oneshot::Sender<Piece>>>,
     gone: OnceLock<String>,
-    ended: Notify,
+    /// Whether its lines are closed and all of it is recorded.
+    closed: watch::Sender<bool>,
     last_used: Mutex<Instant>,
 }
 
@@ -86,7 +87,7 @@ impl Worker {
             line,
             pending: Mutex::default(),
             gone: OnceLock::new(),
-            ended: Notify::new(),
+            closed: watch::Sender::new(false),
             last_used: Mutex::new(Instant::now()),
         });
         let (ready, is_ready) = oneshot::channel();
@@ -96,16 +97,21 @@ impl Worker {
             logs: plan.logs,
             ready: Some(ready),
         };
+        let watched = Arc::clone(&worker);
         tokio::spawn(async move {
-            let ending = listening.listen(reader);
-            let (why, kept) = tokio::join!(ending, ledger);
-            match kept {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(wrong))) => report::problem(&format!("worker {number} was ended: {wrong}")),
-                Ok(Err(error)) => report::problem(&error.with_causes()),
-                Err(error) => report::problem(&error.to_string()),
-            }
-            why
+            let recording = async {
+                match ledger.await {
+                    Ok(Ok(None)) => {}
+                    Ok(Ok(Some(wrong))) => {
+                        report::problem(&format!("worker {number} is ended: {wrong}"));
+                        watched.reap(Duration::ZERO).await;
+                    }
+                    Ok(Err(error)) => report::problem(&error.with_causes()),
+                    Err(error) => report::problem(&error.to_string()),
+                }
+            };
+            tokio::join!(listening.listen(reader), recording);
+            watched.closed.send_replace(true);
         });
         match tokio::time::timeout(READY_WITHIN, is_ready).await {
             Ok(Ok(Ok(()))) => Ok(worker),
@@ -192,10 +198,15 @@ impl Worker {
 
     /// Dismisses it and sees it to its end.
     pub(crate) async fn end(&self) {
-        let ended = self.ended.notified();
+        let mut closed = self.closed.subscribe();
         self.dismiss();
-        if !self.is_gone() && tokio::time::timeout(END_WITHIN, ended).await.is_err() {
+        if tokio::time::timeout(END_WITHIN, closed.wait_for(|closed| *closed))
+            .await
+            .is_err()
+        {
             self.reap(Duration::ZERO).await;
+            // With the process its lines are closed; what the log lacks of it is being recorded.
+            let _ = tokio::time::timeout(END_WITHIN, closed.wait_for(|closed| *closed)).await;
         }
     }
 
@@ -212,7 +223,6 @@ impl Worker {
         }
         // Whoever waits for a piece hears that its sender is gone.
         lock(&self.pending).clear();
-        self.ended.notify_waiters();
     }
 
     pub(crate) fn is_gone(&self) -> bool {

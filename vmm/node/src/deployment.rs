@@ -79,7 +79,7 @@ pub struct Counted {
     pub cancelled: u64,
     /// Calls that failed by the host.
     pub host_errors: u64,
-    /// Calls that were not taken because too many waited.
+    /// Calls that were not taken because too many waited, or were refused before they ran.
     pub refused: u64,
     /// Pieces in which calls ran.
     pub slices: u64,

@@ -34,7 +34,7 @@ pub struct Explanation {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    body: Explanation,
+    body: Box<Explanation>,
 }
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -43,12 +43,12 @@ impl ApiError {
     pub(crate) fn new(status: StatusCode, kind: &str, name: &str, message: impl Into<String>) -> ApiError {
         ApiError {
             status,
-            body: Explanation {
+            body: Box::new(Explanation {
                 kind: kind.into(),
                 name: name.into(),
                 message: message.into(),
                 report: None,
-            },
+            }),
         }
     }
 
@@ -130,7 +130,7 @@ impl From<Failure> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(Explained { error: self.body })).into_response();
+        let mut response = (self.status, Json(Explained { error: *self.body })).into_response();
         if matches!(
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE

@@ -39,7 +39,7 @@ const COUNTERS: [Counter; 12] = [
     }),
     counter(
         "refused",
-        "Calls that were not taken because too many waited.",
+        "Calls that were not taken, or refused before they ran.",
         |counted| counted.refused,
     ),
     counter("slices", "Pieces in which calls ran.", |counted| counted.slices),

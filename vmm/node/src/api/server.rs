@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use referee_policy::Caller;
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
@@ -103,6 +103,9 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// What a connection breaks with.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 fn connection(
@@ -111,10 +114,7 @@ fn connection(
     peer: Peer,
     api: &Api,
     asked: Arc<Notify>,
-) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>
-+ hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>>
-+ Send
-+ 'static {
+) -> impl GracefulConnection<Error = BoxError, Output = Result<(), BoxError>> + Send + 'static {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
