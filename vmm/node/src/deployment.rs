@@ -259,11 +259,13 @@ impl Deployment {
 
     /// Dismisses the worker; the next call gets a new one.
     pub(crate) async fn dismiss(&self) {
-        let worker = self.worker.lock().await.worker.take();
+        let mut staffing = self.worker.lock().await;
         self.show(None);
-        if let Some(worker) = worker {
+        if let Some(worker) = &staffing.worker {
             worker.end().await;
         }
+        // Only now: whoever gives this up half-way has not forgotten a worker that is still there.
+        staffing.worker = None;
     }
 
     fn show(&self, worker: Option<Arc<Worker>>) {
