@@ -21,7 +21,7 @@ pub(crate) struct Shared {
 pub struct Canceller(pub(crate) Arc<Shared>);
 
 impl Canceller {
-    /// Has the present call, or the next one if there is none, return [`CallError::Cancelled`] soon. The cell is then over:
+    /// Has the present call, or the next one if there is none, return [`crate::CallError::Cancelled`] soon. The cell is then over:
     /// its muscle was stopped wherever it was.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);

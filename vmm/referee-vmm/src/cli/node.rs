@@ -69,7 +69,8 @@ pub struct DeployArgs {
     /// End each call after this many milliseconds of CPU time; can only shorten what was granted.
     #[arg(long, value_name = "MS")]
     pub cpu_ms: Option<u64>,
-    /// When its calls have a processor: fair[:SHARES], background, or real-time:PERIOD/BUDGET[/DEADLINE] in microseconds.
+    /// When its calls have a processor: fair, fair:SHARES, background, real-time:PERIOD/BUDGET, or
+    /// real-time:PERIOD/BUDGET/DEADLINE in microseconds.
     #[arg(long, value_name = "CLASS", default_value = "fair")]
     pub priority: referee_node::Priority,
     /// Print the deployment as JSON.
