@@ -284,7 +284,8 @@ impl Listening {
     fn take(&mut self, message: FromWorker) {
         match message {
             FromWorker::Ready { not_confined_by } => {
-                if !not_confined_by.is_empty() {
+                // Said once: later it might be a muscle that took the worker over, and that may not fill the journal.
+                if self.ready.is_some() && !not_confined_by.is_empty() {
                     let number = self.worker.number;
                     report::problem(&format!("worker {number} is not confined by: {not_confined_by}"));
                 }

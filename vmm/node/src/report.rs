@@ -18,5 +18,25 @@ fn say(level: &str, message: &str) {
         None => "",
     };
     // Standard error may be closed; there is nobody else to tell.
-    let _ = writeln!(std::io::stderr(), "{level}referee-vmm: {message}");
+    let _ = writeln!(std::io::stderr(), "{level}referee-vmm: {}", one_line(message));
+}
+
+/// Most characters of a message.
+const MESSAGE_MAX: usize = 2048;
+
+/// A message as one line: some of it may come from a client or a worker, which must not write lines of its own into the journal.
+fn one_line(message: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    message.chars().take(MESSAGE_MAX).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_of_bounded_length() {
+        assert_eq!(one_line("a\n<0>b\x1b[2J"), "a <0>b [2J");
+        assert_eq!(one_line(&"é".repeat(MESSAGE_MAX + 1)).chars().count(), MESSAGE_MAX);
+    }
 }
