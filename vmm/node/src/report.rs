@@ -37,6 +37,9 @@ mod tests {
     #[test]
     fn a_message_is_one_line_of_bounded_length() {
         assert_eq!(one_line("a\n<0>b\x1b[2J"), "a <0>b [2J");
-        assert_eq!(one_line(&"é".repeat(MESSAGE_MAX + 1)).chars().count(), MESSAGE_MAX);
+        assert_eq!(
+            one_line(&"é".repeat(MESSAGE_MAX + 1)).chars().count(),
+            MESSAGE_MAX
+        );
     }
 }
