@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -18,6 +18,9 @@ use crate::error::{NodeError, OrHost};
 use crate::line::{Begin, Failure, How};
 use crate::node::{Node, begin_to_renew};
 use crate::worker::Shape;
+
+/// How long after its deadline a call may still be going on.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +100,9 @@ impl Node {
             turn = place.turn() => turn,
             () = call.is_given_up() => return Ok(reply),
         };
+        let mut cancelled = None;
+        let began = Instant::now();
+        let deadline = Duration::from_millis(deployment.assessment().deadline_ms);
         loop {
             if call.given_up() {
                 if begin.is_some() {
@@ -104,20 +110,35 @@ impl Node {
                 }
                 // Whoever gave it up may have done so before the worker knew of it.
                 worker.cancel(call.number).await;
+                cancelled.get_or_insert_with(Instant::now);
             }
             turn.runs(&worker, call.number);
             let piece = worker.run(call.number, begin.take(), Some(turn.budget)).await?;
-            reply.used += piece.used;
+            reply.used = reply.used.saturating_add(piece.used);
             add(&deployment.counters.slices, 1);
+            // A worker ends a call at its deadline, or when it is given up; one that does not is not itself any more.
+            let overdue = began.elapsed().saturating_sub(deadline) > LATE
+                || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
             turn = match piece.how {
-                How::Preempted => place.next(turn, piece.used).await,
+                How::Preempted | How::Sleeping(_) if overdue => {
+                    return Err(worker.give_up("let a call go on beyond its end").await);
+                }
+                How::Preempted => tokio::select! {
+                    turn = place.next(turn, piece.used) => turn,
+                    () = worker.over() => return Err(worker.gone()),
+                },
                 How::Sleeping(time) => {
                     turn.end(piece.used);
+                    let left = deadline.saturating_sub(began.elapsed());
                     tokio::select! {
-                        () = tokio::time::sleep(time) => {}
+                        () = tokio::time::sleep(time.min(left)) => {}
                         () = call.is_given_up() => {}
+                        () = worker.over() => return Err(worker.gone()),
                     }
-                    place.turn().await
+                    tokio::select! {
+                        turn = place.turn() => turn,
+                        () = worker.over() => return Err(worker.gone()),
+                    }
                 }
                 How::Returned(result) => {
                     turn.end(piece.used);

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::{NodeError, OrHost};
 use crate::ledger::Ledger;
-use crate::line::{self, Begin, FromWorker, How, ToWorker, frame};
+use crate::line::{self, Begin, FromWorker, How, OUTPUT_MAX, ToWorker, frame};
 use crate::logs::Logs;
 use crate::nursery::{Nursery, Order};
 use crate::report;
@@ -24,6 +24,8 @@ use crate::worker::Shape;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long after a piece's budget its worker counts as stuck. Acts of capabilities, on slow disks too, are within that.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// How long a worker may leave unread what is sent to it; one of its threads always reads.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 /// How long a worker may take to record the end of its cells when it is dismissed.
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// How long a process may take to end once it has closed its line.
@@ -102,20 +104,22 @@ impl Worker {
             let recording = async {
                 match ledger.await {
                     Ok(Ok(None)) => {}
-                    Ok(Ok(Some(wrong))) => {
-                        report::problem(&format!("worker {number} is ended: {wrong}"));
-                        watched.reap(Duration::ZERO).await;
-                    }
+                    Ok(Ok(Some(wrong))) => report::problem(&format!("worker {number} is ended: {wrong}")),
                     Ok(Err(error)) => report::problem(&error.with_causes()),
                     Err(error) => report::problem(&error.to_string()),
                 }
+                // Without its line to the log nothing that it did would be recorded.
+                watched.reap(REAP_WITHIN).await;
             };
             tokio::join!(listening.listen(reader), recording);
             watched.closed.send_replace(true);
         });
         match tokio::time::timeout(READY_WITHIN, is_ready).await {
             Ok(Ok(Ok(()))) => Ok(worker),
-            Ok(Ok(Err(error))) => Err(error),
+            Ok(Ok(Err(error))) => {
+                worker.end().await;
+                Err(error)
+            }
             Ok(Err(_)) => Err(NodeError::WorkerGone {
                 how: worker.how_it_ended(),
             }),
@@ -141,18 +145,26 @@ impl Worker {
         let (told, piece) = oneshot::channel();
         lock(&self.pending).insert(call, told);
         *lock(&self.last_used) = Instant::now();
+        let began = Instant::now();
         let limit = budget.unwrap_or_default().saturating_add(STUCK_AFTER);
         match tokio::time::timeout(limit, self.piece(call, begin, budget, piece)).await {
-            Ok(piece) => piece,
+            // It cannot have run for longer than it was away.
+            Ok(piece) => piece.map(|piece| Piece {
+                used: piece.used.min(began.elapsed()),
+                ..piece
+            }),
             // It does not even keep its own time: its muscle may have it.
-            Err(_) => {
-                let number = self.number;
-                report::problem(&format!("worker {number} does not answer and is ended"));
-                self.reap(Duration::ZERO).await;
-                Err(NodeError::WorkerGone {
-                    how: "did not answer and was ended".into(),
-                })
-            }
+            Err(_) => Err(self.give_up("did not answer").await),
+        }
+    }
+
+    /// Ends a worker that does not do what a worker does.
+    pub(crate) async fn give_up(&self, what_it_did: &str) -> NodeError {
+        let number = self.number;
+        report::problem(&format!("worker {number} {what_it_did} and is ended"));
+        self.reap(Duration::ZERO).await;
+        NodeError::WorkerGone {
+            how: format!("{what_it_did} and was ended"),
         }
     }
 
@@ -182,6 +194,19 @@ impl Worker {
     pub(crate) async fn cancel(&self, call: u64) {
         // A worker that is gone has given it up already.
         let _ = self.send(&ToWorker::Cancel { call }).await;
+    }
+
+    /// Comes back when the worker is over.
+    pub(crate) async fn over(&self) {
+        // It lives as long as this worker.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// What calls of a worker that is over are told.
+    pub(crate) fn gone(&self) -> NodeError {
+        NodeError::WorkerGone {
+            how: self.how_it_ended(),
+        }
     }
 
     /// Has a call's present piece end soon, as if its budget were over.
@@ -241,10 +266,16 @@ impl Worker {
 
     async fn send(&self, message: &ToWorker) -> Result<(), NodeError> {
         let frame = frame(message).or_host("writing to a worker")?;
-        let sent = self.writer.lock().await.write_all(&frame).await;
-        sent.map_err(|_| NodeError::WorkerGone {
-            how: self.how_it_ended(),
-        })
+        let sent = tokio::time::timeout(READ_WITHIN, async {
+            self.writer.lock().await.write_all(&frame).await
+        });
+        match sent.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(NodeError::WorkerGone {
+                how: self.how_it_ended(),
+            }),
+            Err(_) => Err(self.give_up("did not read its line").await),
+        }
     }
 
     fn how_it_ended(&self) -> String {
@@ -302,7 +333,10 @@ impl Listening {
                     let _ = waiting.send(Piece { used, how });
                 }
             }
-            FromWorker::Output { call, errors, bytes } => self.logs.push(call, errors, &bytes),
+            FromWorker::Output { call, errors, bytes } => {
+                let bytes = bytes.get(..OUTPUT_MAX).unwrap_or(&bytes);
+                self.logs.push(call, errors, bytes);
+            }
         }
     }
 

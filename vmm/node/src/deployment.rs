@@ -164,11 +164,6 @@ impl Deployment {
         lock(&self.place).take()
     }
 
-    /// Is promised something again.
-    pub(crate) fn take_place(&self, place: Option<Place>) {
-        *lock(&self.place) = place.map(Arc::new);
-    }
-
     /// What the bundle is.
     pub(crate) fn assessment(&self) -> &Assessment {
         &self.deployed.assessment

@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// Most bytes of a frame: an RPC frame of the largest size and what is around it.
 pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
 
+/// Most bytes of output in one message.
+pub(crate) const OUTPUT_MAX: usize = 32 << 10;
+
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToWorker {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 /// Lines that a slow follower may be behind before it misses some.
-const BEHIND_MAX: usize = 1024;
+const BEHIND_MAX: usize = 128;
+/// What a line takes besides its text, in bytes.
+const LINE_COST: usize = 128;
 
 /// A piece of output. Its text is untrusted: control characters but line feed and tab are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,9 @@ impl Logs {
     }
 
     pub(crate) fn push(&self, call: u64, errors: bool, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let line = LogLine {
             time_ms: now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
@@ -56,12 +61,12 @@ impl Logs {
             text: printable(bytes),
         };
         let mut kept = self.lock();
-        kept.bytes += line.text.len();
+        kept.bytes += line.text.len() + LINE_COST;
         kept.lines.push_back(line.clone());
         while kept.bytes > self.bytes_max
             && let Some(oldest) = kept.lines.pop_front()
         {
-            kept.bytes -= oldest.text.len();
+            kept.bytes -= oldest.text.len() + LINE_COST;
         }
         // Sent while the lock is held, so that `read` misses nothing and has nothing twice. Nobody may be listening.
         let _ = self.followers.send(line);
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_last_is_kept_and_control_characters_are_not() {
-        let logs = Logs::new(8);
+        let logs = Logs::new(8 + LINE_COST);
         for (call, text) in [(1, "first"), (2, "\x1b[2J"), (3, "12345")] {
             logs.push(call, call == 2, text.as_bytes());
         }

@@ -275,15 +275,10 @@ impl Node {
             deployed_at: now(),
             paused: false,
         };
-        // What the old one was promised is free for the new one.
-        let given_back = old.as_ref().and_then(|old| old.give_place_back());
-        drop(given_back);
+        // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
         let place = match reserved(&self.0.turns, &deployed) {
             Ok(place) => place,
             Err(error) => {
-                if let Some(old) = &old {
-                    old.take_place(reserved(&self.0.turns, &old.deployed).ok().flatten());
-                }
                 self.manage(by, "refuse", name, &bundle)?;
                 return Err(error);
             }
@@ -301,6 +296,7 @@ impl Node {
         self.exchange(name, Some(Arc::clone(&deployment)));
         drop(loose);
         if let Some(old) = old {
+            drop(old.give_place_back());
             retire(old);
         }
         Ok(deployment)
@@ -401,7 +397,9 @@ impl Node {
             report::problem("calls are still under way and are given up");
             let deployments = self.deployments();
             let dismissals = deployments.iter().map(|deployment| deployment.dismiss());
-            futures_util::future::join_all(dismissals).await;
+            // A worker that is being made has time to be ready; beyond that the service ends without waiting.
+            let all = futures_util::future::join_all(dismissals);
+            let _ = tokio::time::timeout(LAST_PATIENCE, all).await;
         }
     }
 
@@ -450,6 +448,8 @@ impl Node {
     }
 }
 
+/// How long workers may take to end when their calls were given up.
+const LAST_PATIENCE: Duration = Duration::from_secs(8);
 const MIN_TICK: Duration = Duration::from_millis(250);
 const MAX_TICK: Duration = Duration::from_secs(15);
 

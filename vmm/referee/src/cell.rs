@@ -154,6 +154,8 @@ impl Cell {
     /// [`StartError`]; the cell is then over.
     pub fn reset(&mut self, inputs: Inputs) -> Result<(), StartError> {
         self.permit.covered(&inputs)?;
+        // A call that was begun belongs to the life that ends.
+        self.begun = None;
         let Some(cell) = self.cell.as_mut() else {
             *self = self.permit.build(self.style, inputs, |_| None)?;
             return Ok(());
@@ -238,6 +240,7 @@ impl Cell {
     /// # Errors
     /// [`CallError::TooLarge`] or [`CallError::Over`].
     pub fn begin(&mut self, function: &str, payload: &[u8]) -> Result<(), CallError> {
+        self.begun = None;
         let wants_freezing = self.freezing == Freezing::Wanted;
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
         cell.renew_time();

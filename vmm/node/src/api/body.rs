@@ -31,17 +31,21 @@ impl Deref for Held<'_> {
     }
 }
 
-/// Reads a request's body whole.
+/// Reads a request's body whole. Of the room that all bodies have it takes `weight` times its size.
 ///
 /// # Errors
 /// When it is larger than its route allows (413), does not come in time (408), or there is no room beside others' (429).
-pub(crate) async fn read(node: &Node, limit: usize, request: Request) -> ApiResult<Held<'_>> {
+pub(crate) async fn read(node: &Node, limit: usize, weight: usize, request: Request) -> ApiResult<Held<'_>> {
     let length = request
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     // A body that does not say how long it is may be as long as any; one that says too much is refused below.
-    let needed = length.unwrap_or(limit).min(limit).div_ceil(1024);
+    let needed = length
+        .unwrap_or(limit)
+        .min(limit)
+        .div_ceil(1024)
+        .saturating_mul(weight);
     let needed = u32::try_from(needed).unwrap_or(u32::MAX);
     let room = node
         .bodies()
@@ -79,7 +83,7 @@ pub(crate) async fn read(node: &Node, limit: usize, request: Request) -> ApiResu
 /// # Errors
 /// As [`read`], and when it is not of the form.
 pub(crate) async fn json<T: DeserializeOwned>(node: &Node, request: Request) -> ApiResult<T> {
-    let body = read(node, SMALL_BODY, request).await?;
+    let body = read(node, SMALL_BODY, 1, request).await?;
     let invalid =
         |error: String| ApiError::bad_request("body-invalid", format!("the request's body: {error}"));
     // An array would be taken for an object's fields in their order.

@@ -1,7 +1,7 @@
 //! Calling a function.
 
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
@@ -32,27 +32,47 @@ pub(crate) async fn call(
             function: &function,
         },
     )?;
-    let deployment = node.deployment(&name)?;
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
         true => is(request.headers(), &header::ACCEPT, CBOR),
         false => takes_cbor,
     };
-    let body = body::read(&node, node.config().api.call_bytes, request).await?;
+    let limit = node.config().api.call_bytes;
+    let weight = if takes_cbor { 1 } else { JSON_WEIGHT };
+    let body = body::read(&node, limit, weight, request).await?;
     let payload = match takes_cbor {
         true => checked(body.to_vec())?,
         false if body.is_empty() => NO_ARGUMENTS.to_vec(),
+        false if body.len() > JSON_MAX => {
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "rejected",
+                "body-too-large",
+                format!("arguments of more than {JSON_MAX} bytes are sent as CBOR"),
+            ));
+        }
         false => json::arguments(&body)
             .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
     };
+    drop(body);
+    // Only now: it may have been removed or changed while the body came.
+    let deployment = node.deployment(&name)?;
     let reply = node.call(deployment, function, payload).await?;
     let result = reply.result?;
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),
+        false if result.len() > JSON_MAX => {
+            return Err(ApiError::new(
+                StatusCode::BAD_GATEWAY,
+                "fault",
+                "answer-too-large",
+                format!("a result of more than {JSON_MAX} bytes is given as CBOR only: Accept: {CBOR}"),
+            ));
+        }
         false => {
             let value = json::from_cbor(&result).map_err(|error| {
                 ApiError::new(
-                    axum::http::StatusCode::BAD_GATEWAY,
+                    StatusCode::BAD_GATEWAY,
                     "fault",
                     "answer-malformed",
                     format!("the muscle's answer is not CBOR: {error}"),
@@ -69,6 +89,11 @@ pub(crate) async fn call(
     ];
     Ok((headers, bytes).into_response())
 }
+
+/// Most bytes of arguments or a result that become another form here: as values in memory they are many times larger.
+const JSON_MAX: usize = 1 << 20;
+/// How much of the room for bodies JSON takes, beside its bytes.
+const JSON_WEIGHT: usize = 16;
 
 /// An empty array.
 const NO_ARGUMENTS: [u8; 1] = [0x80];

@@ -19,6 +19,7 @@ use crate::api::failure::{ApiError, ApiResult};
 use crate::api::path::Named;
 use crate::api::{Peer, body as bodies};
 use crate::deployment::{Counted, Deployment};
+use crate::error::{NodeError, OrHost};
 use crate::logs::LogLine;
 use crate::node::Node;
 use crate::settings::Settings;
@@ -101,8 +102,8 @@ pub(crate) async fn send(
 ) -> ApiResult<StatusCode> {
     node.allow(peer, Access::Node { action: "send" })?;
     let limit = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
-    let bytes = bodies::read(&node, limit, request).await?;
-    node.take_bundle(digest, bytes.to_vec()).await?;
+    let bytes = bodies::read(&node, limit, 1, request).await?.to_vec();
+    to_its_end(async move { node.take_bundle(digest, bytes).await }).await?;
     Ok(StatusCode::CREATED)
 }
 
@@ -114,11 +115,20 @@ pub(crate) async fn deploy(
     request: Request,
 ) -> ApiResult<Json<Shown>> {
     let wanted: Deploy = bodies::json(&node, request).await?;
-    let (name, bundle) = (name.as_str(), wanted.bundle.as_str());
-    node.allow(peer, Access::Deploy { name, bundle })?;
-    let deployment = node
-        .deploy(&peer.principal(), name, wanted.bundle.clone(), wanted.settings)
-        .await?;
+    // As policies write it.
+    let bundle = wanted.bundle.to_ascii_lowercase();
+    node.allow(
+        peer,
+        Access::Deploy {
+            name: &name,
+            bundle: &bundle,
+        },
+    )?;
+    let deployment = to_its_end(async move {
+        node.deploy(&peer.principal(), &name, bundle, wanted.settings)
+            .await
+    })
+    .await?;
     whole(&deployment)
 }
 
@@ -139,6 +149,13 @@ pub(crate) async fn show(
     whole(&node.deployment(&name)?)
 }
 
+/// Does something whole, also when the client goes away meanwhile: a change that is half made would be recorded and not be there.
+async fn to_its_end<T: Send + 'static>(
+    act: impl Future<Output = Result<T, NodeError>> + Send + 'static,
+) -> Result<T, NodeError> {
+    tokio::spawn(act).await.or_host("making a change")?
+}
+
 fn with<'a>(name: &'a str, action: &'static str) -> Access<'a> {
     Access::Deployment { name, action }
 }
@@ -156,7 +173,7 @@ pub(crate) async fn remove(
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "remove"))?;
-    node.remove(&peer.principal(), &name).await?;
+    to_its_end(async move { node.remove(&peer.principal(), &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -167,7 +184,7 @@ pub(crate) async fn pause(
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "pause"))?;
-    node.pause(&peer.principal(), &name, true).await?;
+    to_its_end(async move { node.pause(&peer.principal(), &name, true).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,7 +195,7 @@ pub(crate) async fn resume(
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "resume"))?;
-    node.pause(&peer.principal(), &name, false).await?;
+    to_its_end(async move { node.pause(&peer.principal(), &name, false).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -189,7 +206,7 @@ pub(crate) async fn kill(
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, with(&name, "kill"))?;
-    node.kill(&peer.principal(), &name).await?;
+    to_its_end(async move { node.kill(&peer.principal(), &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -199,7 +216,7 @@ pub(crate) async fn reload(
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, Access::Node { action: "reload" })?;
-    node.reload(&peer.principal()).await?;
+    to_its_end(async move { node.reload(&peer.principal()).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

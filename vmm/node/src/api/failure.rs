@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::NodeError;
 use crate::line::Failure;
 
+/// Most bytes of a fault's report.
+const REPORT_MAX: usize = 64 << 10;
+
 /// An error's body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
@@ -100,7 +103,10 @@ impl From<Failure> for ApiError {
                     false => (StatusCode::BAD_GATEWAY, "fault"),
                 };
                 let mut error = ApiError::new(status, kind, &name, message);
-                error.body.report = serde_json::from_str(&report).ok();
+                // A worker that is not itself might send anything.
+                if report.len() <= REPORT_MAX {
+                    error.body.report = serde_json::from_str(&report).ok();
+                }
                 error
             }
             Failure::Exited(code) => ApiError::new(

@@ -14,7 +14,7 @@ use referee::{
 use referee_hv::process::exit_at_once;
 
 use crate::error::{NodeError, OrHost, with_causes};
-use crate::line::{self, Begin, Failure, FromWorker, How, ToWorker, frame};
+use crate::line::{self, Begin, Failure, FromWorker, How, OUTPUT_MAX, ToWorker, frame};
 use crate::worker::Shape;
 
 /// The threads, before there is work.
@@ -349,9 +349,6 @@ struct LineOutput {
     call: Arc<AtomicU64>,
     errors: bool,
 }
-
-/// Bytes of output that one frame carries.
-const OUTPUT_MAX: usize = 32 << 10;
 
 impl Write for LineOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
