@@ -1,7 +1,7 @@
 //! The audit log as workers reach it: each over a line of its own, about its own cells only.
 //!
 //! What a worker may have recorded, the supervisor checks: the muscle is the deployment's, a cell belongs to the worker that began it, and
-//! what is over stays over. When a worker is gone, the supervisor records the end of each cell that the worker did not.
+//! one that is over has no more records. When a worker is gone, the supervisor records the end of each cell that the worker did not.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -116,7 +116,15 @@ fn serve(socket: OwnedFd, authority: Authority, trusted: Trusted) -> Result<(), 
                 message: other.with_causes(),
             },
         });
-        if passing::send(&socket, &told, &[]).is_err() {
+        let sent = match passing::send(&socket, &told, &[]) {
+            // One answer that is too large is no reason to end all workers.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let message = error.to_string();
+                passing::send(&socket, &Told::Failed { message }, &[])
+            }
+            other => other,
+        };
+        if sent.is_err() {
             return Ok(());
         }
     }
