@@ -231,11 +231,14 @@ fn a_pool_serves_more_cells_than_it_holds() {
     }
     drop((permit, muscle, referee));
     let text = std::fs::read_to_string(&log).expect("is there");
-    assert_eq!(text.matches("\"how\":\"stopped\"").count(), 20);
-    assert_eq!(
-        text.matches("\"how\":\"frozen\"").count(),
-        2,
-        "one for each time that cells were kept"
+    let count = |word: &str| text.matches(word).count();
+    let (starts, frozen) = (count("\"kind\":\"start\""), count("\"how\":\"frozen\""));
+    assert_eq!(starts, count("\"how\":\"stopped\"") + frozen);
+    // Beside those that were started here: a start-up for each time that cells were kept, if its turn came before they were not
+    // wanted any more.
+    assert!(
+        (20..=22).contains(&starts) && frozen <= 2,
+        "{starts} starts, {frozen} frozen"
     );
     referee_audit::verify(&log).expect("verifies");
 }

@@ -101,7 +101,7 @@ fn a_worker_that_hears_nothing_is_killed_when_it_is_to_end() {
     let worker = only_worker(&node);
     send(worker, Signal::STOP);
     // More than the line to the worker holds, so that somebody is writing to it when it is to end.
-    let large = format!("[\"{}\"]", "x".repeat(4 << 20));
+    let large = format!("[\"{}\"]", "x".repeat(1_000_000));
     let large = node.calling("acts", "arguments", &large);
     wait_for("the large call has a cell", || {
         node.shown("acts")["running"] == json!(2)
