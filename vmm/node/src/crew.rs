@@ -120,9 +120,7 @@ impl Worker {
                 worker.end().await;
                 Err(error)
             }
-            Ok(Err(_)) => Err(NodeError::WorkerGone {
-                how: worker.how_it_ended(),
-            }),
+            Ok(Err(_)) => Err(worker.gone()),
             Err(_) => {
                 worker.end().await;
                 Err(NodeError::host("starting a worker")(
@@ -180,14 +178,11 @@ impl Worker {
             lock(&self.pending).remove(&call);
         }
         sent?;
-        let gone = || NodeError::WorkerGone {
-            how: self.how_it_ended(),
-        };
         // Looked at again: a worker that ended before the piece was entered has forgotten only those from before.
         if self.is_gone() {
             lock(&self.pending).remove(&call);
         }
-        piece.await.map_err(|_| gone())
+        piece.await.map_err(|_| self.gone())
     }
 
     /// Gives a call up. Its present piece, or the next one, is its last.
@@ -271,9 +266,7 @@ impl Worker {
         });
         match sent.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(NodeError::WorkerGone {
-                how: self.how_it_ended(),
-            }),
+            Ok(Err(_)) => Err(self.gone()),
             Err(_) => Err(self.give_up("did not read its line").await),
         }
     }
