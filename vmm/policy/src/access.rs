@@ -1,4 +1,4 @@
-//! Who may use a node's API: the same language, another schema (`policies/api.cedarschema`).
+//! Who may use a node's API: the same language, another schema (`policies/api/schema.cedarschema`).
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::model::uid;
 use crate::policies::{PolicyError, PolicySet, texts_of};
 
 /// The schema as people read it.
-pub const ACCESS_SCHEMA: &str = include_str!("../../../policies/api.cedarschema");
+pub const ACCESS_SCHEMA: &str = include_str!("../../../policies/api/schema.cedarschema");
 /// The policies that hold when the operator names none.
-const DEFAULT_ACCESS: &str = include_str!("../../../policies/api.cedar");
+const DEFAULT_ACCESS: &str = include_str!("../../../policies/api/default.cedar");
 
 /// Policies about an API, ready to decide.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub enum Access<'a> {
 }
 
 impl AccessPolicies {
-    /// The policies compiled into this program, `policies/api.cedar`.
+    /// The policies compiled into this program, `policies/api/default.cedar`.
     ///
     /// # Errors
     /// [`PolicyError`] if the program was built from policies that are none.
