@@ -3,6 +3,7 @@
  *
  *   floor doorbell N   each store to a hole in memory, to the host and back
  *   floor doorbells N  two of them
+ *   floor polled N     each number in shared memory that a guest, which polls for it, writes back to a host that polls for that
  *   floor reset-P N    a doorbell, and a copy of P pages
  *   floor start N      each VM from nothing to its first doorbell, while another VM is kept alive
  *   floor warm N       each VM from the setting of its registers to its first doorbell; it was made before
@@ -140,6 +141,38 @@ static void doorbells(int count, int each)
 			doorbell(&guest);
 		printf("%ld\n", now() - begun);
 	}
+}
+
+/* mov rax, [rdi]; cmp rax, rdx; je back; mov rdx, rax; mov [rdi + 64], rax; jmp back */
+static const unsigned char POLLS[] = {0x48, 0x8b, 0x07, 0x48, 0x39, 0xd0, 0x74, 0xf8, 0x48, 0x89, 0xc2, 0x48, 0x89, 0x47,
+	0x40, 0xeb, 0xef};
+
+static void *runs(void *guest)
+{
+	ioctl(((struct guest *)guest)->vcpu, KVM_RUN, 0);
+	return NULL;
+}
+
+static void polled(int count)
+{
+	struct guest guest = make(POLLS, sizeof POLLS);
+	guest.run->s.regs.regs.rdi = CODE + 0x1000;
+	volatile unsigned long *words = (volatile unsigned long *)(guest.memory + CODE + 0x1000);
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, runs, &guest) != 0)
+		checked(-1, "pthread_create");
+	for (long i = -1000; i < count; i++) {
+		unsigned long number = i + 1001;
+		long begun = now();
+		words[0] = number;
+		while (words[8] != number)
+			__asm__ volatile("pause");
+		if (i >= 0)
+			printf("%ld\n", now() - begun);
+	}
+	/* Nobody needs the thread any more. */
+	fflush(stdout);
+	_exit(0);
 }
 
 static void resets(int count, int pages)
@@ -330,6 +363,8 @@ int main(int argc, char **argv)
 		doorbells(count, 1);
 	else if (strcmp(argv[1], "doorbells") == 0)
 		doorbells(count, 2);
+	else if (strcmp(argv[1], "polled") == 0)
+		polled(count);
 	else if (strncmp(argv[1], "reset-", 6) == 0)
 		resets(count, atoi(argv[1] + 6));
 	else if (strcmp(argv[1], "start") == 0)

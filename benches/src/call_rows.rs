@@ -65,6 +65,20 @@ pub fn call(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::
     calls(bench, count, samples, &NOTHING)
 }
 
+/// An empty call of a hot cell.
+pub fn call_exitless(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    let Bench { hot, thread, .. } = bench;
+    let mut payload = Vec::new();
+    // Calls that had an exit, because somebody else had a processor meanwhile, count as well.
+    for warm_up in (0..count + 50).map(|round| round < 50) {
+        let mut unused = Vec::new();
+        let samples = if warm_up { &mut unused } else { &mut *samples };
+        payload = timed(samples, || hot.call_encoded(thread, "echo", &NOTHING))?;
+    }
+    ensure!(payload == NOTHING, "the echo is another");
+    Ok(())
+}
+
 /// A call with 1 KiB there and back.
 pub fn call_1k(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
     // One byte string of 1024 bytes in an array.

@@ -1,16 +1,20 @@
 //! What is measured. The muscle is the smallest that there is, written in assembly: it echoes its arguments.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cargo_muscle::{PrivateKey, remove_signatures, sign, trust};
-use referee::{Cell, CellThread, Config, Inputs, Permit, Referee};
+use referee::{Cell, CellThread, Config, HotThread, Inputs, Permit, Referee};
 use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
 use referee_tests::{Guest, Workshop};
 
 use crate::tpm_rows::TpmHost;
 use crate::{audit_rows, call_rows, tpm_rows};
+
+/// What the benches permit besides what is permitted by itself.
+const SPIN: &str = r#"@id("spin") permit (principal, action == Action::"spin", resource);"#;
 
 /// A row of the table.
 pub struct Row {
@@ -27,7 +31,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 26] = [
+pub const ROWS: [Row; 27] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -90,6 +94,13 @@ pub const ROWS: [Row; 26] = [
         floor: Some("doorbell"),
         cost: 1,
         measure: call_rows::call,
+    },
+    Row {
+        name: "call_exitless",
+        what: "empty call of a hot cell; floor: a number there and back in memory that guest and host poll",
+        floor: Some("polled"),
+        cost: 1,
+        measure: call_rows::call_exitless,
     },
     Row {
         name: "call_1k",
@@ -226,6 +237,8 @@ pub struct Bench {
     pooled: Permit,
     pub thread: CellThread,
     pub echo: Cell,
+    /// Of the same muscle, and hot while calls keep coming.
+    pub hot: Cell,
     /// Made when a row asks for it.
     tpm: Option<TpmHost>,
     _folder: tempfile::TempDir,
@@ -248,7 +261,12 @@ impl Bench {
             let file = workshop.bundle(&workshop.guest("reactor", name)?)?;
             Ok(std::fs::read(file)?)
         };
-        let config = Config::new(workshop.trust_store(), folder.path().join("audit.jsonl"));
+        let mut config = Config::new(workshop.trust_store(), folder.path().join("audit.jsonl"));
+        config.policies = vec![
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/default.cedar"),
+            folder.path().join("spin.cedar"),
+        ];
+        std::fs::write(&config.policies[1], SPIN)?;
         let referee = Referee::open(&config)?;
         let hybrid = hybrid(&bundle("echoes")?, folder.path())?;
         let permit = referee.admit(bundle("echoes")?)?.permit(&[])?;
@@ -262,6 +280,10 @@ impl Bench {
         spins.narrow_deadline(10_000);
         let pooled = pool.admit(bundle("echoes")?)?.permit(&[])?;
         let echo = permit.start(Inputs::default())?;
+        let mut spinning = permit.clone();
+        referee.permit_spin(&mut spinning, Duration::from_millis(1))?;
+        let mut hot = spinning.start(Inputs::default())?;
+        hot.keep_hot(&Arc::new(HotThread::start()?))?;
         Ok(Bench {
             bundle: bundle("echoes")?,
             hybrid,
@@ -274,6 +296,7 @@ impl Bench {
             pooled,
             thread: CellThread::enter()?,
             echo,
+            hot,
             tpm: None,
             _folder: folder,
         })

@@ -68,9 +68,14 @@ impl Queue {
         Some(id)
     }
 
+    /// Whether the device has finished with a buffer.
+    pub(crate) fn has_used(&self, window: &Window) -> bool {
+        window.load_u16(self.page + USED_INDEX) != self.used
+    }
+
     /// Takes back the next buffer that the device has finished with: its descriptor and the bytes written.
     pub(crate) fn take_used(&mut self, window: &Window) -> Option<(u16, u32)> {
-        if window.load_u16(self.page + USED_INDEX) == self.used {
+        if !self.has_used(window) {
             return None;
         }
         let element = self.page + USED_RING + 8 * usize::from(self.used % QUEUE_SIZE);

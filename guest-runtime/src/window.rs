@@ -3,7 +3,7 @@
 //! No Rust reference to it ever exists: index fields are accessed with atomics, everything else with volatile
 //! accesses or raw copies. An offset outside the window is a bug of this crate and panics.
 
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 /// The window: its place in the muscle's address space, and its guest-physical address for descriptors.
 #[derive(Debug)]
@@ -36,6 +36,14 @@ impl Window {
     /// Reads an index field that the device publishes with a release store.
     pub(crate) fn load_u16(&self, offset: usize) -> u16 {
         u16::from_le(self.atomic(offset).load(Ordering::Acquire))
+    }
+
+    /// Reads a 32-bit field that the host changes at any time.
+    pub(crate) fn load_u32(&self, offset: usize) -> u32 {
+        let at = self.at(offset, 4).cast::<u32>();
+        // SAFETY: `at` checked the range and the alignment; the muscle never writes this field, the host with one store.
+        let field = unsafe { AtomicU32::from_ptr(at) };
+        u32::from_le(field.load(Ordering::Relaxed))
     }
 
     /// Publishes an index field: everything written before is visible to whoever reads it.

@@ -111,18 +111,22 @@ impl<B: Bell> Driver<B> {
 
     /// Waits until the host has used a buffer, or for no reason.
     pub fn park(&mut self) {
-        self.bell.park();
+        if !self.buffers.poll() {
+            self.bell.park();
+        }
     }
 
     /// As [`Driver::park`], for a muscle that has nothing to do but to wait for a call.
     pub fn park_for_call(&mut self) {
-        self.bell.park_for_call();
+        if !self.buffers.poll() {
+            self.bell.park_for_call();
+        }
     }
 
     /// Handles what has arrived, and parks if that is nothing.
     pub fn wait(&mut self) {
         if !self.poll() {
-            self.bell.park();
+            self.park();
             self.poll();
         }
     }
@@ -187,7 +191,7 @@ impl<B: Bell> Driver<B> {
             if let Some(id) = self.try_accept(port)? {
                 return Ok(id);
             }
-            self.bell.park();
+            self.park();
         }
     }
 
@@ -223,7 +227,7 @@ impl<B: Bell> Driver<B> {
             if let Some(count) = self.try_read(id, to)? {
                 return Ok(count);
             }
-            self.bell.park();
+            self.park();
         }
     }
 
@@ -288,7 +292,7 @@ impl<B: Bell> Driver<B> {
             if self.poll() {
                 yielded = false;
             } else if yielded {
-                self.bell.park();
+                self.park();
             } else {
                 // Usually the host only has to look at the ring to make room.
                 self.bell.yield_now();

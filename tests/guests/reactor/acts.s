@@ -13,7 +13,6 @@
 # stdout: 0\n
 .include "muscle.inc"
 .include "channel.inc"
-.equ FRAME_HEADER, 24
 .equ CLOCK, 0
 .equ CONSOLE, 1
 .macro on letter, act

@@ -13,7 +13,6 @@
 # stdout: null\n
 .include "muscle.inc"
 .include "channel.inc"
-.equ FRAME_HEADER, 24
 # Answers with what stands in the frame at rsi, less `skip` bytes of its payload.
 .macro relay skip=0
     mov edx, [rsi]

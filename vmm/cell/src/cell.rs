@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use referee_hv::{Exit, VcpuThread};
+use referee_hv::{Exit, Stopped, VcpuThread};
 use vm_memory::GuestMemoryMmap;
 
 use crate::dispatch::{Action, Bell};
@@ -16,6 +16,7 @@ use crate::error::{CellError, Halt};
 use crate::events::{self, Served};
 use crate::fault::MuscleFault;
 use crate::host::{Asked, Host};
+use crate::hot::Hot;
 use crate::layout::{HEAP_GPA, WINDOW_GPA};
 use crate::load::{self, CheckedImage, Machine, Shell};
 use crate::report::FaultReport;
@@ -60,12 +61,18 @@ pub struct LoadedCell {
     /// Whether it stands at a park without a time.
     pub(crate) rest: Rest,
     /// What the vsock device may touch: the window and the heap.
-    view: GuestMemoryMmap,
+    pub(crate) view: GuestMemoryMmap,
     pub(crate) started: Option<Instant>,
     pub(crate) cpu_used: Duration,
     /// CPU time of earlier periods, see [`LoadedCell::renew_time`].
     pub(crate) cpu_before: Duration,
     pub(crate) exits: u64,
+    pub(crate) hot: Option<Hot>,
+    /// What the processor stopped for on a hot thread, if that was not acted on yet.
+    pub(crate) unsettled: Option<Stopped>,
+    /// Whether the next park may come from a muscle that has looked into its rings before something was put there, because it ran
+    /// meanwhile.
+    pub(crate) may_have_missed: bool,
 }
 
 /// Where a muscle stands that has nothing to do.
@@ -148,6 +155,9 @@ impl LoadedCell {
             cpu_used: Duration::ZERO,
             cpu_before: Duration::ZERO,
             exits: 0,
+            hot: None,
+            unsettled: None,
+            may_have_missed: false,
         }
     }
 
@@ -158,10 +168,18 @@ impl LoadedCell {
     /// # Errors
     /// [`CellError`] when the host failed; the cell must be dropped then, too.
     pub fn run(&mut self, thread: &VcpuThread, budget: Option<Duration>) -> Result<Stop, CellError> {
-        let _armed = self.machine.vcpu.kicker().arm();
-        let now = Instant::now();
+        let entered = Instant::now();
+        let begun = *self.started.get_or_insert(entered);
+        if let Some(stop) = self.run_hot(thread, entered, budget)? {
+            return Ok(stop);
+        }
+        let _armed = self.machine.vcpu.get()?.kicker().arm();
+        let now = if self.unsettled.is_some() {
+            Instant::now()
+        } else {
+            entered
+        };
         let mark = thread.mark(now);
-        let begun = *self.started.get_or_insert(now);
         if let Some(fault) = self.limit_reached(begun, now, self.cpu_used) {
             return Ok(Stop::Faulted(Box::new(self.report(fault))));
         }
@@ -189,7 +207,11 @@ impl LoadedCell {
                 Err(Halt::Host(error)) => break Err(error),
             }
         };
-        self.cpu_used += thread.cpu_since(mark, Instant::now());
+        let now = Instant::now();
+        self.cpu_used += thread.cpu_since(mark, now);
+        if matches!(stop, Ok(Stop::Parked { until: None })) && self.rpc.has_answer() {
+            self.heat(begun, now)?;
+        }
         stop
     }
 
@@ -262,7 +284,12 @@ impl LoadedCell {
         Some(self.started? + self.limits.deadline?)
     }
 
-    fn limit_reached(&self, begun: Instant, now: Instant, cpu_used: Duration) -> Option<MuscleFault> {
+    pub(crate) fn limit_reached(
+        &self,
+        begun: Instant,
+        now: Instant,
+        cpu_used: Duration,
+    ) -> Option<MuscleFault> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match (self.limits.deadline, self.limits.cpu) {
             (Some(deadline), _) if now.saturating_duration_since(begun) >= deadline => {
@@ -283,10 +310,15 @@ impl LoadedCell {
         }
         self.exits += 1;
         self.rest = Rest::None;
+        let was_hot = self.unsettled.is_some();
         let action = self.next_action()?;
-        let delivered = self.pump()?;
+        let mut delivered = self.pump()?;
+        if matches!(action, Action::Ring(Bell::Park { .. } | Bell::Ready)) {
+            delivered |= std::mem::take(&mut self.may_have_missed) && self.rpc.is_waiting();
+        }
         match action {
             Action::Resume => Ok(None),
+            Action::Interrupted if was_hot => Ok(None),
             Action::Interrupted => Err(Halt::Interrupted),
             Action::Emulate(trap) => self.emulate_port(&trap).map(|()| None),
             Action::Ring(Bell::Park { .. } | Bell::Ready) if delivered => Ok(None),
@@ -314,7 +346,12 @@ impl LoadedCell {
             heap_bytes,
             ..
         } = &mut self.machine;
-        let exit = vcpu.run().map_err(CellError::from)?;
+        let vcpu = vcpu.get()?;
+        let stopped = match self.unsettled.take() {
+            Some(stopped) => stopped,
+            None => vcpu.run_once().map_err(CellError::from)?,
+        };
+        let exit = vcpu.exit(stopped);
         if let Exit::PortOut { port, .. } = exit {
             return self.trapped(port);
         }
@@ -323,7 +360,7 @@ impl LoadedCell {
 
     /// Drains the queues and serves calls and sockets until nothing moves; true when the muscle has
     /// something new to look at.
-    fn pump(&mut self) -> Result<bool, Halt> {
+    pub(crate) fn pump(&mut self) -> Result<bool, Halt> {
         let mut delivered = false;
         loop {
             let Machine { vsock, .. } = &mut self.machine;

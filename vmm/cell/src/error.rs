@@ -52,6 +52,12 @@ pub enum CellError {
     /// A cell was to be reset that cannot be, see [`crate::LoadedCell::can_be_reset`].
     #[error("this cell cannot be reset")]
     NotResettable,
+    /// The cell's processor is with a hot thread, and was not fetched back first.
+    #[error("the cell's processor is lent")]
+    Lent,
+    /// The hot thread has ended with the cell's processor.
+    #[error("the hot thread that ran the cell has ended")]
+    HotThreadGone,
     /// A relocation points outside the image although it had been checked.
     #[error("relocation at image address {0:#x} is outside the image")]
     Relocation(u64),

@@ -23,6 +23,7 @@ use crate::layout::{
     HEAP_GPA, IMAGE_GPA, Layout, LayoutSeed, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes,
     WINDOW_GPA, WINDOW_SIZE,
 };
+use crate::seat::Seat;
 use crate::spec::{CellSpec, ClockAccess, pages};
 use crate::template::Template;
 
@@ -87,7 +88,7 @@ impl CheckedImage {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub vm: Vm,
-    pub vcpu: Vcpu,
+    pub vcpu: Seat,
     pub layout: Layout,
     pub entry: EntryState,
     pub vsock: Vsock,
@@ -172,7 +173,7 @@ pub(crate) fn load(
     };
     let machine = Machine {
         vm,
-        vcpu,
+        vcpu: Seat::of(vcpu),
         layout,
         entry,
         vsock,

@@ -107,6 +107,7 @@ impl LoadedCell {
         if !self.can_be_reset(spec) {
             return Err(CellError::NotResettable);
         }
+        self.cool()?;
         let machine = &mut self.machine;
         let has_run = self.exits > 0;
         let connection = match &self.origin {
@@ -114,10 +115,10 @@ impl LoadedCell {
             Origin::Loaded(kept) => {
                 if has_run {
                     restore(machine, &mut self.touched, kept)?;
-                    machine.vcpu.reset_extended_state()?;
+                    machine.vcpu.get()?.reset_extended_state()?;
                 }
                 machine.vsock = load::device(spec)?;
-                machine.vcpu.enter_at(&machine.entry);
+                machine.vcpu.get()?.enter_at(&machine.entry);
                 None
             }
             Origin::Template(template) => {
@@ -125,7 +126,7 @@ impl LoadedCell {
                     restore(machine, &mut self.touched, &template.pages)?;
                 }
                 machine.vsock.go_back_to(&template.vsock);
-                machine.vcpu.thaw(&template.cpu, &machine.entry);
+                machine.vcpu.get()?.thaw(&template.cpu, &machine.entry);
                 Some(template.connection)
             }
         };
@@ -142,6 +143,8 @@ impl LoadedCell {
         self.cpu_used = Duration::ZERO;
         self.cpu_before = Duration::ZERO;
         self.exits = 0;
+        self.unsettled = None;
+        self.may_have_missed = false;
         Ok(())
     }
 

@@ -145,6 +145,11 @@ impl Rpc {
         self.answer.take()
     }
 
+    /// Whether the answer to the last call has come and was not taken.
+    pub fn has_answer(&self) -> bool {
+        self.answer.is_some()
+    }
+
     /// Takes the memory of an answer that was read, for the next one.
     pub fn recycle(&mut self, payload: Vec<u8>) {
         self.spare = payload;

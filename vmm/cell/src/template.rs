@@ -115,6 +115,7 @@ impl LoadedCell {
                 | RegionKind::TrapStack => {}
             }
         }
+        let vcpu = vcpu.get()?;
         vcpu.touch(vm, &freeze_places(layout, resume), &written, &read, entry)?;
         vm.write(resume.gpa, template.cpu.page())?;
         vcpu.thaw(&template.cpu, entry);
@@ -140,6 +141,7 @@ impl LoadedCell {
     /// # Errors
     /// [`CellError`]; the cell must be dropped.
     pub fn freeze(&mut self) -> Result<Option<Arc<Template>>, CellError> {
+        self.cool()?;
         let rereads_boot = match self.rest {
             Rest::Parked => false,
             Rest::Ready => true,
@@ -172,6 +174,7 @@ impl LoadedCell {
         let places = freeze_places(layout, &resume);
         let mut scratch = ZERO.clone();
         vm.read(places.scratch_gpa, &mut scratch.0)?;
+        let vcpu = vcpu.get()?;
         let frozen = vcpu.freeze(vm, &places, entry)?;
         vm.write(places.scratch_gpa, &scratch.0)?;
         let Some(cpu) = frozen else {

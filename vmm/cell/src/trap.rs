@@ -73,7 +73,8 @@ impl LoadedCell {
         registers.rip = trap.rip.wrapping_add(u64::from(access.length));
         registers.rsp = trap.rsp;
         registers.rflags = trap.rflags;
-        self.machine.vcpu.resume_user(&registers, &self.machine.entry);
+        let entry = self.machine.entry;
+        self.machine.vcpu.get()?.resume_user(&registers, &entry);
         Ok(())
     }
 

@@ -8,13 +8,14 @@
 //! ```
 //! Interleavings: (a) before 1: KVM_RUN returns at once. (b) between 1 and 2, or in 2: the signal makes
 //! KVM_RUN return `EINTR`. (b) after the stop: the handler sets immediate_exit again, so the next
-//! KVM_RUN returns at once and the caller looks at its clocks; a spurious stop costs one exit and loses nothing.
+//! KVM_RUN returns at once and the caller looks at its clocks; a spurious stop costs one exit and loses nothing. A kick that comes
+//! before the thread says which vCPU it runs is kept for the one that it runs next.
 //! Who sends the signal when time is over is in `alarm`.
 
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use kvm_bindings::kvm_run;
@@ -37,28 +38,14 @@ impl RunPage {
         RunPage(fd.get_kvm_run())
     }
 
-    pub(crate) fn exit_reason(self) -> u32 {
-        let field = self
-            .0
-            .wrapping_byte_add(std::mem::offset_of!(kvm_run, exit_reason))
-            .cast::<u32>();
-        // SAFETY: called only by the `Vcpu` that owns the mapping, between two runs; the field is in bounds.
-        unsafe { ptr::read_volatile(field) }
-    }
-
-    pub(crate) fn internal_suberror(self) -> u32 {
-        // `internal.suberror` is the first field of the union (Linux `include/uapi/linux/kvm.h`).
-        let field = self
-            .0
-            .wrapping_byte_add(std::mem::offset_of!(kvm_run, __bindgen_anon_1))
-            .cast::<u32>();
-        // SAFETY: as for `exit_reason`; every bit pattern is a u32.
-        unsafe { ptr::read_volatile(field) }
-    }
-
     pub(crate) fn clear_immediate_exit(self) {
         // SAFETY: called only by the `Vcpu` that owns the mapping; the kernel only reads the byte.
         unsafe { ptr::write_volatile(self.immediate_exit(), 0) }
+    }
+
+    fn set_immediate_exit(self) {
+        // SAFETY: called only by the thread that is about to run the vCPU; the kernel only reads the byte.
+        unsafe { ptr::write_volatile(self.immediate_exit(), 1) };
     }
 
     fn immediate_exit(self) -> *mut u8 {
@@ -71,6 +58,8 @@ impl RunPage {
 thread_local! {
     /// Run page of the vCPU that this thread runs at present, for the signal handler.
     static CURRENT: Cell<*mut u8> = const { Cell::new(ptr::null_mut()) };
+    /// Set by a kick that came while this thread ran no vCPU.
+    static KICKED: AtomicBool = const { AtomicBool::new(false) };
 }
 
 /// Stops one vCPU's thread.
@@ -84,9 +73,13 @@ impl Kicker {
         Kicker { run_page }
     }
 
-    /// Says that this thread runs the vCPU until the guard is dropped; kicks then stop it.
+    /// Says that this thread runs the vCPU until the guard is dropped; kicks then stop it. One that came since the thread last ran
+    /// a vCPU, and was not asked for by [`VcpuThread::take_kick`], stops it at once.
     pub fn arm(&self) -> Armed {
         CURRENT.with(|current| current.set(self.run_page.immediate_exit()));
+        if take_kick() {
+            self.run_page.set_immediate_exit();
+        }
         Armed {
             _not_send: std::marker::PhantomData,
         }
@@ -200,6 +193,12 @@ impl VcpuThread {
         self.alarm.rang();
     }
 
+    /// Whether the thread was kicked while it ran no vCPU, since this was last asked or a vCPU was run: for one that waits for
+    /// what another thread runs. The alarm is then off.
+    pub fn take_kick(&self) -> bool {
+        take_kick()
+    }
+
     /// Begins to count CPU time.
     pub fn mark(&self, now: Instant) -> CpuMark {
         self.cpu.mark(now)
@@ -209,6 +208,11 @@ impl VcpuThread {
     pub fn cpu_since(&self, mark: CpuMark, now: Instant) -> Duration {
         self.cpu.since(mark, now)
     }
+}
+
+/// Whether this thread was kicked while it ran no vCPU, since this was last asked.
+fn take_kick() -> bool {
+    KICKED.with(|kicked| kicked.load(Ordering::Relaxed) && kicked.swap(false, Ordering::Relaxed))
 }
 
 pub(crate) fn kick_signal() -> libc::c_int {
@@ -228,9 +232,10 @@ fn install_handler() -> Result<(), HvError> {
 }
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // The thread-local is const-initialised and has no destructor, so reading it is async-signal-safe.
+    // The thread-locals are const-initialised and have no destructors, so using them is async-signal-safe.
     let byte = CURRENT.with(Cell::get);
     if byte.is_null() {
+        KICKED.with(|kicked| kicked.store(true, Ordering::Relaxed));
         alarm::silence();
     } else {
         // SAFETY: `byte` was set by this very thread from a live run page and is cleared before the

@@ -28,5 +28,5 @@ pub use error::HvError;
 pub use exit::Exit;
 pub use kick::{Kicker, RemoteKick, Runner, VcpuThread};
 pub use kvm::Kvm;
-pub use vcpu::{FreezePlaces, Frozen, Registers, Vcpu, vcpus_move_cheaply};
+pub use vcpu::{FreezePlaces, Frozen, Registers, Stopped, Vcpu, vcpus_move_cheaply};
 pub use vm::Vm;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use kvm_bindings::kvm_regs as Registers;
 use kvm_bindings::{kvm_sregs, kvm_xcr, kvm_xcrs, kvm_xsave};
-use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
+use kvm_ioctls::{SyncReg, VcpuFd};
 
 use crate::error::HvError;
 use crate::exit::Exit;
@@ -254,38 +254,55 @@ impl Vcpu {
     /// # Errors
     /// [`HvError::Ioctl`] when the kernel cannot run the vCPU at all.
     pub fn run(&mut self) -> Result<Exit<'_>, HvError> {
-        let run_page = self.run_page;
+        let stopped = self.run_once()?;
+        Ok(self.exit(stopped))
+    }
+
+    /// As [`Vcpu::run`], for a thread that leaves it to another to look at why it stopped, with [`Vcpu::exit`].
+    ///
+    /// # Errors
+    /// As [`Vcpu::run`].
+    pub fn run_once(&mut self) -> Result<Stopped, HvError> {
         match self.fd.run() {
-            Ok(exit) => Ok(match exit {
-                VcpuExit::MmioWrite(address, data) => Exit::MmioWrite { address, data },
-                VcpuExit::MmioRead(address, data) => Exit::MmioRead { address, data },
-                VcpuExit::IoOut(port, data) => Exit::PortOut {
-                    port,
-                    length: data.len(),
-                },
-                VcpuExit::IoIn(port, _) => Exit::PortIn { port },
-                VcpuExit::Hlt => Exit::Halt,
-                VcpuExit::Shutdown => Exit::Shutdown,
-                VcpuExit::InternalError => Exit::InternalError {
-                    suberror: run_page.internal_suberror(),
-                },
-                VcpuExit::FailEntry(reason, _) => Exit::EntryFailed { reason },
-                VcpuExit::Intr => Exit::Interrupted,
-                _ => Exit::Unexpected {
-                    reason: run_page.exit_reason(),
-                },
-            }),
+            Ok(_) => Ok(Stopped(How::Exit)),
             Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
-                run_page.clear_immediate_exit();
-                Ok(Exit::Interrupted)
+                self.run_page.clear_immediate_exit();
+                Ok(Stopped(How::Interrupted))
             }
-            Err(error) if error.errno() == libc::EFAULT => Ok(Exit::MemoryFault),
+            Err(error) if error.errno() == libc::EFAULT => Ok(Stopped(How::MemoryFault)),
             Err(source) => Err(HvError::Ioctl {
                 ioctl: "KVM_RUN",
                 source,
             }),
         }
     }
+
+    /// Why the vCPU stopped, from the run page, which nothing has written since.
+    pub fn exit(&mut self, stopped: Stopped) -> Exit<'_> {
+        match stopped.0 {
+            How::Exit => Exit::read(self.fd.get_kvm_run()),
+            How::Interrupted => Exit::Interrupted,
+            How::MemoryFault => Exit::MemoryFault,
+        }
+    }
+}
+
+/// That a vCPU stopped; [`Vcpu::exit`] says why.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped(How);
+
+impl Stopped {
+    /// Whether a signal or `immediate_exit` stopped it, and not the guest.
+    pub fn is_interrupted(self) -> bool {
+        matches!(self.0, How::Interrupted)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Exit,
+    Interrupted,
+    MemoryFault,
 }
 
 /// Whether another thread may run a vCPU without more ado. Before Linux 6.13 its first run there waits for a grace period of the kernel

@@ -1,6 +1,7 @@
 //! Deciding: each slot and each limit is bound, asked about, and answered.
 
 use std::fmt;
+use std::time::Duration;
 
 use referee_bundle::{Manifest, Slot, VerifiedBundle};
 
@@ -181,6 +182,30 @@ impl Decision {
         self.stray.iter().chain(refused)
     }
 
+    /// Asks besides whether cells may keep a core busy while calls keep coming, and notes it when they may.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub fn ask_spin(
+        &mut self,
+        applicant: &Applicant<'_>,
+        idle: Duration,
+        policies: &PolicySet,
+    ) -> Result<(), Rejected> {
+        let hearing = Hearing::new(policies, applicant);
+        let asker = Asker {
+            applicant,
+            policies,
+            hearing: hearing.as_ref().map_err(Vec::as_slice),
+        };
+        let item = asker.spin(idle);
+        if let Answer::Refused(rejected) = item.answer {
+            return Err(rejected);
+        }
+        self.items.push(item);
+        Ok(())
+    }
+
     /// What the cell may do, if all that it asks for is permitted.
     ///
     /// # Errors
@@ -259,6 +284,15 @@ impl Asker<'_> {
             None => format!("{ms} ms (the default)"),
         };
         self.limit(action, asked, question)
+    }
+
+    fn spin(&self, idle: Duration) -> Item {
+        let micros = u64::try_from(idle.as_micros()).unwrap_or(u64::MAX);
+        let question = number("spin", micros).map(|argument| Question {
+            action: "spin",
+            arguments: vec![("idle_us", argument)],
+        });
+        self.limit("spin", format!("a core until {micros} us after a call"), question)
     }
 
     fn limit(&self, name: &'static str, asked: String, question: Result<Question, Rejected>) -> Item {

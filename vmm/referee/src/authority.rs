@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::{ReadLimits, TrustStore, UnixTime, read_bundle, read_trust_store, verify};
 use referee_cell::CheckedImage;
-use referee_policy::PolicySet;
+use referee_policy::{Applicant, PolicySet};
 
 use crate::engine::{Engine, Opened, cell_name};
 use crate::error::StartError;
-use crate::muscle::Muscle;
+use crate::muscle::{Muscle, Permit};
 use crate::record;
 use crate::tpm::{HostTpm, Tpm};
 
@@ -152,6 +152,23 @@ impl Referee {
         match read_bundle(path, &self.authority.limits) {
             Ok(bytes) => self.admit(bytes),
             Err(rejected) => Err(self.engine.refusal(rejected.into(), "")?),
+        }
+    }
+
+    /// Asks policy whether cells of a permit may keep a core busy while calls keep coming, and `idle` longer (microseconds count): with
+    /// [`crate::Cell::keep_hot`]. What else they may do stays. A refusal is recorded.
+    ///
+    /// # Errors
+    /// [`StartError::Rejected`].
+    pub fn permit_spin(&self, permit: &mut Permit, idle: Duration) -> Result<(), StartError> {
+        let mut decision = permit.decision().clone();
+        let applicant = Applicant::of(permit.bundle());
+        match decision.ask_spin(&applicant, idle, self.policies()) {
+            Ok(()) => {
+                permit.set_spin(decision, idle);
+                Ok(())
+            }
+            Err(refused) => Err(self.engine.refusal(refused.into(), &permit.title())?),
         }
     }
 

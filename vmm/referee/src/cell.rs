@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
 use referee_audit::{AuditSink, Head};
-use referee_cell::{Answer, CellError, LoadedCell, Stop, Usage};
+use referee_cell::{Answer, CellError, HotThread, LoadedCell, Stop, Usage};
 pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +40,7 @@ pub struct Cell {
     freezing: Freezing,
     /// A call that waits for the start-up, which is to be frozen first.
     begun: Option<(String, Vec<u8>)>,
+    hot: Option<Arc<HotThread>>,
 }
 
 /// How far a call is that is performed piece by piece.
@@ -76,7 +77,37 @@ impl Cell {
             payload: Vec::new(),
             freezing: Freezing::Unneeded,
             begun: None,
+            hot: None,
         }
+    }
+
+    /// Lets the cell use a hot thread: while calls follow each other closely they need no exit, as muscle and caller poll for each other. Only a
+    /// permit with [`crate::Referee::permit_spin`] allows that. Any number of cells may use one thread, which has one of them at a time;
+    /// the others, and all on a host where it is of no use ([`HotThread::is_useful`]), are called in the usual way.
+    ///
+    /// A core is busy on either side meanwhile. What the caller's spends is charged to the cell at once, what the other spends when the cell cools.
+    /// A reset cools it. A muscle that was built with an SDK that does not poll is only called in the usual way.
+    ///
+    /// # Errors
+    /// [`StartError::Rejected`] when the permit does not allow it.
+    pub fn keep_hot(&mut self, thread: &Arc<HotThread>) -> Result<(), StartError> {
+        let Some(idle) = self.permit.spin() else {
+            return Err(StartError::Rejected {
+                name: "not-permitted",
+                message: "its permit does not let it spin: ask with Referee::permit_spin".to_owned(),
+            });
+        };
+        if let Some(cell) = &mut self.cell {
+            cell.allow_hot(thread, idle)
+                .map_err(StartError::host("fetching a processor back"))?;
+        }
+        self.hot = Some(Arc::clone(thread));
+        Ok(())
+    }
+
+    /// Whether a hot thread has the cell at present.
+    pub fn is_hot(&self) -> bool {
+        self.cell.as_ref().is_some_and(|cell| cell.is_hot())
     }
 
     /// Calls an exported function and waits for its result.
@@ -156,13 +187,16 @@ impl Cell {
         self.permit.covered(&inputs)?;
         // A call that was begun belongs to the life that ends.
         self.begun = None;
+        let hot = self.hot.clone();
         let Some(cell) = self.cell.as_mut() else {
             *self = self.permit.build(self.style, inputs, |_| None)?;
-            return Ok(());
+            return hot.map_or(Ok(()), |hot| self.keep_hot(&hot));
         };
         if self.freezing == Freezing::Unneeded {
             self.freezing = Freezing::Wanted;
         }
+        cell.cool()
+            .map_err(StartError::host("fetching a processor back"))?;
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
         let reset = |cell: &mut Box<LoadedCell>| {
             let life = self.permit.life(self.style, inputs, &self.audit)?;
@@ -178,6 +212,10 @@ impl Cell {
                 None => self.permit.load(shell, life)?,
             });
             let used = std::mem::replace(cell, fresh);
+            if let (Some(hot), Some(idle)) = (&hot, self.permit.spin()) {
+                cell.allow_hot(hot, idle)
+                    .map_err(StartError::host("fetching a processor back"))?;
+            }
             engine
                 .pool()
                 .bury(used, &self.audit)
@@ -346,7 +384,9 @@ impl Cell {
     }
 
     fn finish(&mut self, outcome: &Outcome) -> Result<(), CallError> {
-        if let Some(cell) = self.cell.take() {
+        if let Some(mut cell) = self.cell.take() {
+            // If its thread is gone, so is the account of what it spent there.
+            let _ = cell.cool();
             self.used = cell.usage();
             let recorded = record::end(&self.audit, outcome, &self.used);
             if matches!(outcome, Outcome::Faulted(_)) && cell.template().is_some() {

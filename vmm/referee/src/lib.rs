@@ -66,7 +66,7 @@ pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_capabilities::{BrokerLimits, ConsoleStreams, Input, Output, OutputWriter, SharedBytes};
-pub use referee_cell::{FaultReport, MuscleFault, Usage};
+pub use referee_cell::{FaultReport, HotThread, MuscleFault, Usage};
 pub use referee_policy::Binding;
 pub use spec::cell_spec;
 pub use tpm::{HostTpm, Registers, Tpm, identity, measured};

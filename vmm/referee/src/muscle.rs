@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
@@ -134,6 +134,8 @@ struct Parts {
     grants: Grants,
     /// What was opened ahead for all cells; what was granted is opened for each, when this is none.
     opened: Option<Arc<Resources>>,
+    /// How long after a call a hot thread may poll for its cells.
+    spin: Option<Duration>,
 }
 
 /// Cells of a permit that are kept loaded; dropping it ends that.
@@ -169,12 +171,24 @@ impl Permit {
             decision,
             grants,
             opened: opened.map(Arc::new),
+            spin: None,
         }))
     }
 
     /// What is granted.
     pub fn grants(&self) -> &Grants {
         &self.0.grants
+    }
+
+    /// How long after a call a hot thread may poll for its cells, if that was permitted with [`Referee::permit_spin`].
+    pub fn spin(&self) -> Option<Duration> {
+        self.0.spin
+    }
+
+    pub(crate) fn set_spin(&mut self, decision: Decision, idle: Duration) {
+        let parts = Arc::make_mut(&mut self.0);
+        parts.decision = decision;
+        parts.spin = Some(idle);
     }
 
     /// What policy said about each slot, and why.
@@ -257,7 +271,7 @@ impl Permit {
         self.0.image.bundle()
     }
 
-    fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         title(self.bundle().manifest())
     }
 

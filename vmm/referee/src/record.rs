@@ -61,11 +61,9 @@ pub fn start(
         ("not_confined_by", Value::Text(not_confined_by)),
     ];
     audit.record(&Event::of_cell(Kind::Start, &detail))?;
-    for item in decision
-        .items()
-        .iter()
-        .filter(|item| grants.slots().iter().any(|grant| grant.slot() == item.name))
-    {
+    for item in decision.items().iter().filter(|item| {
+        item.capability == "spin" || grants.slots().iter().any(|grant| grant.slot() == item.name)
+    }) {
         let detail = [
             ("asked", Value::Text(&item.asked)),
             ("bound", Value::Text(item.bound.as_deref().unwrap_or_default())),

@@ -217,6 +217,11 @@ impl Vsock {
         Ok(progress)
     }
 
+    /// Whether [`Vsock::drain`] would find something to do: a cheap question, for a guest that runs meanwhile.
+    pub fn is_offered<M: GuestMemory>(&self, mem: &M) -> bool {
+        self.registers.transmit.offers(mem) || self.registers.receive.offers(mem) && self.has_pending()
+    }
+
     /// Whether something waits for the guest that it could be given if it offered a buffer.
     pub fn has_pending(&self) -> bool {
         let has_packet = |&number: &u32| {

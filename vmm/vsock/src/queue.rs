@@ -184,6 +184,12 @@ impl VirtQueue {
         }
     }
 
+    /// Whether the driver offers a chain, as far as can be told without looking closer.
+    pub(crate) fn offers<M: GuestMemory>(&self, mem: &M) -> bool {
+        let index = self.ring.avail_idx(mem, Ordering::Acquire);
+        self.ready() && index.is_ok_and(|index| index.0 != self.ring.next_avail())
+    }
+
     /// Takes the next available chain: the index of its first descriptor.
     pub(crate) fn take<M: GuestMemory>(&mut self, mem: &M) -> Result<Option<u16>, DeviceFault> {
         let (size, from) = (self.size(), self.ring.next_avail());
