@@ -283,7 +283,7 @@ impl Bench {
         let mut spinning = permit.clone();
         referee.permit_spin(&mut spinning, Duration::from_millis(1))?;
         let mut hot = spinning.start(Inputs::default())?;
-        hot.keep_hot(&Arc::new(HotThread::start()?))?;
+        hot.keep_hot(&Arc::new(HotThread::start_on(1)?))?;
         Ok(Bench {
             bundle: bundle("echoes")?,
             hybrid,

@@ -83,6 +83,18 @@ fn thread_here() -> CellThread {
     CellThread::enter().expect("timers")
 }
 
+#[test]
+fn a_hot_thread_stays_on_its_core() {
+    let (host, thread) = (Host::new(Some(SPIN)), thread_here());
+    let hot = Arc::new(HotThread::start_on(0).expect("every machine has a first core"));
+    let mut cell = host.start("reactor", "echoes", LONG, &hot);
+    heat(&mut cell, &thread);
+    for core in [100_000, 1023] {
+        let error = HotThread::start_on(core).expect_err("no machine here has so many cores");
+        assert!(error.to_string().contains("core"), "{error}");
+    }
+}
+
 fn count(cell: &mut Cell, thread: &CellThread) -> Result<u32, CallError> {
     cell.call(thread, "count", &())
 }

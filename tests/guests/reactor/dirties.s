@@ -6,6 +6,8 @@
 # exports: f
 # call: f []
 # stdout: null\n
+# It writes over the word that would have it poll.
+.equ NEVER_POLL, 1
 .include "muscle.inc"
 .include "channel.inc"
 .equ JUNK, 0x5a5a5a5a5a5a5a5a

@@ -16,6 +16,7 @@
 //!
 //! The processor is in one place at a time, with the cell, with the hot thread, or on its way back ([`Slot`]), and moves by value.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use muscle_abi::channel::MAILBOX_POLL_OFFSET;
 use referee_hv::{HvError, RemoteKick, Stopped, Vcpu, VcpuThread, vcpus_move_cheaply};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::error::CellError;
@@ -99,11 +101,24 @@ impl PollWord {
 }
 
 impl HotThread {
-    /// Starts the thread.
+    /// Starts the thread, on whatever core the kernel finds for it. While no core is free, cells that it has are not fast, and are
+    /// soon left alone.
     ///
     /// # Errors
     /// [`CellError::Io`] or [`CellError::Hv`] when the host has no thread, or no timer for one.
     pub fn start() -> Result<HotThread, CellError> {
+        HotThread::start_where(None)
+    }
+
+    /// Starts the thread on one core, by the kernel's number, which its callers should keep away from.
+    ///
+    /// # Errors
+    /// As [`HotThread::start`], and [`CellError::Io`] when this program has no such core.
+    pub fn start_on(core: usize) -> Result<HotThread, CellError> {
+        HotThread::start_where(Some(core))
+    }
+
+    fn start_where(core: Option<usize>) -> Result<HotThread, CellError> {
         let shared = Arc::new(Shared::default());
         let (ready, is_ready) = std::sync::mpsc::channel();
         let its = Arc::clone(&shared);
@@ -111,7 +126,10 @@ impl HotThread {
             .name("hot-cell".into())
             .spawn(move || {
                 let _gone = Gone(&its);
-                match VcpuThread::enter() {
+                match core
+                    .map_or(Ok(()), stay_on)
+                    .and_then(|()| Ok(VcpuThread::enter()?))
+                {
                     Ok(thread) => {
                         let _ = its.kick.set(thread.remote());
                         let _ = its.thread.set(thread::current());
@@ -156,6 +174,20 @@ impl Drop for HotThread {
         }
         let _ = thread.join();
     }
+}
+
+/// Keeps the calling thread on one core.
+fn stay_on(core: usize) -> Result<(), CellError> {
+    let refused = |source: io::Error| CellError::Io {
+        what: "keeping a hot thread on its core",
+        source,
+    };
+    if core >= CpuSet::MAX_CPU {
+        return Err(refused(io::ErrorKind::InvalidInput.into()));
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).map_err(|error| refused(error.into()))
 }
 
 /// Says that the thread is over, however it ended.
