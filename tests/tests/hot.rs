@@ -1,14 +1,17 @@
 //! Calls without an exit: that they are no other calls, whatever the muscle does, whoever wants the cell meanwhile.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use referee::{
-    CallError, Cell, CellThread, Config, HotThread, Inputs, Muscle, MuscleFault, Permit, Referee, StartError,
+    CallError, Cell, CellThread, Config, Functions, HotThread, Inputs, Muscle, MuscleFault, Permit, Referee,
+    StartError,
 };
-use referee_tests::Workshop;
+use referee_tests::{Workshop, shop};
 
 /// So long that a busy machine does not cool a cell before the next call.
 const LONG: Duration = Duration::from_secs(2);
@@ -219,6 +222,47 @@ fn a_muscle_that_does_not_poll_is_called_in_the_usual_way() {
         for calls in 0..MANY {
             assert_eq!(count(&mut cell, &thread).expect("answers"), calls, "{name}");
         }
+    }
+}
+
+#[test]
+fn a_muscle_of_the_sdk_calls_its_host_while_it_is_hot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shop = shop().expect("builds");
+    let policy = folder.path().join("spin.cedar");
+    let functions = r#"@id("functions") permit (principal, action == Action::"functions", resource);"#;
+    std::fs::write(&policy, format!("{SPIN}{functions}")).expect("is written");
+    let mut config = Config::new(shop.join("trust.store"), folder.path().join("audit.jsonl"));
+    config.policies = vec![policy];
+    let referee = Referee::open(&config).expect("opens");
+    let muscle = referee
+        .admit_file(&shop.join("portfolio.muscle"))
+        .expect("is admitted");
+    let mut permit = muscle.permit(&[]).expect("is permitted");
+    referee.permit_spin(&mut permit, LONG).expect("may spin");
+    let mut functions = Functions::default();
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    functions.register("price", move |_: String| {
+        Ok::<u32, String>(count.fetch_add(1, Ordering::SeqCst))
+    });
+    let inputs = Inputs {
+        functions,
+        ..Inputs::default()
+    };
+    let (hot, thread) = (hot(), thread_here());
+    let mut cell = permit.start(inputs).expect("starts");
+    cell.keep_hot(&hot).expect("may be hot");
+    let until = Instant::now() + Duration::from_secs(60);
+    for calls in 0.. {
+        let before = (cell.is_hot(), cell.usage().exits);
+        let holdings = (BTreeMap::from([("ACME".to_owned(), 2)]),);
+        let worth: f64 = cell.call(&thread, "worth", &holdings).expect("answers");
+        assert!((worth - 2.0 * f64::from(calls)).abs() < f64::EPSILON, "{worth}");
+        if calls > 500 && before == (true, cell.usage().exits) {
+            break;
+        }
+        assert!(Instant::now() < until, "each call had an exit");
     }
 }
 

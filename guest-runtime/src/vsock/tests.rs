@@ -433,3 +433,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn driver_polls_while_the_host_wants_it_and_parks_when_it_does_not() {
+    let (mut driver, host) = pair(512 << 10);
+    let id = driver.connect(1).expect("is open");
+    let parks = host.borrow().parks;
+    host.borrow_mut().set_poll_word(1);
+    // Something has come already: no exit.
+    let peer = host.borrow().peers.keys().next().copied().expect("is there");
+    host.borrow_mut()
+        .send(peer.0, peer.1, Operation::ReadWrite, 0, b"here");
+    host.borrow_mut().exit();
+    driver.park();
+    let mut bytes = [0; 8];
+    assert_eq!(driver.try_read(id, &mut bytes), Ok(Some(4)));
+    assert_eq!(host.borrow().parks, parks);
+    // Nothing comes, and the host does not want it any more.
+    host.borrow_mut().set_poll_word(0);
+    driver.park();
+    assert_eq!(host.borrow().parks, parks + 1);
+}

@@ -1,5 +1,5 @@
-# Rule: no enclave can be entered.
-# expect: fault any-of=general-protection,invalid-opcode
+# Rule: no enclave can be entered. Where the processor has enclaves, its page is none, which is a page fault (Intel SDM, EENTER).
+# expect: fault any-of=general-protection,invalid-opcode,page-fault
 .include "muscle.inc"
 begin
     mov eax, 2
