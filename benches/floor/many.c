@@ -15,7 +15,8 @@
 
 #define EACH 128
 
-static const char *const NAMES[] = {"MemAvailable", "AnonPages", "Shmem", "PageTables", "SecPageTables", "Slab"};
+static const char *const NAMES[] = {"MemFree",	  "Buffers",	"Cached",	 "AnonPages", "Shmem",
+				    "KernelStack", "PageTables", "SecPageTables", "Slab",	    "VmallocUsed"};
 enum { KINDS = sizeof NAMES / sizeof *NAMES };
 
 static void memory(long *bytes)

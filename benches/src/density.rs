@@ -99,10 +99,13 @@ fn main() -> anyhow::Result<()> {
         Measured::of("density_rate", started.means.clone(), bare.means.clone()),
         "the same, mean of each process",
     );
+    for crowd in [&mut started, &mut loaded, &mut bare] {
+        memory::sum_up(&mut crowd.memory);
+    }
     for (name, crowd) in [("idle_memory", &started), ("idle_loaded", &loaded)] {
         print(
-            Measured::in_unit("KiB", name, crowd.available(), bare.available()),
-            "memory of an idle cell, by MemAvailable; floor: of an idle bare VM",
+            Measured::in_unit("KiB", name, crowd.taken(), bare.taken()),
+            "memory that an idle cell takes of the system; floor: that of an idle bare VM",
         );
     }
     memory::explain(&[("started", &started), ("loaded", &loaded), ("bare", &bare)]);
@@ -136,9 +139,8 @@ impl Many {
         }
     }
 
-    fn available(&self) -> Vec<f64> {
-        let values = self.memory.get("MemAvailable").cloned().unwrap_or_default();
-        values.into_iter().map(|value| -value).collect()
+    fn taken(&self) -> Vec<f64> {
+        self.memory.get("= taken").cloned().unwrap_or_default()
     }
 }
 

@@ -8,14 +8,50 @@ use anyhow::Context;
 use crate::Many;
 
 /// Lines of `/proc/meminfo` that tell of cells.
-const NAMES: [&str; 6] = [
-    "MemAvailable",
+const NAMES: [&str; 10] = [
+    "MemFree",
+    "Buffers",
+    "Cached",
+    "AnonPages",
+    "Shmem",
+    "KernelStack",
+    "PageTables",
+    "SecPageTables",
+    "Slab",
+    "VmallocUsed",
+];
+
+/// What is free, and what is page cache and could be at once.
+const NOT_TAKEN: [&str; 3] = ["MemFree", "Buffers", "Cached"];
+/// What is known to be taken. Kernel stacks are part of what `VmallocUsed` counts.
+const TAKEN: [&str; 6] = [
     "AnonPages",
     "Shmem",
     "PageTables",
     "SecPageTables",
     "Slab",
+    "VmallocUsed",
 ];
+
+/// Adds to each round's figures what was taken by it altogether, and how much of that nobody counts.
+pub fn sum_up(memory: &mut BTreeMap<String, Vec<f64>>) {
+    let of = |name: &str| memory.get(name).cloned().unwrap_or_default();
+    let rounds = of("MemFree").len();
+    let sum = |names: &[&str], round: usize| -> f64 {
+        names.iter().filter_map(|name| of(name).get(round).copied()).sum()
+    };
+    // Memory with a name in Shmem is in Cached, too.
+    let taken: Vec<f64> = (0..rounds)
+        .map(|round| sum(&["Shmem"], round) - sum(&NOT_TAKEN, round))
+        .collect();
+    let rest = taken
+        .iter()
+        .enumerate()
+        .map(|(round, taken)| taken - sum(&TAKEN, round))
+        .collect();
+    memory.insert("= taken".to_owned(), taken);
+    memory.insert("= not counted".to_owned(), rest);
+}
 
 /// The slots of a cell, in the order in which they are added to its file.
 const SLOTS: [&str; 5] = ["system", "image", "private", "window", "heap"];

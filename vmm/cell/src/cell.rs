@@ -51,7 +51,8 @@ pub struct LoadedCell {
     pub(crate) epoch: Instant,
     pub(crate) rpc: Rpc,
     pub(crate) sockets: Sockets,
-    pub(crate) symbols: Option<Vec<u8>>,
+    /// Its bundle has the symbols for backtraces.
+    pub(crate) image: CheckedImage,
     /// What its boot block says.
     pub(crate) told: CellSpec,
     /// What a reset goes back to.
@@ -108,7 +109,7 @@ impl LoadedCell {
             true => Origin::keep(&machine.vm, &machine.layout)?,
             false => Origin::Unkept,
         };
-        Ok(LoadedCell::of(machine, origin, spec, services))
+        Ok(LoadedCell::of(machine, image, origin, spec, services))
     }
 
     /// Makes another cell of the image that a template is of. It begins at the template's park; before its first call it must be
@@ -125,10 +126,16 @@ impl LoadedCell {
     ) -> Result<LoadedCell, CellError> {
         let machine = load::load(shell, image, spec, Some(template))?;
         let origin = Origin::Template(Arc::clone(template));
-        Ok(LoadedCell::of(machine, origin, spec, services))
+        Ok(LoadedCell::of(machine, image, origin, spec, services))
     }
 
-    fn of(machine: Machine, origin: Origin, spec: &CellSpec, services: Services) -> LoadedCell {
+    fn of(
+        machine: Machine,
+        image: &CheckedImage,
+        origin: Origin,
+        spec: &CellSpec,
+        services: Services,
+    ) -> LoadedCell {
         let view = device_view(&machine);
         LoadedCell {
             told: spec.clone(),
@@ -139,7 +146,7 @@ impl LoadedCell {
             epoch: services.epoch,
             rpc: Rpc::new(spec.limits.frame_bytes),
             sockets: services.sockets,
-            symbols: services.symbols,
+            image: image.clone(),
             origin,
             touched: Touched::default(),
             rest: Rest::None,
@@ -408,8 +415,6 @@ pub struct Services {
     pub epoch: Instant,
     /// Outside sockets.
     pub sockets: Sockets,
-    /// The bundle's symbols, for backtraces.
-    pub symbols: Option<Vec<u8>>,
 }
 
 fn device_view(machine: &Machine) -> GuestMemoryMmap {

@@ -287,6 +287,24 @@ impl Layout {
         self.sizes
     }
 
+    /// Bytes of the image, from its base on, that ring 3 cannot write; 0 when a data segment lies before one of another kind.
+    pub fn unwritable_image(&self) -> u64 {
+        let image = |region: &&Region| (IMAGE_GPA..IMAGE_GPA + IMAGE_MAX).contains(&region.gpa);
+        let (data, others): (Vec<&Region>, Vec<&Region>) = self
+            .regions
+            .iter()
+            .filter(image)
+            .partition(|region| region.kind == RegionKind::Data);
+        let begin = data.iter().map(|region| region.gpa).min();
+        let begin = begin.unwrap_or(IMAGE_GPA + self.sizes.image);
+        let is_before = |region: &&Region| region.gpa + region.length <= begin;
+        if others.iter().all(is_before) {
+            begin - IMAGE_GPA
+        } else {
+            0
+        }
+    }
+
     /// Every region, by virtual address.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.regions.iter()
@@ -436,6 +454,34 @@ mod tests {
                 .wrapping_add(u8::try_from(index).expect("small").wrapping_mul(seed | 1));
         }
         Layout::random(SIZES, &SEGMENTS, &random).expect("lays out")
+    }
+
+    #[test]
+    fn the_unwritable_image_ends_where_data_begins() {
+        assert_eq!(layout(1).unwritable_image(), 0x3000);
+        let with = |segments: &[SegmentSpan]| {
+            let layout = Layout::random(SIZES, segments, &[7; 34]).expect("lays out");
+            layout.unwritable_image()
+        };
+        let [constants, code, data] = SEGMENTS;
+        assert_eq!(with(&[constants, code]), SIZES.image);
+        assert_eq!(
+            with(&[
+                data,
+                SegmentSpan {
+                    offset: 0x1000,
+                    ..constants
+                },
+                code
+            ]),
+            0x3000
+        );
+        let code_last = SegmentSpan {
+            offset: 0x5000,
+            ..code
+        };
+        assert_eq!(with(&[constants, data, code_last]), 0);
+        assert_eq!(with(&[SegmentSpan { offset: 0, ..data }, code]), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use linux_loader::loader::{KernelLoader, elf::Elf};
 use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY, FLAG_READY_BELL};
 use muscle_abi::capability::GRANT_ENTRY_SIZE;
+use muscle_abi::channel::{BUFFERS_OFFSET, QUEUES_OFFSET};
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
 use referee_hv::x86_64::registers::EntryState;
@@ -23,6 +24,7 @@ use crate::layout::{
     HEAP_GPA, IMAGE_GPA, Layout, LayoutSeed, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes,
     WINDOW_GPA, WINDOW_SIZE,
 };
+use crate::reset::{PAGE, ZERO};
 use crate::spec::{CellSpec, ClockAccess, pages};
 use crate::template::Template;
 
@@ -95,13 +97,15 @@ pub(crate) struct Machine {
     pub heap_bytes: u64,
     /// Bytes of the system slot.
     pub system_bytes: u64,
+    /// Whether the system slot is a copy of a template's, whose written pages are not counted.
+    pub system_copied: bool,
     /// Ticks of the time-stamp counter in a millisecond, 0 without a fine clock.
     pub tsc_khz: u64,
 }
 
 /// Heap that a cell has before it asks for more, in bytes.
 pub(crate) const FIRST_HEAP: u64 = 64 << 10;
-/// Pages at the top of the stack, and of the window, that are made ready before the first instruction.
+/// Pages of each kind that are made ready before the first instruction: the stack's last, the queues there and back, the first buffers.
 const WARM_PAGES: u64 = 2;
 
 /// Loads an image: at a random place and before its first instruction, or where and how a template has it.
@@ -125,27 +129,28 @@ pub(crate) fn load(
     if spec.resettable {
         vm.count_touched()?;
     }
-    let (entry, system) = match template {
-        Some(template) => (template.entry, template.system.clone()),
-        None => {
-            let (system, page_table_root) = layout.system_bytes()?;
-            let entry = EntryState {
-                entry: layout.image_base() + plan.entry(),
-                stack_pointer: stack_top(&layout),
-                argument: layout.va(RegionKind::Boot),
-                page_table_root,
-                allow_tsc: spec.clock == ClockAccess::Fine,
-                system: layout.system().addresses(),
-            };
-            (entry, system)
+    let common = template.and_then(|template| Some((template, template.common.as_ref()?)));
+    let (system_bytes, page_table_root) = match common {
+        Some((template, common)) => {
+            vm.add_copy(SYSTEM_GPA, &common.system)?;
+            (common.system.length(), template.entry.page_table_root)
         }
+        None => add_system(&mut vm, &layout)?,
     };
-    let system_bytes = pages(system.len() as u64);
-    vm.add_memory(SYSTEM_GPA, system_bytes)?;
-    vm.write(SYSTEM_GPA, &system)?;
-
-    vm.add_memory(IMAGE_GPA, sizes.image)?;
-    load_image(&vm, image, layout.image_base())?;
+    match common.and_then(|(_, common)| common.image.as_ref()) {
+        Some(unwritable) => {
+            vm.add_copy(IMAGE_GPA, unwritable)?;
+            let length = unwritable.length();
+            // Data segments are among what the template fills in.
+            if length < sizes.image {
+                vm.add_memory(IMAGE_GPA + length, sizes.image - length)?;
+            }
+        }
+        None => {
+            vm.add_memory(IMAGE_GPA, sizes.image)?;
+            load_image(&vm, image, layout.image_base())?;
+        }
+    }
 
     vm.add_memory(PRIVATE_GPA, sizes.boot + sizes.stack + sizes.resume)?;
     vm.add_memory(WINDOW_GPA, WINDOW_SIZE)?;
@@ -154,6 +159,17 @@ pub(crate) fn load(
         vm.add_memory(HEAP_GPA, heap_bytes)?;
     }
 
+    let entry = match template {
+        Some(template) => template.entry,
+        None => EntryState {
+            entry: layout.image_base() + plan.entry(),
+            stack_pointer: stack_top(&layout),
+            argument: layout.va(RegionKind::Boot),
+            page_table_root,
+            allow_tsc: spec.clock == ClockAccess::Fine,
+            system: layout.system().addresses(),
+        },
+    };
     let tsc_khz = match spec.clock {
         ClockAccess::Fine => u64::from(vcpu.tsc_khz()?),
         ClockAccess::None | ClockAccess::Coarse => 0,
@@ -178,10 +194,25 @@ pub(crate) fn load(
         vsock,
         heap_bytes,
         system_bytes,
+        system_copied: common.is_some(),
         tsc_khz,
     };
     write_boot(&machine, spec)?;
     Ok(machine)
+}
+
+/// Descriptor tables, stubs, trap stack and page tables; how many bytes they have, and where the root of the page tables is.
+fn add_system(vm: &mut Vm, layout: &Layout) -> Result<(u64, u64), CellError> {
+    let (system, page_table_root) = layout.system_bytes()?;
+    let bytes = pages(system.len() as u64);
+    vm.add_memory(SYSTEM_GPA, bytes)?;
+    for (gpa, page) in (SYSTEM_GPA..).step_by(PAGE).zip(system.chunks(PAGE)) {
+        // The trap stack is zero already, and has memory only once it is used.
+        if page != ZERO.0 {
+            vm.write(gpa, page)?;
+        }
+    }
+    Ok((bytes, page_table_root))
 }
 
 /// Bytes of the pages that boot block, grants and arguments take.
@@ -310,12 +341,17 @@ fn load_image(vm: &Vm, image: &CheckedImage, image_base: u64) -> Result<(), Cell
 }
 
 /// Has the pages that every muscle touches first backed by the kernel at once: a fault of the guest
-/// costs many times more.
+/// costs many times more. An idle cell keeps them, so no others: not the mailbox, not the queue of events.
 fn warm(vm: &Vm, sizes: &Sizes) {
-    let warm = WARM_PAGES.saturating_mul(PAGE_SIZE);
-    let stack = warm.min(sizes.stack);
-    if let (Ok(stack_bytes), Ok(window_bytes)) = (usize::try_from(stack), usize::try_from(6 * PAGE_SIZE)) {
-        vm.prefault(PRIVATE_GPA + sizes.boot + sizes.stack - stack, stack_bytes);
-        vm.prefault(WINDOW_GPA, window_bytes);
+    let two = WARM_PAGES.saturating_mul(PAGE_SIZE);
+    let stack = two.min(sizes.stack);
+    for (gpa, length) in [
+        (PRIVATE_GPA + sizes.boot + sizes.stack - stack, stack),
+        (WINDOW_GPA + QUEUES_OFFSET, two),
+        (WINDOW_GPA + BUFFERS_OFFSET, two),
+    ] {
+        if let Ok(length) = usize::try_from(length) {
+            vm.prefault(gpa, length);
+        }
     }
 }

@@ -34,7 +34,7 @@ use crate::load::{self, Machine};
 use crate::spec::CellSpec;
 use crate::template::Template;
 
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 const _: () = assert!(PAGE as u64 == PAGE_SIZE);
 
 /// Contents of a page. Aligned as pages are: copying between places that are a few bytes apart within theirs takes ten times as long.
@@ -191,16 +191,31 @@ pub(crate) fn restore(machine: &Machine, touched: &mut Touched, kept: &[Kept]) -
     }
     // Only now that each of them was written.
     touched.count = count;
+    if machine.system_copied {
+        clear_trap_stack(&machine.vm)?;
+    }
     Ok(())
 }
 
-/// Start and length of all that the muscle or the processor can write, each within one slot.
+/// Zeroes the trap stack of a copied system slot, if the processor has written to it: only then it has memory of its own.
+fn clear_trap_stack(vm: &Vm) -> Result<(), CellError> {
+    let gpa = SYSTEM_GPA + TRAP_STACK_OFFSET;
+    let mut page = ZERO.clone();
+    vm.read(gpa, &mut page.0)?;
+    if page != ZERO {
+        vm.write(gpa, &ZERO.0)?;
+    }
+    Ok(())
+}
+
+/// Start and length of all that the muscle or the processor can write, each within one slot whose pages are counted.
 pub(crate) fn writable(machine: &Machine) -> Vec<(u64, u64)> {
     let sizes = machine.layout.sizes();
+    let trap_stack = if machine.system_copied { 0 } else { PAGE_SIZE };
     let fixed = [
         (PRIVATE_GPA + sizes.boot, sizes.stack),
         (WINDOW_GPA, WINDOW_SIZE),
-        (SYSTEM_GPA + TRAP_STACK_OFFSET, PAGE_SIZE),
+        (SYSTEM_GPA + TRAP_STACK_OFFSET, trap_stack),
     ];
     let heap = machine.vm.slots().filter(|(start, _)| *start >= HEAP_GPA);
     let data = data_segments(&machine.layout);

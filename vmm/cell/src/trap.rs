@@ -1,5 +1,6 @@
 //! Exceptions of ring 3: granted port I/O goes on, everything else is a fault with a report.
 
+use referee_bundle::PartKind;
 use referee_hv::x86_64::trap::Trap;
 use referee_hv::{Registers, flavour};
 
@@ -182,8 +183,9 @@ impl LoadedCell {
         }
         let image_address = va.checked_sub(layout.image_base())?;
         let found = self
-            .symbols
-            .as_deref()
+            .image
+            .bundle()
+            .part(PartKind::Symbols)
             .and_then(|bytes| referee_bundle::SymbolTable::parse(bytes).ok())
             .and_then(|symbols| {
                 symbols

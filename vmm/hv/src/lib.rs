@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 pub mod alarm;
+mod common;
 pub mod error;
 pub mod exit;
 pub mod flavour;
@@ -24,6 +25,7 @@ pub mod vm;
 pub mod x86_64;
 
 pub use alarm::CpuMark;
+pub use common::Common;
 pub use error::HvError;
 pub use exit::Exit;
 pub use kick::{Kicker, RemoteKick, Runner, VcpuThread};

@@ -9,6 +9,7 @@ use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 
+use crate::common::Common;
 use crate::error::HvError;
 use crate::kvm::Kvm;
 use crate::touched::CountedFile;
@@ -72,18 +73,31 @@ impl Vm {
         self.add_slot(start, bytes, KVM_MEM_READONLY)
     }
 
+    /// Gives the guest a copy of `common` at guest-physical `start`, in a slot of its own. A page is copied when guest or host first
+    /// writes to it, and is one with that of all other copies until then. Pages of it are not counted ([`Vm::touched`]).
+    ///
+    /// # Errors
+    /// As [`Vm::add_memory`].
+    pub fn add_copy(&mut self, start: u64, common: &Common) -> Result<(), HvError> {
+        let size = size_of_slot(start, common.length())?;
+        let mapping = common.copy_on_write(size)?;
+        let region = GuestRegionMmap::new(mapping, GuestAddress(start)).ok_or(HvError::BadRange {
+            start,
+            bytes: common.length(),
+        })?;
+        self.add_region(start, region, 0)
+    }
+
     fn add_slot(&mut self, start: u64, bytes: u64, flags: u32) -> Result<(), HvError> {
-        let bad_range = HvError::BadRange { start, bytes };
-        let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
-        let Ok(size) = usize::try_from(bytes) else {
-            return Err(bad_range);
-        };
-        if !aligned || start.checked_add(bytes).is_none() {
-            return Err(bad_range);
-        }
+        let size = size_of_slot(start, bytes)?;
         let place = self.counted.as_mut().map(|file| file.extend(bytes)).transpose()?;
         let region: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(start), size, place)
             .map_err(|source| HvError::MapMemory { bytes, source })?;
+        self.add_region(start, region, flags)
+    }
+
+    fn add_region(&mut self, start: u64, region: GuestRegionMmap, flags: u32) -> Result<(), HvError> {
+        let bytes = region.len();
         let host_address = region.as_ptr() as u64;
         let region = Arc::new(region);
         let memory = self
@@ -102,7 +116,7 @@ impl Vm {
             memory_size: bytes,
             userspace_addr: host_address,
         };
-        // SAFETY: `host_address` is the start of a mapping of `bytes` bytes made above; it is
+        // SAFETY: `host_address` is the start of a mapping of `bytes` bytes, `region`, which the callers just made; it is
         // owned by `self.backing`, from which nothing is ever removed and which the VM and its vCPU drop
         // after their descriptors, so it outlives the slot. No other slot covers it: it was mapped just now.
         unsafe { self.fd.set_user_memory_region(slot) }
@@ -180,5 +194,14 @@ impl Vm {
         // SAFETY: the range lies within one live mapping of this process (checked by `get_slice`), and
         // MADV_POPULATE_WRITE changes no byte of it (madvise(2)).
         let _ = unsafe { libc::madvise(pointer.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+    }
+}
+
+/// A slot's length for `mmap`, if it can be one.
+fn size_of_slot(start: u64, bytes: u64) -> Result<usize, HvError> {
+    let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
+    match usize::try_from(bytes) {
+        Ok(size) if aligned && start.checked_add(bytes).is_some() => Ok(size),
+        _ => Err(HvError::BadRange { start, bytes }),
     }
 }
