@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::Context;
-
 use crate::Many;
 
 /// Lines of `/proc/meminfo` that tell of cells.
@@ -53,9 +51,6 @@ pub fn sum_up(memory: &mut BTreeMap<String, Vec<f64>>) {
     memory.insert("= not counted".to_owned(), rest);
 }
 
-/// The slots of a cell, in the order in which they are added to its file.
-const SLOTS: [&str; 5] = ["system", "image", "private", "window", "heap"];
-
 /// Bytes by name, of the whole system.
 pub fn system() -> anyhow::Result<BTreeMap<&'static str, f64>> {
     let text = fs::read_to_string("/proc/meminfo")?;
@@ -72,46 +67,27 @@ pub fn system() -> anyhow::Result<BTreeMap<&'static str, f64>> {
     Ok(found)
 }
 
-/// Bytes of this process by kind of mapping: each slot of its cells, and all that belongs to nobody else.
+/// Bytes of this process by kind of mapping: its cells' own memory, their copies of what is common to them, and everything else that is
+/// no file's.
 pub fn mappings() -> anyhow::Result<BTreeMap<String, f64>> {
     let mut found: BTreeMap<String, f64> = BTreeMap::new();
-    // Mappings of one cell's file, by inode: where in the file, and how much of it has memory.
-    let mut cells: BTreeMap<u64, Vec<(u64, f64)>> = BTreeMap::new();
     let text = fs::read_to_string("/proc/self/smaps")?;
-    let mut cell = None;
+    let mut file = "";
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let first = words.next().unwrap_or_default();
         if !first.ends_with(':') {
-            let words: Vec<&str> = words.collect();
-            cell = match words.as_slice() {
-                [_, offset, _, inode, name, ..] if name.starts_with("/memfd:cell") => {
-                    Some((u64::from_str_radix(offset, 16)?, inode.parse::<u64>()?))
-                }
-                _ => None,
-            };
+            file = words.nth(4).unwrap_or_default();
             continue;
         }
-        let bytes = words
-            .next()
-            .and_then(|kib| kib.parse::<f64>().ok())
-            .map(|kib| kib * 1024.0);
-        match (first, bytes, cell) {
-            ("Rss:", Some(bytes), Some((offset, inode))) => {
-                cells.entry(inode).or_default().push((offset, bytes))
-            }
-            ("Anonymous:", Some(bytes), None) => *found.entry("anonymous".into()).or_default() += bytes,
-            _ => {}
-        }
-    }
-    for mut slots in cells.into_values() {
-        slots.sort_by_key(|(offset, _)| *offset);
-        for (index, (_, bytes)) in slots.into_iter().enumerate() {
-            let name = SLOTS
-                .get(index)
-                .context("a cell with more slots than are known")?;
-            *found.entry((*name).to_owned()).or_default() += bytes;
-        }
+        let kind = match (first, file) {
+            ("Rss:", name) if name.starts_with("/memfd:cell") => "cells' own memory",
+            ("Anonymous:", name) if name.starts_with("/memfd:common") => "copies of common",
+            ("Anonymous:", name) if !name.starts_with("/memfd:cell") => "the program's own",
+            _ => continue,
+        };
+        let kib: f64 = words.next().unwrap_or_default().parse()?;
+        *found.entry(kind.into()).or_default() += kib * 1024.0;
     }
     Ok(found)
 }

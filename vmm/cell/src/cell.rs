@@ -8,8 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use referee_hv::{Exit, VcpuThread};
-use vm_memory::GuestMemoryMmap;
+use referee_hv::{Exit, Memory, VcpuThread};
 
 use crate::dispatch::{Action, Bell};
 use crate::error::{CellError, Halt};
@@ -61,7 +60,7 @@ pub struct LoadedCell {
     /// Whether it stands at a park without a time.
     pub(crate) rest: Rest,
     /// What the vsock device may touch: the window and the heap.
-    view: GuestMemoryMmap,
+    view: Memory,
     pub(crate) started: Option<Instant>,
     pub(crate) cpu_used: Duration,
     /// CPU time of earlier periods, see [`LoadedCell::renew_time`].
@@ -417,6 +416,6 @@ pub struct Services {
     pub sockets: Sockets,
 }
 
-fn device_view(machine: &Machine) -> GuestMemoryMmap {
+fn device_view(machine: &Machine) -> Memory {
     machine.vm.view(|start| start == WINDOW_GPA || start >= HEAP_GPA)
 }

@@ -14,16 +14,13 @@ use muscle_abi::channel::{BUFFERS_OFFSET, QUEUES_OFFSET};
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
 use referee_hv::x86_64::registers::EntryState;
-use referee_hv::{Kvm, Vcpu, Vm};
+use referee_hv::{Kvm, Part, Vcpu, Vm};
 use referee_jail::Jailed;
 use referee_vsock::Vsock;
 use vm_memory::GuestAddress;
 
 use crate::error::CellError;
-use crate::layout::{
-    HEAP_GPA, IMAGE_GPA, Layout, LayoutSeed, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes,
-    WINDOW_GPA, WINDOW_SIZE,
-};
+use crate::layout::{HEAP_GPA, Layout, LayoutSeed, RegionKind, SegmentSpan, Sizes, WINDOW_GPA, WINDOW_SIZE};
 use crate::reset::{PAGE, ZERO};
 use crate::spec::{CellSpec, ClockAccess, pages};
 use crate::template::Template;
@@ -95,9 +92,9 @@ pub(crate) struct Machine {
     pub vsock: Vsock,
     /// Bytes of heap that have memory.
     pub heap_bytes: u64,
-    /// Bytes of the system slot.
+    /// Bytes of the system's pages.
     pub system_bytes: u64,
-    /// Whether the system slot is a copy of a template's, whose written pages are not counted.
+    /// Whether these are a copy of a template's, whose written pages are not counted.
     pub system_copied: bool,
     /// Ticks of the time-stamp counter in a millisecond, 0 without a fine clock.
     pub tsc_khz: u64,
@@ -129,36 +126,42 @@ pub(crate) fn load(
     if spec.resettable {
         vm.count_touched()?;
     }
-    let common = template.and_then(|template| Some((template, template.common.as_ref()?)));
-    let (system_bytes, page_table_root) = match common {
-        Some((template, common)) => {
-            vm.add_copy(SYSTEM_GPA, &common.system)?;
-            (common.system.length(), template.entry.page_table_root)
-        }
-        None => add_system(&mut vm, &layout)?,
-    };
-    match common.and_then(|(_, common)| common.image.as_ref()) {
-        Some(unwritable) => {
-            vm.add_copy(IMAGE_GPA, unwritable)?;
-            let length = unwritable.length();
-            // Data segments are among what the template fills in.
-            if length < sizes.image {
-                vm.add_memory(IMAGE_GPA + length, sizes.image - length)?;
-            }
-        }
-        None => {
-            vm.add_memory(IMAGE_GPA, sizes.image)?;
-            load_image(&vm, image, layout.image_base())?;
-        }
-    }
-
-    vm.add_memory(PRIVATE_GPA, sizes.boot + sizes.stack + sizes.resume)?;
-    vm.add_memory(WINDOW_GPA, WINDOW_SIZE)?;
+    let common = template.and_then(|template| template.common.as_ref());
     let heap_bytes = template.map_or(FIRST_HEAP.min(sizes.heap), |template| template.heap_bytes);
-    if heap_bytes > 0 {
-        vm.add_memory(HEAP_GPA, heap_bytes)?;
+    let image_gpa = layout.image_gpa();
+    let image_end = image_gpa + sizes.image;
+    let system_bytes = image_gpa - layout.system_gpa();
+    let mut parts = vec![match common {
+        Some(common) => Part::of(layout.system_gpa(), &common.system),
+        None => Part::zeroed(layout.system_gpa(), system_bytes),
+    }];
+    match common.and_then(|common| common.image.as_ref()) {
+        // Data segments are among what the template fills in.
+        Some(unwritable) => {
+            let data = image_gpa + unwritable.length();
+            parts.push(Part::of(image_gpa, unwritable));
+            parts.push(Part::zeroed(data, image_end - data));
+        }
+        None => parts.push(Part::zeroed(image_gpa, sizes.image)),
     }
+    parts.push(Part::zeroed(
+        layout.private_gpa(),
+        WINDOW_GPA - layout.private_gpa(),
+    ));
+    parts.push(Part::zeroed(WINDOW_GPA, WINDOW_SIZE));
+    // No device sees this page, and nobody touches it, so it has no memory.
+    parts.push(Part::zeroed(HEAP_GPA - PAGE_SIZE, PAGE_SIZE));
+    parts.push(Part::zeroed(HEAP_GPA, heap_bytes));
+    parts.retain(|part| part.bytes > 0);
+    vm.add_parts(&parts)?;
 
+    let page_table_root = match (template, common) {
+        (Some(template), Some(_)) => template.entry.page_table_root,
+        _ => write_system(&vm, &layout)?,
+    };
+    if common.is_none_or(|common| common.image.is_none()) {
+        load_image(&vm, image, &layout)?;
+    }
     let entry = match template {
         Some(template) => template.entry,
         None => EntryState {
@@ -181,7 +184,7 @@ pub(crate) fn load(
             template.vsock.clone()
         }
         None => {
-            warm(&vm, &sizes);
+            warm(&vm, &layout);
             vcpu.enter_at(&entry);
             device(spec)?
         }
@@ -201,18 +204,16 @@ pub(crate) fn load(
     Ok(machine)
 }
 
-/// Descriptor tables, stubs, trap stack and page tables; how many bytes they have, and where the root of the page tables is.
-fn add_system(vm: &mut Vm, layout: &Layout) -> Result<(u64, u64), CellError> {
+/// Writes descriptor tables, stubs and page tables; where the root of the latter is.
+fn write_system(vm: &Vm, layout: &Layout) -> Result<u64, CellError> {
     let (system, page_table_root) = layout.system_bytes()?;
-    let bytes = pages(system.len() as u64);
-    vm.add_memory(SYSTEM_GPA, bytes)?;
-    for (gpa, page) in (SYSTEM_GPA..).step_by(PAGE).zip(system.chunks(PAGE)) {
+    for (gpa, page) in (layout.system_gpa()..).step_by(PAGE).zip(system.chunks(PAGE)) {
         // The trap stack is zero already, and has memory only once it is used.
         if page != ZERO.0 {
             vm.write(gpa, page)?;
         }
     }
-    Ok((bytes, page_table_root))
+    Ok(page_table_root)
 }
 
 /// Bytes of the pages that boot block, grants and arguments take.
@@ -275,7 +276,7 @@ pub(crate) fn write_boot(machine: &Machine, spec: &CellSpec) -> Result<(), CellE
         usize::try_from(machine.layout.sizes().boot).unwrap_or(block.len()),
         0,
     );
-    machine.vm.write(PRIVATE_GPA, &block)?;
+    machine.vm.write(machine.layout.private_gpa(), &block)?;
     Ok(())
 }
 
@@ -325,14 +326,15 @@ fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {
         .collect()
 }
 
-fn load_image(vm: &Vm, image: &CheckedImage, image_base: u64) -> Result<(), CellError> {
+fn load_image(vm: &Vm, image: &CheckedImage, layout: &Layout) -> Result<(), CellError> {
+    let (image_base, image_gpa) = (layout.image_base(), layout.image_gpa());
     // The loader may write to the image alone, whatever addresses the headers claim.
-    let target = vm.view(|start| start == IMAGE_GPA);
+    let target = vm.view(|start| start == image_gpa);
     let mut elf = Cursor::new(image.bundle.image());
-    Elf::load(&target, Some(GuestAddress(IMAGE_GPA)), &mut elf, None).map_err(CellError::Load)?;
+    Elf::load(&target, Some(GuestAddress(image_gpa)), &mut elf, None).map_err(CellError::Load)?;
     for relocation in image.plan.relocations() {
         let value = image_base.wrapping_add(relocation.addend);
-        let at = IMAGE_GPA
+        let at = image_gpa
             .checked_add(relocation.vaddr)
             .ok_or(CellError::Relocation(relocation.vaddr))?;
         vm.write(at, &value.to_le_bytes())?;
@@ -342,11 +344,12 @@ fn load_image(vm: &Vm, image: &CheckedImage, image_base: u64) -> Result<(), Cell
 
 /// Has the pages that every muscle touches first backed by the kernel at once: a fault of the guest
 /// costs many times more. An idle cell keeps them, so no others: not the mailbox, not the queue of events.
-fn warm(vm: &Vm, sizes: &Sizes) {
+fn warm(vm: &Vm, layout: &Layout) {
+    let sizes = layout.sizes();
     let two = WARM_PAGES.saturating_mul(PAGE_SIZE);
     let stack = two.min(sizes.stack);
     for (gpa, length) in [
-        (PRIVATE_GPA + sizes.boot + sizes.stack - stack, stack),
+        (layout.private_gpa() + sizes.boot + sizes.stack - stack, stack),
         (WINDOW_GPA + QUEUES_OFFSET, two),
         (WINDOW_GPA + BUFFERS_OFFSET, two),
     ] {

@@ -25,7 +25,7 @@ use referee_vsock::{ConnId, Vsock};
 
 use crate::cell::{LoadedCell, Rest};
 use crate::error::CellError;
-use crate::layout::{CONTROL_GPA, IMAGE_GPA, IMAGE_MAX, Layout, Region, RegionKind, WINDOW_GPA, WINDOW_SIZE};
+use crate::layout::{CONTROL_GPA, Layout, Region, RegionKind, WINDOW_GPA, WINDOW_SIZE};
 use crate::load::Machine;
 use crate::reset::{Kept, Origin, ZERO, restore, writable};
 use crate::spec::CellSpec;
@@ -61,7 +61,7 @@ pub enum Heirs {
 /// Memory that all cells from one template have alike, as ring 3 cannot write it.
 #[derive(Debug)]
 pub(crate) struct Unwritable {
-    /// The system slot. The processor may write its trap stack.
+    /// The system's pages. The processor may write its trap stack.
     pub system: Common,
     /// The image up to its first data segment, if there is nothing else behind that.
     pub image: Option<Common>,
@@ -75,7 +75,7 @@ impl Unwritable {
         };
         let length = usize::try_from(machine.layout.unwritable_image()).unwrap_or(0);
         let mut image = vec![0; length];
-        machine.vm.read(IMAGE_GPA, &mut image)?;
+        machine.vm.read(machine.layout.image_gpa(), &mut image)?;
         let image = if image.is_empty() {
             None
         } else {
@@ -94,7 +94,7 @@ impl Template {
     /// Whether this page is of an image that each cell has loaded for itself.
     fn has_loaded_image(&self, gpa: u64) -> bool {
         let is_common = self.common.as_ref().is_some_and(|common| common.image.is_some());
-        !is_common && (IMAGE_GPA..IMAGE_GPA + IMAGE_MAX).contains(&gpa)
+        !is_common && (self.layout.image_gpa()..self.layout.private_gpa()).contains(&gpa)
     }
 
     /// Gives a machine with this layout the muscle's memory.

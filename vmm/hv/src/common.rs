@@ -10,15 +10,17 @@
 //! written to takes memory then, and that is all.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use vm_memory::mmap::{FromRangesError, MmapRegionBuilder};
+use vm_memory::mmap::{FromRangesError, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
 use crate::error::HvError;
+use crate::mapping;
 
 /// What is common to VMs. Clones are the same.
 #[derive(Debug, Clone)]
@@ -47,15 +49,12 @@ impl Common {
         let file = memfd_create("common", MemfdFlags::CLOEXEC).map_err(no("memfd_create"))?;
         let length = bytes.len() as u64;
         ftruncate(&file, length).map_err(no("ftruncate"))?;
-        let common = Common {
-            file: Arc::new(file.into()),
-            length,
-        };
-        common
-            .map(bytes.len(), libc::MAP_SHARED)?
+        let file = Arc::new(File::from(file));
+        let place = FileOffset::from_arc(Arc::clone(&file), 0);
+        mapping::map(bytes.len(), Some(&place))?
             .as_volatile_slice()
             .copy_from(bytes);
-        Ok(Some(common))
+        Ok(Some(Common { file, length }))
     }
 
     /// Length in bytes.
@@ -63,28 +62,46 @@ impl Common {
         self.length
     }
 
-    /// Maps `size` bytes of it, all that it has, for one VM.
-    pub(crate) fn copy_on_write(&self, size: usize) -> Result<MmapRegion, HvError> {
-        self.map(size, libc::MAP_PRIVATE)
-    }
-
-    fn map(&self, size: usize, how: i32) -> Result<MmapRegion, HvError> {
-        MmapRegionBuilder::new(size)
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(how | libc::MAP_NORESERVE)
-            .with_file_offset(FileOffset::from_arc(Arc::clone(&self.file), 0))
-            .build()
-            .map_err(|error| HvError::MapMemory {
-                bytes: self.length,
+    /// Puts a private mapping of it in the place of what `whole` has from `offset` on. Nobody may have used that yet.
+    ///
+    /// # Errors
+    /// [`HvError::MapMemory`]; [`HvError::BadRange`] when it does not lie in there.
+    pub(crate) fn map_over(&self, whole: &MmapRegion, offset: usize) -> Result<(), HvError> {
+        let bytes = self.length;
+        let bad_range = HvError::BadRange {
+            start: offset as u64,
+            bytes,
+        };
+        let Ok(size) = usize::try_from(bytes) else {
+            return Err(bad_range);
+        };
+        if offset.checked_add(size).is_none_or(|end| end > whole.size()) {
+            return Err(bad_range);
+        }
+        let at = whole.as_ptr().wrapping_add(offset);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let how = libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        // SAFETY: the range lies in `whole`, which is mapped and owns it: it is unmapped with the rest. Its contents are replaced as by writing
+        // to them, and guest memory is only ever read and written as bytes that may change at any time.
+        let mapped = unsafe { libc::mmap(at.cast(), size, access, how, self.file.as_raw_fd(), 0) };
+        if mapped == libc::MAP_FAILED {
+            let error = MmapRegionError::Mmap(std::io::Error::last_os_error());
+            return Err(HvError::MapMemory {
+                bytes,
                 source: FromRangesError::MmapRegion(error),
-            })
+            });
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vm_memory::{Bytes, GuestAddress};
+
     use super::*;
     use crate::kvm::Kvm;
+    use crate::mapping::Part;
     use crate::vm::Vm;
 
     const PAGE: usize = 4096;
@@ -92,7 +109,8 @@ mod tests {
     fn copy(kvm: &Kvm, common: &Common) -> Vm {
         let mut vm = kvm.create_vm().expect("a VM");
         vm.count_touched().expect("counts");
-        vm.add_copy(0x1000, common).expect("is added");
+        let own = Part::zeroed(0x1000 + common.length(), PAGE as u64);
+        vm.add_parts(&[Part::of(0x1000, common), own]).expect("is added");
         vm
     }
 
@@ -114,6 +132,16 @@ mod tests {
         assert_eq!((page(&other, 0), page(&other, 1)), (vec![1; PAGE], vec![2; PAGE]));
         assert_eq!(page(&copy(&kvm, &common), 0), vec![1; PAGE]);
         assert_eq!(one.touched().expect("counts"), Some(0));
+        one.write(0x3000, &[5]).expect("is memory");
+        assert_eq!(one.touched().expect("counts"), Some(1));
+        let mut own = Vec::new();
+        let found = |page| {
+            own.push(page);
+            Ok(())
+        };
+        one.touched_pages(0x3000, PAGE as u64, found).expect("is a part");
+        assert_eq!(own, [0x3000]);
+        assert_eq!(page(&other, 2), vec![0; PAGE]);
     }
 
     #[test]
@@ -122,8 +150,48 @@ mod tests {
         let mut vm = kvm.create_vm().expect("a VM");
         for bytes in [1, PAGE + 1] {
             let common = Common::keep(&vec![7; bytes]).expect("a file").expect("no limit");
-            let refused = vm.add_copy(0x1000, &common).expect_err("is no slot");
+            let refused = vm
+                .add_parts(&[Part::of(0x1000, &common)])
+                .expect_err("is no slot");
             assert!(matches!(refused, HvError::BadRange { .. }), "{refused}");
         }
+    }
+
+    #[test]
+    fn parts_that_are_not_adjacent_or_none_are_refused() {
+        let kvm = Kvm::open().expect("these tests need /dev/kvm");
+        let mut vm = kvm.create_vm().expect("a VM");
+        let (first, size) = (Part::zeroed(0x1000, 0x1000), PAGE as u64);
+        for second in [
+            Part::zeroed(0x3000, size),
+            Part::zeroed(0x1000, size),
+            Part::zeroed(0x2000, 1),
+        ] {
+            let refused = vm.add_parts(&[first, second]).expect_err("is no slot");
+            assert!(matches!(refused, HvError::BadRange { .. }), "{refused}");
+        }
+        vm.add_parts(&[]).expect_err("is no slot");
+        vm.add_parts(&[first, Part::zeroed(0x2000, size)])
+            .expect("is a slot");
+        vm.add_parts(&[Part::zeroed(0x2000, size)]).expect_err("overlaps");
+    }
+
+    #[test]
+    fn a_view_of_a_part_does_not_reach_its_neighbours_and_outlives_the_vm() {
+        let kvm = Kvm::open().expect("these tests need /dev/kvm");
+        let mut vm = kvm.create_vm().expect("a VM");
+        let parts = [0x1000, 0x2000, 0x3000].map(|start| Part::zeroed(start, PAGE as u64));
+        vm.add_parts(&parts).expect("is added");
+        let view = vm.view(|start| start == 0x2000);
+        drop(vm);
+        view.write_slice(&[7; PAGE], GuestAddress(0x2000))
+            .expect("is seen");
+        view.write_slice(&[7; 2], GuestAddress(0x2fff))
+            .expect_err("goes beyond it");
+        view.write_slice(&[7], GuestAddress(0x1fff))
+            .expect_err("is not seen");
+        let mut byte = [0];
+        view.read_slice(&mut byte, GuestAddress(0x2800)).expect("is seen");
+        assert_eq!(byte, [7]);
     }
 }

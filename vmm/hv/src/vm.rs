@@ -5,13 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
-use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MmapRegion};
 
-use crate::common::Common;
 use crate::error::HvError;
 use crate::kvm::Kvm;
+use crate::mapping::{self, Memory, Part, Region};
 use crate::touched::CountedFile;
 use crate::vcpu::Vcpu;
 
@@ -22,7 +20,7 @@ use crate::vcpu::Vcpu;
 #[derive(Debug)]
 pub struct Vm {
     fd: VmFd,
-    memory: GuestMemoryMmap,
+    memory: Memory,
     next_slot: u32,
     /// Where memory comes from, when its touched pages are counted.
     pub(crate) counted: Option<CountedFile>,
@@ -31,13 +29,13 @@ pub struct Vm {
 
 /// The mappings behind every slot that a VM ever had; unmapped when its last descriptor is closed.
 #[derive(Debug, Default)]
-pub(crate) struct Backing(Mutex<Vec<Arc<GuestRegionMmap>>>);
+pub(crate) struct Backing(Mutex<Vec<Arc<MmapRegion>>>);
 
 impl Vm {
     pub(crate) fn new(fd: VmFd) -> Vm {
         Vm {
             fd,
-            memory: GuestMemoryMmap::new(),
+            memory: Memory::new(),
             next_slot: 0,
             counted: None,
             backing: Arc::default(),
@@ -62,7 +60,7 @@ impl Vm {
     /// [`HvError::BadRange`] for an empty, unaligned or overlapping range, [`HvError::MapMemory`],
     /// [`HvError::Ioctl`].
     pub fn add_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
-        self.add_slot(start, bytes, 0)
+        self.add_slot(&[Part::zeroed(start, bytes)], 0)
     }
 
     /// As [`Vm::add_memory`], but a store by the guest exits instead of changing it.
@@ -70,45 +68,62 @@ impl Vm {
     /// # Errors
     /// As [`Vm::add_memory`].
     pub fn add_read_only_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
-        self.add_slot(start, bytes, KVM_MEM_READONLY)
+        self.add_slot(&[Part::zeroed(start, bytes)], KVM_MEM_READONLY)
     }
 
-    /// Gives the guest a copy of `common` at guest-physical `start`, in a slot of its own. A page is copied when guest or host first
-    /// writes to it, and is one with that of all other copies until then. Pages of it are not counted ([`Vm::touched`]).
+    /// Gives the guest adjacent parts, each beginning where the one before ends, in one slot. A page of a common part is copied when guest or host
+    /// first writes to it, and is one with that of other VMs until then; such pages are not counted ([`Vm::touched`]).
     ///
     /// # Errors
-    /// As [`Vm::add_memory`].
-    pub fn add_copy(&mut self, start: u64, common: &Common) -> Result<(), HvError> {
-        let size = size_of_slot(start, common.length())?;
-        let mapping = common.copy_on_write(size)?;
-        let region = GuestRegionMmap::new(mapping, GuestAddress(start)).ok_or(HvError::BadRange {
-            start,
-            bytes: common.length(),
-        })?;
-        self.add_region(start, region, 0)
+    /// As [`Vm::add_memory`]; [`HvError::BadRange`] also for parts that are not adjacent.
+    pub fn add_parts(&mut self, parts: &[Part<'_>]) -> Result<(), HvError> {
+        self.add_slot(parts, 0)
     }
 
-    fn add_slot(&mut self, start: u64, bytes: u64, flags: u32) -> Result<(), HvError> {
-        let size = size_of_slot(start, bytes)?;
+    fn add_slot(&mut self, parts: &[Part<'_>], flags: u32) -> Result<(), HvError> {
+        let start = parts.first().map_or(0, |part| part.start);
+        let mut end = start;
+        for part in parts {
+            size_of_range(part.start, part.bytes)?;
+            let fits = part.common.is_none_or(|common| common.length() == part.bytes);
+            if part.start != end || !fits {
+                return Err(HvError::BadRange {
+                    start: part.start,
+                    bytes: part.bytes,
+                });
+            }
+            end += part.bytes;
+        }
+        let bytes = end - start;
+        let size = size_of_range(start, bytes)?;
         let place = self.counted.as_mut().map(|file| file.extend(bytes)).transpose()?;
-        let region: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(start), size, place)
-            .map_err(|source| HvError::MapMemory { bytes, source })?;
-        self.add_region(start, region, flags)
-    }
-
-    fn add_region(&mut self, start: u64, region: GuestRegionMmap, flags: u32) -> Result<(), HvError> {
-        let bytes = region.len();
-        let host_address = region.as_ptr() as u64;
-        let region = Arc::new(region);
-        let memory = self
-            .memory
-            .insert_region(Arc::clone(&region))
-            .map_err(|_| HvError::BadRange { start, bytes })?;
+        let whole = mapping::map(size, place.as_ref())?;
+        let mut memory = self.memory.clone();
+        for part in parts {
+            let (from, size) = (part.start - start, size_of_range(part.start, part.bytes)?);
+            let offset = usize::try_from(from).map_err(|_| HvError::BadRange { start, bytes })?;
+            let place = match (part.common, &place) {
+                (Some(common), _) => {
+                    common.map_over(&whole, offset)?;
+                    None
+                }
+                (None, Some(place)) => Some(FileOffset::from_arc(
+                    Arc::clone(place.arc()),
+                    place.start() + from,
+                )),
+                (None, None) => None,
+            };
+            let region = mapping::part(&whole, offset, size, part.start, place)?;
+            memory = memory
+                .insert_region(Arc::new(region))
+                .map_err(|_| HvError::BadRange { start, bytes })?;
+        }
+        let host_address = whole.as_ptr() as u64;
         self.backing
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(region);
+            .push(whole);
         let slot = kvm_userspace_memory_region {
             slot: self.next_slot,
             flags,
@@ -116,7 +131,7 @@ impl Vm {
             memory_size: bytes,
             userspace_addr: host_address,
         };
-        // SAFETY: `host_address` is the start of a mapping of `bytes` bytes, `region`, which the callers just made; it is
+        // SAFETY: `host_address` is the start of a mapping of `bytes` bytes made above; it is
         // owned by `self.backing`, from which nothing is ever removed and which the VM and its vCPU drop
         // after their descriptors, so it outlives the slot. No other slot covers it: it was mapped just now.
         unsafe { self.fd.set_user_memory_region(slot) }
@@ -133,22 +148,22 @@ impl Vm {
     }
 
     /// All memory of the guest.
-    pub fn memory(&self) -> &GuestMemoryMmap {
+    pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Start and length of each slot.
-    pub fn slots(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// Start and length of each part.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
         self.memory
             .iter()
             .map(|region| (region.start_addr().0, region.len()))
     }
 
-    /// A view of those slots that start at one of `starts`: what a device may touch.
-    pub fn view(&self, starts: impl Fn(u64) -> bool) -> GuestMemoryMmap {
-        let mut view = GuestMemoryMmap::new();
+    /// A view of those parts that start at one of `starts`: what a device may touch.
+    pub fn view(&self, starts: impl Fn(u64) -> bool) -> Memory {
+        let mut view = Memory::new();
         for region in self.memory.iter().filter(|region| starts(region.start_addr().0)) {
-            let shared = GuestRegionMmap::with_arc(region.get_mmap(), region.start_addr());
+            let shared = Region::with_arc(region.get_mmap(), region.start_addr());
             if let Some(Ok(next)) = shared.map(|shared| view.insert_region(Arc::new(shared))) {
                 view = next;
             }
@@ -197,8 +212,8 @@ impl Vm {
     }
 }
 
-/// A slot's length for `mmap`, if it can be one.
-fn size_of_slot(start: u64, bytes: u64) -> Result<usize, HvError> {
+/// A range's length for `mmap`, if a slot can have it.
+fn size_of_range(start: u64, bytes: u64) -> Result<usize, HvError> {
     let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
     match usize::try_from(bytes) {
         Ok(size) if aligned && start.checked_add(bytes).is_some() => Ok(size),
