@@ -5,7 +5,7 @@
  *
  * `density` begins its processes first, each with one VM that keeps KVM awake, and lets as many of them make VMs at a time as there are
  * processors. Prints `each NS` for each VM and `mean NS` for each process, whose time is shared among its VMs; then, by names of
- * /proc/meminfo, the bytes that all the VMs together have changed there. `threads` prints the time that passed for each doorbell, in nanoseconds,
+ * /proc/meminfo, the bytes that all the VMs together have changed there, and as `= group` what the file FLOOR_USAGE counts. It begins at the end of a line. `threads` prints the time that passed for each doorbell, in nanoseconds,
  * once for each hundred by all threads together. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -31,6 +31,20 @@ static void memory(long *bytes)
 			if (sscanf(line, "%63[^:]: %ld", name, &kib) == 2 && strcmp(name, NAMES[i]) == 0)
 				bytes[i] = kib * 1024;
 	fclose(file);
+}
+
+/* Bytes that the control group of this process has taken, by a file of that number alone; 0 without one. */
+static long group_usage(void)
+{
+	long bytes = 0;
+	const char *path = getenv("FLOOR_USAGE");
+	FILE *file = path == NULL ? NULL : fopen(path, "r");
+	if (file != NULL) {
+		if (fscanf(file, "%ld", &bytes) != 1)
+			bytes = 0;
+		fclose(file);
+	}
+	return bytes;
 }
 
 static void byte_out(int file)
@@ -70,6 +84,9 @@ static void worker(int told, int tell, int count, long *each, long *mean)
 
 static void density(int count)
 {
+	/* Whoever began it says when this process is in its group. */
+	int told = getchar();
+	(void)told;
 	int processes = (count + EACH - 1) / EACH, at_a_time = sysconf(_SC_NPROCESSORS_ONLN);
 	size_t shared = (count + processes) * sizeof(long);
 	long *each = mmap(NULL, shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -92,6 +109,7 @@ static void density(int count)
 	}
 	long before[KINDS] = {0}, after[KINDS] = {0};
 	memory(before);
+	long group_before = group_usage();
 	for (int i = 0; i < processes + at_a_time; i++) {
 		if (i >= at_a_time)
 			byte_in(pipes[i - at_a_time][2]);
@@ -100,6 +118,7 @@ static void density(int count)
 	}
 	sleep(1);
 	memory(after);
+	long group_after = group_usage();
 	for (int i = 0; i < processes; i++)
 		byte_out(pipes[i][1]);
 	while (wait(NULL) > 0)
@@ -110,6 +129,8 @@ static void density(int count)
 		printf("mean %ld\n", means[i]);
 	for (int i = 0; i < KINDS; i++)
 		printf("%s %ld\n", NAMES[i], after[i] - before[i]);
+	if (group_before > 0)
+		printf("= group %ld\n", group_after - group_before);
 }
 
 static int rounds;

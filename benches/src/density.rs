@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod compare;
+#[path = "density/group.rs"]
+mod group;
 #[path = "density/memory.rs"]
 mod memory;
 mod table;
@@ -19,14 +21,16 @@ mod threads;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use referee_tests::Workshop;
 
+use crate::group::Group;
 use crate::table::Measured;
 use crate::worker::{Making, Worker};
 
@@ -105,7 +109,7 @@ fn main() -> anyhow::Result<()> {
     for (name, crowd) in [("idle_memory", &started), ("idle_loaded", &loaded)] {
         print(
             Measured::in_unit("KiB", name, crowd.taken(), bare.taken()),
-            "memory that an idle cell takes of the system; floor: that of an idle bare VM",
+            "memory that an idle cell takes, the kernel's for it included; floor: that of an idle bare VM",
         );
     }
     memory::explain(&[("started", &started), ("loaded", &loaded), ("bare", &bare)]);
@@ -139,8 +143,10 @@ impl Many {
         }
     }
 
+    /// As its control group counts it, which nobody else's doings change; of the whole system, where there is none.
     fn taken(&self) -> Vec<f64> {
-        self.memory.get("= taken").cloned().unwrap_or_default()
+        let group = self.memory.get("= group");
+        group.or(self.memory.get("= taken")).cloned().unwrap_or_default()
     }
 }
 
@@ -165,28 +171,48 @@ fn read(text: &str, count: usize) -> anyhow::Result<Many> {
 
 /// Bare VMs.
 fn bare_crowd(floor: &Path, count: usize) -> anyhow::Result<Many> {
-    let output = Command::new(floor)
+    let group = Group::make();
+    let mut command = Command::new(floor);
+    command
         .args(["density", &count.to_string()])
-        .output()
-        .with_context(|| floor.display().to_string())?;
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(group) = &group {
+        command.env("FLOOR_USAGE", group.usage());
+    }
+    let mut child = command.spawn().with_context(|| floor.display().to_string())?;
+    if let Some(group) = &group {
+        group.take(child.id())?;
+    }
+    // It waits for this, so that all its children are in the group.
+    let told = child
+        .stdin
+        .take()
+        .context("no standard input")?
+        .write_all(b"go\n");
+    let output = child.wait_with_output()?;
     ensure!(
         output.status.success(),
         "the floor failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    told?;
     read(&String::from_utf8(output.stdout)?, count)
 }
 
 /// Cells.
 fn crowd(folder: &Path, count: usize, making: Making) -> anyhow::Result<Many> {
+    let group = Group::make();
     let mut workers = Vec::new();
     let mut left = count;
     while left > 0 {
         let cells = left.min(EACH);
-        workers.push(Worker::begin(folder, cells, making)?);
+        workers.push(Worker::begin(folder, cells, making, group.as_ref())?);
         left -= cells;
     }
     let before = memory::system()?;
+    let group_before = group.as_ref().map(Group::taken).transpose()?;
     let at_a_time = std::thread::available_parallelism()?.get();
     let mut text = String::new();
     for index in 0..workers.len() + at_a_time {
@@ -200,6 +226,9 @@ fn crowd(folder: &Path, count: usize, making: Making) -> anyhow::Result<Many> {
     // What the kernel frees a little later is freed by then, as in the floor.
     std::thread::sleep(Duration::from_secs(1));
     let after = memory::system()?;
+    if let (Some(group), Some(before)) = (&group, group_before) {
+        text.push_str(&format!("= group {}\n", group.taken()? - before));
+    }
     for (name, bytes) in after {
         let before = before.get(name).copied().unwrap_or_default();
         text.push_str(&format!("{name} {}\n", bytes - before));

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use referee::{Cell, CellThread, Config, Inputs, Permit, Referee};
 use referee_tests::Workshop;
 
+use crate::group::Group;
 use crate::memory;
 
 /// How cells are made.
@@ -108,7 +109,12 @@ pub struct Worker {
 
 impl Worker {
     /// Begins one and waits until it is ready.
-    pub fn begin(folder: &Path, cells: usize, making: Making) -> anyhow::Result<Worker> {
+    pub fn begin(
+        folder: &Path,
+        cells: usize,
+        making: Making,
+        group: Option<&Group>,
+    ) -> anyhow::Result<Worker> {
         let making = making.to_possible_value().context("a way of making cells")?;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--cells", &cells.to_string(), "--making", making.get_name()])
@@ -117,6 +123,9 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
+        if let Some(group) = group {
+            group.take(child.id())?;
+        }
         let tell = child.stdin.take().context("no standard input")?;
         let told = BufReader::new(child.stdout.take().context("no standard output")?);
         let mut worker = Worker { child, tell, told };
