@@ -11,8 +11,8 @@
 //!  0x7ff7_f000  window                           each with a random gap of 1 to 16 unmapped pages before it
 //!  0x8000_0000  heap, grows  by slots            heap RW-, all of its reservation mapped from the start
 //! ```
-//! From the system's pages to the first of the heap all is one slot without gaps, which ends as high as its parts are long: slots are dear. What a device
-//! or the loader may touch are parts of it (`referee_hv::Part`); what ring 3 may, the page tables say.
+//! From the system's pages to the first of the heap all is one slot without gaps, which ends as high as its pieces are long: slots are dear. What a device
+//! or the loader may touch are pieces of it (`referee_hv::Piece`); what ring 3 may, the page tables say.
 //!
 //! `│` is a guard: at least one page that is mapped nowhere. Image, heap and the rest get different random
 //! gigabytes of the slot; 27 random bits lie between any two of them, 35 in front of each.

@@ -14,7 +14,7 @@ use muscle_abi::channel::{BUFFERS_OFFSET, QUEUES_OFFSET};
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
 use referee_hv::x86_64::registers::EntryState;
-use referee_hv::{Kvm, Part, Vcpu, Vm};
+use referee_hv::{Kvm, Piece, Vcpu, Vm};
 use referee_jail::Jailed;
 use referee_vsock::Vsock;
 use vm_memory::GuestAddress;
@@ -131,29 +131,29 @@ pub(crate) fn load(
     let image_gpa = layout.image_gpa();
     let image_end = image_gpa + sizes.image;
     let system_bytes = image_gpa - layout.system_gpa();
-    let mut parts = vec![match common {
-        Some(common) => Part::of(layout.system_gpa(), &common.system),
-        None => Part::zeroed(layout.system_gpa(), system_bytes),
+    let mut pieces = vec![match common {
+        Some(common) => Piece::of(layout.system_gpa(), &common.system),
+        None => Piece::zeroed(layout.system_gpa(), system_bytes),
     }];
     match common.and_then(|common| common.image.as_ref()) {
         // Data segments are among what the template fills in.
         Some(unwritable) => {
             let data = image_gpa + unwritable.length();
-            parts.push(Part::of(image_gpa, unwritable));
-            parts.push(Part::zeroed(data, image_end - data));
+            pieces.push(Piece::of(image_gpa, unwritable));
+            pieces.push(Piece::zeroed(data, image_end - data));
         }
-        None => parts.push(Part::zeroed(image_gpa, sizes.image)),
+        None => pieces.push(Piece::zeroed(image_gpa, sizes.image)),
     }
-    parts.push(Part::zeroed(
+    pieces.push(Piece::zeroed(
         layout.private_gpa(),
         WINDOW_GPA - layout.private_gpa(),
     ));
-    parts.push(Part::zeroed(WINDOW_GPA, WINDOW_SIZE));
+    pieces.push(Piece::zeroed(WINDOW_GPA, WINDOW_SIZE));
     // No device sees this page, and nobody touches it, so it has no memory.
-    parts.push(Part::zeroed(HEAP_GPA - PAGE_SIZE, PAGE_SIZE));
-    parts.push(Part::zeroed(HEAP_GPA, heap_bytes));
-    parts.retain(|part| part.bytes > 0);
-    vm.add_parts(&parts)?;
+    pieces.push(Piece::zeroed(HEAP_GPA - PAGE_SIZE, PAGE_SIZE));
+    pieces.push(Piece::zeroed(HEAP_GPA, heap_bytes));
+    pieces.retain(|piece| piece.bytes > 0);
+    vm.add_pieces(&pieces)?;
 
     let page_table_root = match (template, common) {
         (Some(template), Some(_)) => template.entry.page_table_root,

@@ -209,7 +209,7 @@ fn clear_trap_stack(machine: &Machine) -> Result<(), CellError> {
     Ok(())
 }
 
-/// Start and length of all that the muscle or the processor can write, each within one part whose pages are counted.
+/// Start and length of all that the muscle or the processor can write, each within one piece whose pages are counted.
 pub(crate) fn writable(machine: &Machine) -> Vec<(u64, u64)> {
     let sizes = machine.layout.sizes();
     let trap_stack = if machine.system_copied { 0 } else { PAGE_SIZE };
@@ -218,7 +218,7 @@ pub(crate) fn writable(machine: &Machine) -> Vec<(u64, u64)> {
         (WINDOW_GPA, WINDOW_SIZE),
         (machine.layout.system_gpa() + TRAP_STACK_OFFSET, trap_stack),
     ];
-    let heap = machine.vm.parts().filter(|(start, _)| *start >= HEAP_GPA);
+    let heap = machine.vm.pieces().filter(|(start, _)| *start >= HEAP_GPA);
     let data = data_segments(&machine.layout);
     let all = fixed.into_iter().chain(heap).chain(data);
     all.filter(|(_, length)| *length > 0).collect()

@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
     use crate::kvm::Kvm;
-    use crate::mapping::Part;
+    use crate::mapping::Piece;
     use crate::vm::Vm;
 
     const PAGE: usize = 4096;
@@ -109,8 +109,9 @@ mod tests {
     fn copy(kvm: &Kvm, common: &Common) -> Vm {
         let mut vm = kvm.create_vm().expect("a VM");
         vm.count_touched().expect("counts");
-        let own = Part::zeroed(0x1000 + common.length(), PAGE as u64);
-        vm.add_parts(&[Part::of(0x1000, common), own]).expect("is added");
+        let own = Piece::zeroed(0x1000 + common.length(), PAGE as u64);
+        vm.add_pieces(&[Piece::of(0x1000, common), own])
+            .expect("is added");
         vm
     }
 
@@ -139,7 +140,7 @@ mod tests {
             own.push(page);
             Ok(())
         };
-        one.touched_pages(0x3000, PAGE as u64, found).expect("is a part");
+        one.touched_pages(0x3000, PAGE as u64, found).expect("is a piece");
         assert_eq!(own, [0x3000]);
         assert_eq!(page(&other, 2), vec![0; PAGE]);
     }
@@ -151,37 +152,38 @@ mod tests {
         for bytes in [1, PAGE + 1] {
             let common = Common::keep(&vec![7; bytes]).expect("a file").expect("no limit");
             let refused = vm
-                .add_parts(&[Part::of(0x1000, &common)])
+                .add_pieces(&[Piece::of(0x1000, &common)])
                 .expect_err("is no slot");
             assert!(matches!(refused, HvError::BadRange { .. }), "{refused}");
         }
     }
 
     #[test]
-    fn parts_that_are_not_adjacent_or_none_are_refused() {
+    fn pieces_that_are_not_adjacent_or_none_are_refused() {
         let kvm = Kvm::open().expect("these tests need /dev/kvm");
         let mut vm = kvm.create_vm().expect("a VM");
-        let (first, size) = (Part::zeroed(0x1000, 0x1000), PAGE as u64);
+        let (first, size) = (Piece::zeroed(0x1000, 0x1000), PAGE as u64);
         for second in [
-            Part::zeroed(0x3000, size),
-            Part::zeroed(0x1000, size),
-            Part::zeroed(0x2000, 1),
+            Piece::zeroed(0x3000, size),
+            Piece::zeroed(0x1000, size),
+            Piece::zeroed(0x2000, 1),
         ] {
-            let refused = vm.add_parts(&[first, second]).expect_err("is no slot");
+            let refused = vm.add_pieces(&[first, second]).expect_err("is no slot");
             assert!(matches!(refused, HvError::BadRange { .. }), "{refused}");
         }
-        vm.add_parts(&[]).expect_err("is no slot");
-        vm.add_parts(&[first, Part::zeroed(0x2000, size)])
+        vm.add_pieces(&[]).expect_err("is no slot");
+        vm.add_pieces(&[first, Piece::zeroed(0x2000, size)])
             .expect("is a slot");
-        vm.add_parts(&[Part::zeroed(0x2000, size)]).expect_err("overlaps");
+        vm.add_pieces(&[Piece::zeroed(0x2000, size)])
+            .expect_err("overlaps");
     }
 
     #[test]
-    fn a_view_of_a_part_does_not_reach_its_neighbours_and_outlives_the_vm() {
+    fn a_view_of_a_piece_does_not_reach_its_neighbours_and_outlives_the_vm() {
         let kvm = Kvm::open().expect("these tests need /dev/kvm");
         let mut vm = kvm.create_vm().expect("a VM");
-        let parts = [0x1000, 0x2000, 0x3000].map(|start| Part::zeroed(start, PAGE as u64));
-        vm.add_parts(&parts).expect("is added");
+        let pieces = [0x1000, 0x2000, 0x3000].map(|start| Piece::zeroed(start, PAGE as u64));
+        vm.add_pieces(&pieces).expect("is added");
         let view = vm.view(|start| start == 0x2000);
         drop(vm);
         view.write_slice(&[7; PAGE], GuestAddress(0x2000))

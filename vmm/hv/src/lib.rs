@@ -31,6 +31,6 @@ pub use error::HvError;
 pub use exit::Exit;
 pub use kick::{Kicker, RemoteKick, Runner, VcpuThread};
 pub use kvm::Kvm;
-pub use mapping::{Memory, Part, Whole};
+pub use mapping::{Memory, Piece, Whole};
 pub use vcpu::{FreezePlaces, Frozen, Registers, Vcpu, vcpus_move_cheaply};
 pub use vm::Vm;

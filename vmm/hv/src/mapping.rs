@@ -1,10 +1,10 @@
-//! Host mappings behind guest memory: one for each slot, cut into parts that are looked at, and counted, by themselves.
+//! Host mappings behind guest memory: one for each slot, cut into pieces that are looked at, and counted, by themselves.
 //!
 //! ```text
 //!   slot of the guest      0x1000                                            0x9000
-//!   mapping of the host    ├── part ──┬── part, common ──┬─────── part ───────┤   adjacent in both
+//!   mapping of the host    ├── piece ──┬── piece, common ──┬─────── piece ───────┤   adjacent in both
 //! ```
-//! A slot costs the kernel 24 KiB and a grace period of its readers, however small it is, so a cell should have few. A view of one part
+//! A slot costs the kernel 24 KiB and a grace period of its readers, however small it is, so a cell should have few. A view of one piece
 //! ([`crate::Vm::view`]) cannot reach its neighbours all the same.
 
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::error::HvError;
 
 /// Guest memory, or a view of some of it.
 pub type Memory = GuestMemoryMmap<Whole>;
-/// One part.
+/// One piece.
 pub(crate) type Region = GuestRegionMmap<Whole>;
 
-/// A part of a slot.
+/// A piece of a slot.
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
-    /// First guest-physical address: the end of the part before it.
+pub struct Piece<'a> {
+    /// First guest-physical address: the end of the piece before it.
     pub start: u64,
     /// Length in bytes.
     pub bytes: u64,
@@ -32,19 +32,19 @@ pub struct Part<'a> {
     pub common: Option<&'a Common>,
 }
 
-impl Part<'_> {
-    /// A part of zeroes.
-    pub fn zeroed(start: u64, bytes: u64) -> Part<'static> {
-        Part {
+impl Piece<'_> {
+    /// A piece of zeroes.
+    pub fn zeroed(start: u64, bytes: u64) -> Piece<'static> {
+        Piece {
             start,
             bytes,
             common: None,
         }
     }
 
-    /// A part that holds what other VMs hold, too.
-    pub fn of(start: u64, common: &Common) -> Part<'_> {
-        Part {
+    /// A piece that holds what other VMs hold, too.
+    pub fn of(start: u64, common: &Common) -> Piece<'_> {
+        Piece {
             start,
             bytes: common.length(),
             common: Some(common),
@@ -52,7 +52,7 @@ impl Part<'_> {
     }
 }
 
-/// Has the mapping that a part lies in live as long as the part. (Where `vm-memory` has a bitmap of dirty pages, as that is what it keeps with
+/// Has the mapping that a piece lies in live as long as the piece. (Where `vm-memory` has a bitmap of dirty pages, as that is what it keeps with
 /// each region; none is marked here.)
 #[derive(Debug, Clone, Default)]
 pub struct Whole(#[expect(dead_code, reason = "it keeps, and is not read")] Option<Arc<MmapRegion>>);
@@ -77,7 +77,7 @@ impl NewBitmap for Whole {
     }
 }
 
-/// Maps the memory of a slot: the part of a file, or private memory.
+/// Maps the memory of a slot: the piece of a file, or private memory.
 pub(crate) fn map(size: usize, place: Option<&FileOffset>) -> Result<Arc<MmapRegion>, HvError> {
     let mapped = match place {
         Some(place) => MmapRegion::from_file(place.clone(), size),
@@ -90,7 +90,7 @@ pub(crate) fn map(size: usize, place: Option<&FileOffset>) -> Result<Arc<MmapReg
 }
 
 /// The `size` bytes from `offset` on of a mapping, as guest memory at `start`. `place` is where in a file they are counted.
-pub(crate) fn part(
+pub(crate) fn piece(
     whole: &Arc<MmapRegion>,
     offset: usize,
     size: usize,

@@ -9,7 +9,7 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemory
 
 use crate::error::HvError;
 use crate::kvm::Kvm;
-use crate::mapping::{self, Memory, Part, Region};
+use crate::mapping::{self, Memory, Piece, Region};
 use crate::touched::CountedFile;
 use crate::vcpu::Vcpu;
 
@@ -60,7 +60,7 @@ impl Vm {
     /// [`HvError::BadRange`] for an empty, unaligned or overlapping range, [`HvError::MapMemory`],
     /// [`HvError::Ioctl`].
     pub fn add_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
-        self.add_slot(&[Part::zeroed(start, bytes)], 0)
+        self.add_slot(&[Piece::zeroed(start, bytes)], 0)
     }
 
     /// As [`Vm::add_memory`], but a store by the guest exits instead of changing it.
@@ -68,41 +68,41 @@ impl Vm {
     /// # Errors
     /// As [`Vm::add_memory`].
     pub fn add_read_only_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
-        self.add_slot(&[Part::zeroed(start, bytes)], KVM_MEM_READONLY)
+        self.add_slot(&[Piece::zeroed(start, bytes)], KVM_MEM_READONLY)
     }
 
-    /// Gives the guest adjacent parts, each beginning where the one before ends, in one slot. A page of a common part is copied when guest or host
+    /// Gives the guest adjacent pieces, each beginning where the one before ends, in one slot. A page of a common piece is copied when guest or host
     /// first writes to it, and is one with that of other VMs until then; such pages are not counted ([`Vm::touched`]).
     ///
     /// # Errors
-    /// As [`Vm::add_memory`]; [`HvError::BadRange`] also for parts that are not adjacent.
-    pub fn add_parts(&mut self, parts: &[Part<'_>]) -> Result<(), HvError> {
-        self.add_slot(parts, 0)
+    /// As [`Vm::add_memory`]; [`HvError::BadRange`] also for pieces that are not adjacent.
+    pub fn add_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<(), HvError> {
+        self.add_slot(pieces, 0)
     }
 
-    fn add_slot(&mut self, parts: &[Part<'_>], flags: u32) -> Result<(), HvError> {
-        let start = parts.first().map_or(0, |part| part.start);
+    fn add_slot(&mut self, pieces: &[Piece<'_>], flags: u32) -> Result<(), HvError> {
+        let start = pieces.first().map_or(0, |piece| piece.start);
         let mut end = start;
-        for part in parts {
-            size_of_range(part.start, part.bytes)?;
-            let fits = part.common.is_none_or(|common| common.length() == part.bytes);
-            if part.start != end || !fits {
+        for piece in pieces {
+            size_of_range(piece.start, piece.bytes)?;
+            let fits = piece.common.is_none_or(|common| common.length() == piece.bytes);
+            if piece.start != end || !fits {
                 return Err(HvError::BadRange {
-                    start: part.start,
-                    bytes: part.bytes,
+                    start: piece.start,
+                    bytes: piece.bytes,
                 });
             }
-            end += part.bytes;
+            end += piece.bytes;
         }
         let bytes = end - start;
         let size = size_of_range(start, bytes)?;
         let place = self.counted.as_mut().map(|file| file.extend(bytes)).transpose()?;
         let whole = mapping::map(size, place.as_ref())?;
         let mut memory = self.memory.clone();
-        for part in parts {
-            let (from, size) = (part.start - start, size_of_range(part.start, part.bytes)?);
+        for piece in pieces {
+            let (from, size) = (piece.start - start, size_of_range(piece.start, piece.bytes)?);
             let offset = usize::try_from(from).map_err(|_| HvError::BadRange { start, bytes })?;
-            let place = match (part.common, &place) {
+            let place = match (piece.common, &place) {
                 (Some(common), _) => {
                     common.map_over(&whole, offset)?;
                     None
@@ -113,7 +113,7 @@ impl Vm {
                 )),
                 (None, None) => None,
             };
-            let region = mapping::part(&whole, offset, size, part.start, place)?;
+            let region = mapping::piece(&whole, offset, size, piece.start, place)?;
             memory = memory
                 .insert_region(Arc::new(region))
                 .map_err(|_| HvError::BadRange { start, bytes })?;
@@ -152,14 +152,14 @@ impl Vm {
         &self.memory
     }
 
-    /// Start and length of each part.
-    pub fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// Start and length of each piece.
+    pub fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
         self.memory
             .iter()
             .map(|region| (region.start_addr().0, region.len()))
     }
 
-    /// A view of those parts that start at one of `starts`: what a device may touch.
+    /// A view of those pieces that start at one of `starts`: what a device may touch.
     pub fn view(&self, starts: impl Fn(u64) -> bool) -> Memory {
         let mut view = Memory::new();
         for region in self.memory.iter().filter(|region| starts(region.start_addr().0)) {
