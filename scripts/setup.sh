@@ -12,7 +12,7 @@ fi
 
 # command:package; scripts/npt/vm.sh installs the emulator by itself.
 wanted="cc:gcc ld:binutils shellcheck:shellcheck bwrap:bubblewrap jq:jq openssl:openssl
-pkg-config:pkg-config swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools"
+pkg-config:pkg-config valgrind:valgrind swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools"
 [ "${1:-}" = --demo ] && wanted="cc:gcc ld:binutils"
 missing=()
 for pair in $wanted; do

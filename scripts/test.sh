@@ -21,7 +21,9 @@ scripts/setup.sh
 
 step "format, lints, documentation"
 cargo fmt --all --check
-cargo fmt --all --check --manifest-path muscle-sdk/examples/Cargo.toml
+for workspace in muscle-sdk/examples benches/muscles benches/wasmtime; do
+  cargo fmt --all --check --manifest-path "$workspace/Cargo.toml"
+done
 cargo clippy --workspace --all-targets --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --locked --quiet
 scripts/check-dependencies.sh
@@ -38,6 +40,9 @@ cargo build --locked --bins
 
 step "unit, property and black-box tests, and the hostile suite"
 cargo test --workspace --locked
+
+step "what the host's hot paths cost, in instructions"
+scripts/check-costs.sh
 
 if ! $quick; then
   step "the second kind of KVM: nested paging under emulation"

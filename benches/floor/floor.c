@@ -1,5 +1,4 @@
-/* The floors: what KVM itself takes, measured by a program that shares no code with Referee. A guest of one page of code runs in
- * ring 3 of 64-bit mode with registers in the run page, as any VMM of this kind would do it at its leanest.
+/* The floors: what KVM itself takes, measured by a program that shares no code with Referee. The guest is in guest.h.
  *
  *   floor doorbell N   each store to a hole in memory, to the host and back
  *   floor doorbells N  two of them
@@ -11,6 +10,8 @@
  *   floor kill N       each stop of a spinning guest: immediate_exit and a signal, until KVM_RUN is back
  *   floor write N      each write of a line to the end of a file
  *   floor flush N      each such write and its fdatasync
+ *   floor stream-W-L N each message of L bytes between two processes over a pair of Unix sockets: W is i, the child takes them; o, it gives
+ *                      them; e, it sends each back; the clock is read once for a MiB or so
  *   floor tpm N        each start of a software TPM, 16 random bytes from it, and its end
  *   floor process 1    prints nothing and is timed from outside: a child in namespaces of its own with an empty root, and a VM in it
  *
@@ -18,115 +19,18 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define MEMORY 0x10000UL
-#define TABLES 0x1000UL
-#define CODE 0x8000UL
-#define HOLE 0x40000000UL
+#include "guest.h"
 
-struct guest {
-	int vm, vcpu;
-	unsigned char *memory;
-	struct kvm_run *run;
-};
-
-static int kvm;
-static size_t run_size;
-
-static int checked(int result, const char *what)
-{
-	if (result < 0) {
-		perror(what);
-		exit(1);
-	}
-	return result;
-}
-
-static long now(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000L + time.tv_nsec;
-}
-
-static struct kvm_segment segment(int type, int selector, int is_code)
-{
-	return (struct kvm_segment){.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = 3,
-		.db = !is_code, .s = 1, .l = is_code, .g = 1};
-}
-
-/* A VM with one page of code and four of tables, ready to be entered. */
-static struct guest make(const unsigned char *code, size_t length)
-{
-	struct guest guest;
-	guest.vm = checked(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
-	guest.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (guest.memory == MAP_FAILED)
-		checked(-1, "mmap");
-	unsigned long *tables = (unsigned long *)(guest.memory + TABLES);
-	/* Present, writable, user; the last level of both halves is a 2 MiB page: memory at 0, a hole at 1 GiB. */
-	tables[0] = (TABLES + 0x1000) | 7;
-	tables[512] = (TABLES + 0x2000) | 7;
-	tables[512 + 1] = (TABLES + 0x3000) | 7;
-	tables[1024] = 0x87;
-	tables[1536] = HOLE | 0x87;
-	memcpy(guest.memory + CODE, code, length);
-	struct kvm_userspace_memory_region slot = {.memory_size = MEMORY, .userspace_addr = (unsigned long)guest.memory};
-	checked(ioctl(guest.vm, KVM_SET_USER_MEMORY_REGION, &slot), "KVM_SET_USER_MEMORY_REGION");
-	guest.vcpu = checked(ioctl(guest.vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
-	guest.run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, guest.vcpu, 0);
-	if (guest.run == MAP_FAILED)
-		checked(-1, "mmap of the vCPU");
-	struct kvm_sregs *sregs = &guest.run->s.regs.sregs;
-	checked(ioctl(guest.vcpu, KVM_GET_SREGS, sregs), "KVM_GET_SREGS");
-	sregs->cs = segment(11, 0x2b, 1);
-	sregs->ss = sregs->ds = sregs->es = sregs->fs = sregs->gs = segment(3, 0x33, 0);
-	sregs->cr3 = TABLES;
-	sregs->cr4 = 0x20;
-	sregs->cr0 = 0x80050033;
-	sregs->efer = 0x500;
-	guest.run->s.regs.regs = (struct kvm_regs){.rip = CODE, .rflags = 2, .rsp = CODE, .rdi = HOLE};
-	guest.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-	guest.run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-	return guest;
-}
-
-static void destroy(struct guest *guest)
-{
-	munmap(guest->run, run_size);
-	close(guest->vcpu);
-	close(guest->vm);
-	munmap(guest->memory, MEMORY);
-}
-
-/* Enters the guest until its next doorbell. */
-static void doorbell(struct guest *guest)
-{
-	checked(ioctl(guest->vcpu, KVM_RUN, 0), "KVM_RUN");
-	if (guest->run->exit_reason != KVM_EXIT_MMIO || guest->run->mmio.phys_addr != HOLE) {
-		fprintf(stderr, "unexpected exit %u\n", guest->run->exit_reason);
-		exit(1);
-	}
-}
-
-/* mov [rdi], rax; jmp to it */
-static const unsigned char RINGS[] = {0x48, 0x89, 0x07, 0xeb, 0xfb};
 /* mov [rdi], rax; jmp to itself */
 static const unsigned char SPINS[] = {0x48, 0x89, 0x07, 0xeb, 0xfe};
 
@@ -291,6 +195,78 @@ static void writes(int count, int flush)
 	}
 }
 
+static int whole(ssize_t (*move)(int, void *, size_t), int file, unsigned char *bytes, size_t length)
+{
+	while (length > 0) {
+		ssize_t some = move(file, bytes, length);
+		if (some == 0)
+			return 0;
+		checked(some, "a message");
+		bytes += some;
+		length -= some;
+	}
+	return 1;
+}
+
+static ssize_t put(int file, void *bytes, size_t length)
+{
+	return write(file, bytes, length);
+}
+
+/* As benches/muscles/stream: takes, gives or echoes messages, a batch at a time. */
+static void stream_child(int file, char what, int batch, unsigned char *message, size_t length)
+{
+	unsigned char asked;
+	while (read(file, &asked, 1) == 1) {
+		for (int i = 0; i < batch; i++) {
+			if (what != 'o' && !whole(read, file, message, length))
+				_exit(1);
+			if (what != 'i')
+				whole(put, file, message, length);
+		}
+		if (what == 'i')
+			whole(put, file, &asked, 1);
+	}
+	_exit(0);
+}
+
+static void streams(const char *mode, int count)
+{
+	char what;
+	size_t length;
+	int pair[2];
+	if (sscanf(mode, "%c-%zu", &what, &length) != 2 || length < 1 || strchr("ioe", what) == NULL)
+		exit(100);
+	int batch = what == 'e' ? 16 : length < 65536 ? 1024 : length < (1 << 20) ? 16 : 4;
+	unsigned char *message = malloc(length), one = 1;
+	if (message == NULL)
+		checked(-1, "memory");
+	memset(message, 7, length);
+	checked(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
+	int child = checked(fork(), "fork");
+	if (child == 0) {
+		close(pair[0]);
+		stream_child(pair[1], what, batch, message, length);
+	}
+	close(pair[1]);
+	for (int i = -2; i < count; i++) {
+		long begun = now();
+		whole(put, pair[0], &one, 1);
+		for (int j = 0; j < batch; j++) {
+			if (what != 'o')
+				whole(put, pair[0], message, length);
+			if (what != 'i' && !whole(read, pair[0], message, length))
+				checked(-1, "the child ended");
+		}
+		if (what == 'i' && !whole(read, pair[0], &one, 1))
+			checked(-1, "the child ended");
+		if (i >= 0)
+			printf("%ld\n", (now() - begun) / batch);
+	}
+	close(pair[0]);
+	checked(waitpid(child, NULL, 0), "waitpid");
+}
+
 static void tpms(int count)
 {
 	/* TPM2_GetRandom of 16 bytes: tag, size, command, count. */
@@ -357,8 +333,7 @@ int main(int argc, char **argv)
 	if (argc != 3)
 		return 100;
 	int count = atoi(argv[2]);
-	kvm = checked(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
-	run_size = checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
+	open_kvm();
 	if (strcmp(argv[1], "doorbell") == 0)
 		doorbells(count, 1);
 	else if (strcmp(argv[1], "doorbells") == 0)
@@ -379,6 +354,8 @@ int main(int argc, char **argv)
 		writes(count, 0);
 	else if (strcmp(argv[1], "flush") == 0)
 		writes(count, 1);
+	else if (strncmp(argv[1], "stream-", 7) == 0)
+		streams(argv[1] + 7, count);
 	else if (strcmp(argv[1], "tpm") == 0)
 		tpms(count);
 	else if (strcmp(argv[1], "process") == 0)

@@ -5,8 +5,12 @@
 
 mod audit_rows;
 mod call_rows;
+mod compare;
+mod compute_rows;
 mod floor;
+mod muscles;
 mod rows;
+mod stream_rows;
 mod table;
 mod tpm_rows;
 
@@ -24,12 +28,24 @@ struct Arguments {
     /// Write the rows as JSON: an array of {name, unit, median, p99, n, floor, ratio}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Compare ratios with those of a file that --json wrote, and fail when one is worse.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// How many times as much as recorded a ratio may be.
+    #[arg(long, default_value_t = 1.25)]
+    bound: f64,
     /// Samples of each row.
     #[arg(long, default_value_t = 1000)]
     samples: usize,
     /// The program that measures the floors.
     #[arg(long, value_name = "FILE")]
     floor: PathBuf,
+    /// The folder with the muscles of benches/muscles, their trust store and the program `native`.
+    #[arg(long, value_name = "DIR")]
+    muscles: Option<PathBuf>,
+    /// The program `referee-vmm`, for the rows about streams.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Rows to measure; all when none is named.
     rows: Vec<String>,
 }
@@ -45,7 +61,7 @@ fn main() -> anyhow::Result<()> {
             anyhow::bail!("no row {name}; there are {}", known.join(", "));
         }
     }
-    let mut bench = Bench::new()?;
+    let mut bench = Bench::new(arguments.muscles, arguments.program)?;
     let mut measured = Vec::new();
     table::head();
     for row in &ROWS {
@@ -57,7 +73,10 @@ fn main() -> anyhow::Result<()> {
         for _ in 0..ROUNDS {
             (row.measure)(&mut bench, each, &mut samples).context(row.name)?;
             if let Some(mode) = row.floor {
-                floors.extend(floor::measure(&arguments.floor, mode, each)?);
+                floors.extend(match mode.strip_prefix("native ") {
+                    Some(work) => floor::measure(&bench.muscles.native()?, work, each)?,
+                    None => floor::measure(&arguments.floor, mode, each)?,
+                });
             }
         }
         let result = Measured::of(row.name, samples, floors);
@@ -68,5 +87,8 @@ fn main() -> anyhow::Result<()> {
         std::fs::write(&path, serde_json::to_vec_pretty(&measured)?)
             .with_context(|| path.display().to_string())?;
     }
-    Ok(())
+    match arguments.compare {
+        Some(path) => compare::with(&path, arguments.bound, &measured),
+        None => Ok(()),
+    }
 }

@@ -1,6 +1,6 @@
 //! What is measured. The muscle is the smallest that there is, written in assembly: it echoes its arguments.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,10 @@ use referee::{Cell, CellThread, Config, HotThread, Inputs, Permit, Referee};
 use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
 use referee_tests::{Guest, Workshop};
 
+use crate::muscles::Muscles;
+use crate::stream_rows::Streamer;
 use crate::tpm_rows::TpmHost;
-use crate::{audit_rows, call_rows, tpm_rows};
+use crate::{audit_rows, call_rows, compute_rows, stream_rows, tpm_rows};
 
 /// What the benches permit besides what is permitted by itself.
 const SPIN: &str = r#"@id("spin") permit (principal, action == Action::"spin", resource);"#;
@@ -22,7 +24,7 @@ pub struct Row {
     pub name: &'static str,
     /// What it is, in a few words.
     pub what: &'static str,
-    /// Its floor: a mode of the floor program.
+    /// Its floor: a mode of the floor program, or `native` and a work of that program.
     pub floor: Option<&'static str>,
     /// How many times fewer samples than of the cheapest row.
     pub cost: usize,
@@ -31,7 +33,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 27] = [
+pub const ROWS: [Row; 40] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -159,6 +161,97 @@ pub const ROWS: [Row; 27] = [
         measure: |bench, count, samples| call_rows::reset_touched(bench, count, samples, 1024),
     },
     Row {
+        name: "compute_sha256",
+        what: "SHA-256 of 4 MiB in one call; floor: the same crate in an ordinary program",
+        floor: Some("native sha256"),
+        cost: 20,
+        measure: |bench, count, samples| compute_rows::computed(bench, count, samples, "sha256"),
+    },
+    Row {
+        name: "compute_matmul",
+        what: "product of two matrices of 256 x 256 `f32`; floor as compute_sha256",
+        floor: Some("native matmul"),
+        cost: 20,
+        measure: |bench, count, samples| compute_rows::computed(bench, count, samples, "matmul"),
+    },
+    Row {
+        name: "compute_json",
+        what: "20,000 small documents parsed; floor as compute_sha256",
+        floor: Some("native json"),
+        cost: 20,
+        measure: |bench, count, samples| compute_rows::computed(bench, count, samples, "json"),
+    },
+    Row {
+        name: "vsock_in_64",
+        what: "each message of 64 bytes to a muscle, by the socket that its slot is bound to; floor: a pair of Unix sockets",
+        floor: Some("stream-i-64"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'i', 64),
+    },
+    Row {
+        name: "vsock_in_1k",
+        what: "the same, 1 KiB to a muscle; floor likewise",
+        floor: Some("stream-i-1024"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'i', 1024),
+    },
+    Row {
+        name: "vsock_in_64k",
+        what: "the same, 64 KiB to a muscle; floor likewise",
+        floor: Some("stream-i-65536"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'i', 65536),
+    },
+    Row {
+        name: "vsock_in_1m",
+        what: "the same, 1 MiB to a muscle; floor likewise",
+        floor: Some("stream-i-1048576"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'i', 1048576),
+    },
+    Row {
+        name: "vsock_out_64",
+        what: "the same, 64 bytes from a muscle; floor likewise",
+        floor: Some("stream-o-64"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'o', 64),
+    },
+    Row {
+        name: "vsock_out_1k",
+        what: "the same, 1 KiB from a muscle; floor likewise",
+        floor: Some("stream-o-1024"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'o', 1024),
+    },
+    Row {
+        name: "vsock_out_64k",
+        what: "the same, 64 KiB from a muscle; floor likewise",
+        floor: Some("stream-o-65536"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'o', 65536),
+    },
+    Row {
+        name: "vsock_out_1m",
+        what: "the same, 1 MiB from a muscle; floor likewise",
+        floor: Some("stream-o-1048576"),
+        cost: 20,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'o', 1048576),
+    },
+    Row {
+        name: "vsock_trip",
+        what: "64 bytes there and back; floor likewise",
+        floor: Some("stream-e-64"),
+        cost: 4,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'e', 64),
+    },
+    Row {
+        name: "vsock_trip_1k",
+        what: "1 KiB there and back; floor likewise",
+        floor: Some("stream-e-1024"),
+        cost: 4,
+        measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'e', 1024),
+    },
+    Row {
         name: "kill",
         what: "from cancel to the call's return; floor: immediate_exit and a signal",
         floor: Some("kill"),
@@ -239,9 +332,14 @@ pub struct Bench {
     pub echo: Cell,
     /// Of the same muscle, and hot while calls keep coming.
     pub hot: Cell,
-    /// Made when a row asks for it.
+    /// Muscles written in Rust.
+    pub muscles: Muscles,
+    /// The one that computes. Made when a row asks for it, as what follows.
+    pub compute: Option<Cell>,
+    pub streamer: Option<Streamer>,
     tpm: Option<TpmHost>,
-    _folder: tempfile::TempDir,
+    /// Where the logs are.
+    pub folder: tempfile::TempDir,
 }
 
 impl Bench {
@@ -254,7 +352,7 @@ impl Bench {
     }
 
     /// Builds the muscles and opens the library.
-    pub fn new() -> anyhow::Result<Bench> {
+    pub fn new(muscles: Option<PathBuf>, program: Option<PathBuf>) -> anyhow::Result<Bench> {
         let folder = tempfile::tempdir()?;
         let workshop = Workshop::open(folder.path())?;
         let bundle = |name| -> anyhow::Result<Vec<u8>> {
@@ -297,8 +395,14 @@ impl Bench {
             thread: CellThread::enter()?,
             echo,
             hot,
+            muscles: Muscles {
+                folder: muscles,
+                program,
+            },
+            compute: None,
+            streamer: None,
             tpm: None,
-            _folder: folder,
+            folder,
         })
     }
 }

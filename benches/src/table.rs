@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-/// One row's figures; times in microseconds.
+/// One row's figures.
 #[derive(Debug, Serialize)]
 pub struct Measured {
-    pub name: &'static str,
+    pub name: String,
+    /// Of median, p99 and floor.
     pub unit: &'static str,
     pub median: f64,
     pub p99: f64,
@@ -18,14 +19,22 @@ pub struct Measured {
 
 impl Measured {
     /// From samples in nanoseconds.
-    pub fn of(name: &'static str, mut samples: Vec<f64>, mut floors: Vec<f64>) -> Measured {
-        let median = percentile(&mut samples, 50) / 1e3;
-        let floor = (!floors.is_empty()).then(|| percentile(&mut floors, 50) / 1e3);
+    pub fn of(name: &str, mut samples: Vec<f64>, mut floors: Vec<f64>) -> Measured {
+        for sample in samples.iter_mut().chain(&mut floors) {
+            *sample /= 1e3;
+        }
+        Measured::in_unit("us", name, samples, floors)
+    }
+
+    /// From samples in `unit`.
+    pub fn in_unit(unit: &'static str, name: &str, mut samples: Vec<f64>, mut floors: Vec<f64>) -> Measured {
+        let median = percentile(&mut samples, 50);
+        let floor = (!floors.is_empty()).then(|| percentile(&mut floors, 50));
         Measured {
-            name,
-            unit: "us",
+            name: name.to_owned(),
+            unit,
             median,
-            p99: percentile(&mut samples, 99) / 1e3,
+            p99: percentile(&mut samples, 99),
             n: samples.len(),
             floor,
             ratio: floor.map(|floor| median / floor),
@@ -42,8 +51,8 @@ fn percentile(samples: &mut [f64], percent: usize) -> f64 {
 /// Prints the names of the columns.
 pub fn head() {
     println!(
-        "{:<15} {:>10} {:>10} {:>6} {:>10} {:>6}",
-        "row", "median us", "p99 us", "n", "floor us", "ratio"
+        "{:<16} {:>4} {:>10} {:>10} {:>6} {:>10} {:>6}",
+        "row", "unit", "median", "p99", "n", "floor", "ratio"
     );
 }
 
@@ -51,8 +60,9 @@ pub fn head() {
 pub fn line(row: &Measured, what: &str) {
     let optional = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
     println!(
-        "{:<15} {:>10.2} {:>10.2} {:>6} {:>10} {:>6}  {what}",
+        "{:<16} {:>4} {:>10.2} {:>10.2} {:>6} {:>10} {:>6}  {what}",
         row.name,
+        row.unit,
         row.median,
         row.p99,
         row.n,

@@ -1,5 +1,6 @@
 //! Muscles that begin after their start-up: which do, that nothing tells their lives from others, and what they do not share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -135,6 +136,37 @@ fn cells_that_are_kept_loaded_begin_from_one_template() {
         1,
         "the start-up ran once"
     );
+}
+
+/// How often this process has each file of common pages mapped, by inode.
+fn common_mappings() -> BTreeMap<String, usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("is there");
+    let mut found = BTreeMap::new();
+    for line in maps.lines().filter(|line| line.contains("/memfd:common")) {
+        let inode = line.split_ascii_whitespace().nth(4).expect("an inode");
+        *found.entry(inode.to_owned()).or_default() += 1;
+    }
+    found
+}
+
+#[test]
+fn cells_from_one_template_have_in_common_what_they_cannot_write() {
+    let host = Host::new();
+    let permit = host.permit("echoes");
+    let loaded = permit.keep_loaded(4).expect("are loaded");
+    let thread = thread();
+    let mut cells: Vec<Cell> = (0..8).map(|_| start_templated(&permit)).collect();
+    for cell in &mut cells {
+        let count: u32 = cell.call(&thread, "count", &()).expect("answers");
+        assert_eq!(count, 0);
+    }
+    // All but the one that was frozen itself: once the system slot, once the image up to its data.
+    let most = common_mappings()
+        .into_values()
+        .filter(|count| *count >= 7)
+        .count();
+    assert_eq!(most, 2, "{:?}", common_mappings());
+    drop((cells, loaded));
 }
 
 #[test]

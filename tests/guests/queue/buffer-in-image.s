@@ -3,7 +3,7 @@
 .include "muscle.inc"
 .include "channel.inc"
 begin
-    mov rax, 0x10000000
+    image_gpa
     descriptor_at TX, 0, HEADER
     offer TX, 0
     ring YIELD, 0

@@ -3,7 +3,7 @@
 .include "muscle.inc"
 .include "channel.inc"
 begin
-    mov rax, 0x20000000
+    boot_gpa
     descriptor_at TX, 0, HEADER
     offer TX, 0
     ring YIELD, 0

@@ -3,7 +3,7 @@
 .include "muscle.inc"
 .include "channel.inc"
 begin
-    mov rax, 0x00103000
+    tables_gpa
     descriptor_at RX, 0, 4096, DESC_WRITE
     offer RX, 0
     send REQUEST, RPC_PORT

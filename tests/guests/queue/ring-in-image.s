@@ -12,7 +12,8 @@ begin
     register_write 0x70, 11
     register_write 0x30, 1
     register_write 0x38, 64
-    register_write 0x80, 0x10000000
+    image_gpa
+    mov [r14 + 0x80], eax
     register_write 0x84, 0
     register_write 0x44, 1
     not_stopped

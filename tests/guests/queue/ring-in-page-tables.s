@@ -17,7 +17,8 @@ begin
     mov [r14 + 0x80], eax
     add rax, AVAILABLE
     mov [r14 + 0x90], eax
-    register_write 0xa0, 0x00103000
+    tables_gpa
+    mov [r14 + 0xa0], eax
     register_write 0x44, 1
     not_stopped
 channel

@@ -4,6 +4,7 @@
 .include "channel.inc"
 begin
     register_write 0x30, 1
-    register_write 0x80, 0x10000000
+    image_gpa
+    mov [r14 + 0x80], eax
     not_stopped
 channel

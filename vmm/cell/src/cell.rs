@@ -8,8 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use referee_hv::{Exit, Stopped, VcpuThread};
-use vm_memory::GuestMemoryMmap;
+use referee_hv::{Exit, Memory, Stopped, VcpuThread};
 
 use crate::dispatch::{Action, Bell};
 use crate::error::{CellError, Halt};
@@ -52,7 +51,8 @@ pub struct LoadedCell {
     pub(crate) epoch: Instant,
     pub(crate) rpc: Rpc,
     pub(crate) sockets: Sockets,
-    pub(crate) symbols: Option<Vec<u8>>,
+    /// Its bundle has the symbols for backtraces.
+    pub(crate) image: CheckedImage,
     /// What its boot block says.
     pub(crate) told: CellSpec,
     /// What a reset goes back to.
@@ -61,7 +61,7 @@ pub struct LoadedCell {
     /// Whether it stands at a park without a time.
     pub(crate) rest: Rest,
     /// What the vsock device may touch: the window and the heap.
-    pub(crate) view: GuestMemoryMmap,
+    pub(crate) view: Memory,
     pub(crate) started: Option<Instant>,
     pub(crate) cpu_used: Duration,
     /// CPU time of earlier periods, see [`LoadedCell::renew_time`].
@@ -115,7 +115,7 @@ impl LoadedCell {
             true => Origin::keep(&machine.vm, &machine.layout)?,
             false => Origin::Unkept,
         };
-        Ok(LoadedCell::of(machine, origin, spec, services))
+        Ok(LoadedCell::of(machine, image, origin, spec, services))
     }
 
     /// Makes another cell of the image that a template is of. It begins at the template's park; before its first call it must be
@@ -132,10 +132,16 @@ impl LoadedCell {
     ) -> Result<LoadedCell, CellError> {
         let machine = load::load(shell, image, spec, Some(template))?;
         let origin = Origin::Template(Arc::clone(template));
-        Ok(LoadedCell::of(machine, origin, spec, services))
+        Ok(LoadedCell::of(machine, image, origin, spec, services))
     }
 
-    fn of(machine: Machine, origin: Origin, spec: &CellSpec, services: Services) -> LoadedCell {
+    fn of(
+        machine: Machine,
+        image: &CheckedImage,
+        origin: Origin,
+        spec: &CellSpec,
+        services: Services,
+    ) -> LoadedCell {
         let view = device_view(&machine);
         LoadedCell {
             told: spec.clone(),
@@ -146,7 +152,7 @@ impl LoadedCell {
             epoch: services.epoch,
             rpc: Rpc::new(spec.limits.frame_bytes),
             sockets: services.sockets,
-            symbols: services.symbols,
+            image: image.clone(),
             origin,
             touched: Touched::default(),
             rest: Rest::None,
@@ -445,10 +451,8 @@ pub struct Services {
     pub epoch: Instant,
     /// Outside sockets.
     pub sockets: Sockets,
-    /// The bundle's symbols, for backtraces.
-    pub symbols: Option<Vec<u8>>,
 }
 
-fn device_view(machine: &Machine) -> GuestMemoryMmap {
+fn device_view(machine: &Machine) -> Memory {
     machine.vm.view(|start| start == WINDOW_GPA || start >= HEAP_GPA)
 }

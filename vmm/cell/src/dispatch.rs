@@ -3,10 +3,9 @@
 //! Nothing is guessed: an address, a doorbell or an exit that this file does not know is a fault.
 
 use muscle_abi::{PAGE_SIZE, doorbell};
-use referee_hv::Exit;
 use referee_hv::x86_64::trap::Trap;
+use referee_hv::{Exit, Memory};
 use referee_vsock::Vsock;
-use vm_memory::GuestMemoryMmap;
 
 use crate::fault::MuscleFault;
 use crate::layout::{CONTROL_GPA, HEAP_GPA, HEAP_MAX, VSOCK_GPA};
@@ -45,7 +44,7 @@ pub(crate) enum Bell {
 pub(crate) fn dispatch(
     exit: Exit<'_>,
     vsock: &mut Vsock,
-    view: &GuestMemoryMmap,
+    view: &Memory,
     heap_bytes: u64,
 ) -> Result<Action, MuscleFault> {
     match exit {

@@ -23,9 +23,9 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use muscle_abi::channel::MAILBOX_POLL_OFFSET;
-use referee_hv::{HvError, RemoteKick, Stopped, Vcpu, VcpuThread, vcpus_move_cheaply};
+use referee_hv::{HvError, Memory, RemoteKick, Stopped, Vcpu, VcpuThread, vcpus_move_cheaply};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use crate::error::CellError;
 use crate::layout::WINDOW_GPA;
@@ -87,7 +87,7 @@ struct Lent {
 
 /// The muscle's word that says whether it polls, in a view of its window.
 #[derive(Debug, Clone)]
-pub(crate) struct PollWord(pub(crate) Arc<GuestMemoryMmap>);
+pub(crate) struct PollWord(pub(crate) Arc<Memory>);
 
 impl PollWord {
     fn set(&self, poll: bool) {

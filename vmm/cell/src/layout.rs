@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!  guest-physical                                virtual (ring 3, one random 512 GiB slot)
-//!  0x0010_0000  system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
-//!               trap stack, page tables          (page tables are mapped nowhere)
-//!  0x1000_0000  image                            image: R-X │ R-- │ RW-   random 2 MiB + page
-//!  0x2000_0000  private: boot pages, stack,      one random 1 GiB: boot R-- │ window RW- │ bells │ stack RW-
-//!               resume page                      │ resume R-X
-//!  0x3000_0000  window                           each with a random gap of 1 to 16 unmapped pages before it
 //!  0x3f00_0000  doorbells, no memory             control page, vsock page
-//!  0x1_0000_0000 heap, grows by slots            heap RW-, all of its reservation mapped from the start
+//!               system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
+//!               trap stack, page tables          (page tables are mapped nowhere)
+//!               image                            image: R-X │ R-- │ RW-   random 2 MiB + page
+//!               private: boot pages, stack,      one random 1 GiB: boot R-- │ window RW- │ bells │ stack RW-
+//!               resume page                      │ resume R-X
+//!  0x7ff7_f000  window                           each with a random gap of 1 to 16 unmapped pages before it
+//!  0x8000_0000  heap, grows  by slots            heap RW-, all of its reservation mapped from the start
 //! ```
+//! From the system's pages to the first of the heap all is one slot without gaps, which ends as high as its pieces are long: slots are dear. What a device
+//! or the loader may touch are pieces of it (`referee_hv::Piece`); what ring 3 may, the page tables say.
+//!
 //! `│` is a guard: at least one page that is mapped nowhere. Image, heap and the rest get different random
 //! gigabytes of the slot; 27 random bits lie between any two of them, 35 in front of each.
 
@@ -22,20 +25,14 @@ use referee_hv::x86_64::system::{
 };
 use serde::Serialize;
 
-/// Guest-physical start of the system slot.
-pub const SYSTEM_GPA: u64 = 0x0010_0000;
-/// Guest-physical start of the image.
-pub const IMAGE_GPA: u64 = 0x1000_0000;
-/// Guest-physical start of the private slot.
-pub const PRIVATE_GPA: u64 = 0x2000_0000;
-/// Guest-physical start of the window.
-pub const WINDOW_GPA: u64 = 0x3000_0000;
+/// Guest-physical start of the window, which ends a page before the heap begins: what runs out of it is in neither.
+pub const WINDOW_GPA: u64 = HEAP_GPA - PAGE_SIZE - WINDOW_SIZE;
 /// Guest-physical address of the control doorbell page; the vsock page follows.
 pub const CONTROL_GPA: u64 = 0x3f00_0000;
 /// Guest-physical address of the vsock device's registers.
 pub const VSOCK_GPA: u64 = CONTROL_GPA + PAGE_SIZE;
 /// Guest-physical start of the heap.
-pub const HEAP_GPA: u64 = 0x1_0000_0000;
+pub const HEAP_GPA: u64 = 0x8000_0000;
 /// Length of the window.
 pub const WINDOW_SIZE: u64 = 512 << 10;
 /// Largest image, stack and heap that fit between the addresses above.
@@ -134,6 +131,10 @@ pub struct Layout {
     system: SystemPages,
     image_base: u64,
     sizes: Sizes,
+    /// Guest-physical starts.
+    system_gpa: u64,
+    image_gpa: u64,
+    private_gpa: u64,
 }
 
 impl Layout {
@@ -161,12 +162,14 @@ impl Layout {
             trap_stack_va: high + 4 * PAGE_SIZE,
         };
 
+        let private_gpa = WINDOW_GPA - (sizes.boot + sizes.stack + sizes.resume);
+        let image_gpa = private_gpa - sizes.image;
         let mut regions: Vec<Region> = segments
             .iter()
             .map(|segment| Region {
                 kind: segment.kind,
                 va: image_base + segment.offset,
-                gpa: IMAGE_GPA + segment.offset,
+                gpa: image_gpa + segment.offset,
                 length: segment.length,
                 access: match segment.kind {
                     RegionKind::Code => Access::ReadExecute,
@@ -177,7 +180,7 @@ impl Layout {
             .collect();
         let mut next = small;
         for (kind, gpa, length, access) in [
-            (RegionKind::Boot, PRIVATE_GPA, sizes.boot, Access::Read),
+            (RegionKind::Boot, private_gpa, sizes.boot, Access::Read),
             (RegionKind::Window, WINDOW_GPA, WINDOW_SIZE, Access::ReadWrite),
             (
                 RegionKind::ControlDoorbell,
@@ -188,13 +191,13 @@ impl Layout {
             (RegionKind::VsockDoorbell, VSOCK_GPA, PAGE_SIZE, Access::ReadWrite),
             (
                 RegionKind::Stack,
-                PRIVATE_GPA + sizes.boot,
+                private_gpa + sizes.boot,
                 sizes.stack,
                 Access::ReadWrite,
             ),
             (
                 RegionKind::Resume,
-                PRIVATE_GPA + sizes.boot + sizes.stack,
+                private_gpa + sizes.boot + sizes.stack,
                 sizes.resume,
                 Access::ReadExecute,
             ),
@@ -221,55 +224,46 @@ impl Layout {
                 access: Access::ReadWrite,
             });
         }
-        for (kind, va, offset, access) in [
-            (
-                RegionKind::SystemTables,
-                system.tables_va,
-                TABLES_OFFSET,
-                Access::SystemRead,
-            ),
-            (
-                RegionKind::TrapStubs,
-                system.stubs_va,
-                STUBS_OFFSET,
-                Access::SystemExecute,
-            ),
-            (
-                RegionKind::TrapStack,
-                system.trap_stack_va,
-                TRAP_STACK_OFFSET,
-                Access::SystemReadWrite,
-            ),
-        ] {
-            regions.push(Region {
-                kind,
-                va,
-                gpa: SYSTEM_GPA + offset,
-                length: PAGE_SIZE,
-                access,
-            });
-        }
+        // Their number depends on no address of the system's own pages.
+        let tables = page_tables(0, &regions_with_system(&regions, &system, 0))?.length();
+        let system_gpa = image_gpa - SYSTEM_PAGES_SIZE - tables;
+        let mut regions = regions_with_system(&regions, &system, system_gpa);
         regions.sort_by_key(|region| region.va);
         Ok(Layout {
             regions,
             system,
             image_base,
             sizes,
+            system_gpa,
+            image_gpa,
+            private_gpa,
         })
     }
 
-    /// The bytes of the system slot: descriptor tables, stubs, trap stack, page tables.
+    /// The system's bytes: descriptor tables, stubs, trap stack, page tables; and where the root of the latter is.
     ///
     /// # Errors
     /// [`HvError::Layout`] when regions overlap.
     pub fn system_bytes(&self) -> Result<(Vec<u8>, u64), HvError> {
-        let mut tables = PageTables::new(SYSTEM_GPA + SYSTEM_PAGES_SIZE);
-        for region in &self.regions {
-            tables.map(region.va, region.gpa, region.length, region.access)?;
-        }
+        let tables = page_tables(self.system_gpa + SYSTEM_PAGES_SIZE, &self.regions)?;
         let mut bytes = self.system.to_bytes()?;
         bytes.extend(tables.to_bytes());
         Ok((bytes, tables.root()))
+    }
+
+    /// Guest-physical start of the system's pages; they end where the image begins.
+    pub fn system_gpa(&self) -> u64 {
+        self.system_gpa
+    }
+
+    /// Guest-physical start of the image; it ends where the private pages begin.
+    pub fn image_gpa(&self) -> u64 {
+        self.image_gpa
+    }
+
+    /// Guest-physical start of boot pages, stack and resume page; they end where the window begins.
+    pub fn private_gpa(&self) -> u64 {
+        self.private_gpa
     }
 
     /// Where the processor finds its tables.
@@ -285,6 +279,21 @@ impl Layout {
     /// The sizes the layout was made for.
     pub fn sizes(&self) -> Sizes {
         self.sizes
+    }
+
+    /// Bytes of the image, from its base on, that ring 3 cannot write; 0 when a data segment lies before one of another kind.
+    pub fn unwritable_image(&self) -> u64 {
+        let image = self.image_gpa..self.private_gpa;
+        let of_image = self.regions.iter().filter(|region| image.contains(&region.gpa));
+        let (data, others): (Vec<&Region>, Vec<&Region>) =
+            of_image.partition(|region| region.kind == RegionKind::Data);
+        let begin = data.iter().map(|region| region.gpa).min().unwrap_or(image.end);
+        let is_before = |region: &&Region| region.gpa + region.length <= begin;
+        if others.iter().all(is_before) {
+            begin - image.start
+        } else {
+            0
+        }
     }
 
     /// Every region, by virtual address.
@@ -359,6 +368,46 @@ impl Layout {
             .find(|region| (region.gpa..region.gpa + region.length).contains(&gpa))?;
         Some(region.va + (gpa - region.gpa))
     }
+}
+
+fn page_tables(base: u64, regions: &[Region]) -> Result<PageTables, HvError> {
+    let mut tables = PageTables::new(base);
+    for region in regions {
+        tables.map(region.va, region.gpa, region.length, region.access)?;
+    }
+    Ok(tables)
+}
+
+/// Ring 3's regions and ring 0's, whose pages begin at `gpa`.
+fn regions_with_system(regions: &[Region], system: &SystemPages, gpa: u64) -> Vec<Region> {
+    let of_system = [
+        (
+            RegionKind::SystemTables,
+            system.tables_va,
+            TABLES_OFFSET,
+            Access::SystemRead,
+        ),
+        (
+            RegionKind::TrapStubs,
+            system.stubs_va,
+            STUBS_OFFSET,
+            Access::SystemExecute,
+        ),
+        (
+            RegionKind::TrapStack,
+            system.trap_stack_va,
+            TRAP_STACK_OFFSET,
+            Access::SystemReadWrite,
+        ),
+    ];
+    let of_system = of_system.map(|(kind, va, offset, access)| Region {
+        kind,
+        va,
+        gpa: gpa + offset,
+        length: PAGE_SIZE,
+        access,
+    });
+    regions.iter().copied().chain(of_system).collect()
 }
 
 /// On which side of a region an address lies.
@@ -436,6 +485,44 @@ mod tests {
                 .wrapping_add(u8::try_from(index).expect("small").wrapping_mul(seed | 1));
         }
         Layout::random(SIZES, &SEGMENTS, &random).expect("lays out")
+    }
+
+    #[test]
+    fn what_has_memory_from_the_start_is_adjacent() {
+        for seed in 0..=255 {
+            let layout = layout(seed);
+            let (system, root) = layout.system_bytes().expect("is built");
+            assert_eq!(root, layout.system_gpa() + SYSTEM_PAGES_SIZE);
+            assert_eq!(layout.system_gpa() + system.len() as u64, layout.image_gpa());
+            assert_eq!(layout.image_gpa() + SIZES.image, layout.private_gpa());
+            assert_eq!(
+                layout.private_gpa() + SIZES.boot + SIZES.stack + SIZES.resume,
+                WINDOW_GPA
+            );
+            assert!(layout.system_gpa() > VSOCK_GPA + PAGE_SIZE);
+        }
+    }
+
+    #[test]
+    fn the_unwritable_image_ends_where_data_begins() {
+        assert_eq!(layout(1).unwritable_image(), 0x3000);
+        let with = |segments: &[SegmentSpan]| {
+            let layout = Layout::random(SIZES, segments, &[7; 34]).expect("lays out");
+            layout.unwritable_image()
+        };
+        let [constants, code, data] = SEGMENTS;
+        let at = |segment, offset| SegmentSpan {
+            offset,
+            length: 0x1000,
+            ..segment
+        };
+        assert_eq!(with(&[constants, code]), SIZES.image);
+        assert_eq!(
+            with(&[at(data, 0x3000), at(constants, 0x1000), at(code, 0)]),
+            0x3000
+        );
+        assert_eq!(with(&[constants, at(data, 0x1000), at(code, 0x2000)]), 0);
+        assert_eq!(with(&[at(data, 0), code]), 0);
     }
 
     #[test]

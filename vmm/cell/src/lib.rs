@@ -43,4 +43,4 @@ pub use report::{BacktraceEntry, FaultReport};
 pub use rpc::Answer;
 pub use sockets::{Sockets, Wake};
 pub use spec::{CellLimits, CellSpec, ClockAccess};
-pub use template::Template;
+pub use template::{Heirs, Template};

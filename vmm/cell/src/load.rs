@@ -10,19 +10,18 @@ use std::sync::Arc;
 use linux_loader::loader::{KernelLoader, elf::Elf};
 use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY, FLAG_READY_BELL};
 use muscle_abi::capability::GRANT_ENTRY_SIZE;
+use muscle_abi::channel::{BUFFERS_OFFSET, QUEUES_OFFSET};
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
 use referee_hv::x86_64::registers::EntryState;
-use referee_hv::{Kvm, Vcpu, Vm};
+use referee_hv::{Kvm, Piece, Vcpu, Vm};
 use referee_jail::Jailed;
 use referee_vsock::Vsock;
 use vm_memory::GuestAddress;
 
 use crate::error::CellError;
-use crate::layout::{
-    HEAP_GPA, IMAGE_GPA, Layout, LayoutSeed, PRIVATE_GPA, RegionKind, SYSTEM_GPA, SegmentSpan, Sizes,
-    WINDOW_GPA, WINDOW_SIZE,
-};
+use crate::layout::{HEAP_GPA, Layout, LayoutSeed, RegionKind, SegmentSpan, Sizes, WINDOW_GPA, WINDOW_SIZE};
+use crate::reset::{PAGE, ZERO};
 use crate::seat::Seat;
 use crate::spec::{CellSpec, ClockAccess, pages};
 use crate::template::Template;
@@ -94,15 +93,17 @@ pub(crate) struct Machine {
     pub vsock: Vsock,
     /// Bytes of heap that have memory.
     pub heap_bytes: u64,
-    /// Bytes of the system slot.
+    /// Bytes of the system's pages.
     pub system_bytes: u64,
+    /// Whether these are a copy of a template's, whose written pages are not counted.
+    pub system_copied: bool,
     /// Ticks of the time-stamp counter in a millisecond, 0 without a fine clock.
     pub tsc_khz: u64,
 }
 
 /// Heap that a cell has before it asks for more, in bytes.
 pub(crate) const FIRST_HEAP: u64 = 64 << 10;
-/// Pages at the top of the stack, and of the window, that are made ready before the first instruction.
+/// Pages of each kind that are made ready before the first instruction: the stack's last, the queues there and back, the first buffers.
 const WARM_PAGES: u64 = 2;
 
 /// Loads an image: at a random place and before its first instruction, or where and how a template has it.
@@ -126,35 +127,53 @@ pub(crate) fn load(
     if spec.resettable {
         vm.count_touched()?;
     }
-    let (entry, system) = match template {
-        Some(template) => (template.entry, template.system.clone()),
-        None => {
-            let (system, page_table_root) = layout.system_bytes()?;
-            let entry = EntryState {
-                entry: layout.image_base() + plan.entry(),
-                stack_pointer: stack_top(&layout),
-                argument: layout.va(RegionKind::Boot),
-                page_table_root,
-                allow_tsc: spec.clock == ClockAccess::Fine,
-                system: layout.system().addresses(),
-            };
-            (entry, system)
-        }
-    };
-    let system_bytes = pages(system.len() as u64);
-    vm.add_memory(SYSTEM_GPA, system_bytes)?;
-    vm.write(SYSTEM_GPA, &system)?;
-
-    vm.add_memory(IMAGE_GPA, sizes.image)?;
-    load_image(&vm, image, layout.image_base())?;
-
-    vm.add_memory(PRIVATE_GPA, sizes.boot + sizes.stack + sizes.resume)?;
-    vm.add_memory(WINDOW_GPA, WINDOW_SIZE)?;
+    let common = template.and_then(|template| template.common.as_ref());
     let heap_bytes = template.map_or(FIRST_HEAP.min(sizes.heap), |template| template.heap_bytes);
-    if heap_bytes > 0 {
-        vm.add_memory(HEAP_GPA, heap_bytes)?;
+    let image_gpa = layout.image_gpa();
+    let image_end = image_gpa + sizes.image;
+    let system_bytes = image_gpa - layout.system_gpa();
+    let mut pieces = vec![match common {
+        Some(common) => Piece::of(layout.system_gpa(), &common.system),
+        None => Piece::zeroed(layout.system_gpa(), system_bytes),
+    }];
+    match common.and_then(|common| common.image.as_ref()) {
+        // Data segments are among what the template fills in.
+        Some(unwritable) => {
+            let data = image_gpa + unwritable.length();
+            pieces.push(Piece::of(image_gpa, unwritable));
+            pieces.push(Piece::zeroed(data, image_end - data));
+        }
+        None => pieces.push(Piece::zeroed(image_gpa, sizes.image)),
     }
+    pieces.push(Piece::zeroed(
+        layout.private_gpa(),
+        WINDOW_GPA - layout.private_gpa(),
+    ));
+    pieces.push(Piece::zeroed(WINDOW_GPA, WINDOW_SIZE));
+    // No device sees this page, and nobody touches it, so it has no memory.
+    pieces.push(Piece::zeroed(HEAP_GPA - PAGE_SIZE, PAGE_SIZE));
+    pieces.push(Piece::zeroed(HEAP_GPA, heap_bytes));
+    pieces.retain(|piece| piece.bytes > 0);
+    vm.add_pieces(&pieces)?;
 
+    let page_table_root = match (template, common) {
+        (Some(template), Some(_)) => template.entry.page_table_root,
+        _ => write_system(&vm, &layout)?,
+    };
+    if common.is_none_or(|common| common.image.is_none()) {
+        load_image(&vm, image, &layout)?;
+    }
+    let entry = match template {
+        Some(template) => template.entry,
+        None => EntryState {
+            entry: layout.image_base() + plan.entry(),
+            stack_pointer: stack_top(&layout),
+            argument: layout.va(RegionKind::Boot),
+            page_table_root,
+            allow_tsc: spec.clock == ClockAccess::Fine,
+            system: layout.system().addresses(),
+        },
+    };
     let tsc_khz = match spec.clock {
         ClockAccess::Fine => u64::from(vcpu.tsc_khz()?),
         ClockAccess::None | ClockAccess::Coarse => 0,
@@ -166,7 +185,7 @@ pub(crate) fn load(
             template.vsock.clone()
         }
         None => {
-            warm(&vm, &sizes);
+            warm(&vm, &layout);
             vcpu.enter_at(&entry);
             device(spec)?
         }
@@ -179,10 +198,23 @@ pub(crate) fn load(
         vsock,
         heap_bytes,
         system_bytes,
+        system_copied: common.is_some(),
         tsc_khz,
     };
     write_boot(&machine, spec)?;
     Ok(machine)
+}
+
+/// Writes descriptor tables, stubs and page tables; where the root of the latter is.
+fn write_system(vm: &Vm, layout: &Layout) -> Result<u64, CellError> {
+    let (system, page_table_root) = layout.system_bytes()?;
+    for (gpa, page) in (layout.system_gpa()..).step_by(PAGE).zip(system.chunks(PAGE)) {
+        // The trap stack is zero already, and has memory only once it is used.
+        if page != ZERO.0 {
+            vm.write(gpa, page)?;
+        }
+    }
+    Ok(page_table_root)
 }
 
 /// Bytes of the pages that boot block, grants and arguments take.
@@ -245,7 +277,7 @@ pub(crate) fn write_boot(machine: &Machine, spec: &CellSpec) -> Result<(), CellE
         usize::try_from(machine.layout.sizes().boot).unwrap_or(block.len()),
         0,
     );
-    machine.vm.write(PRIVATE_GPA, &block)?;
+    machine.vm.write(machine.layout.private_gpa(), &block)?;
     Ok(())
 }
 
@@ -295,14 +327,15 @@ fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {
         .collect()
 }
 
-fn load_image(vm: &Vm, image: &CheckedImage, image_base: u64) -> Result<(), CellError> {
+fn load_image(vm: &Vm, image: &CheckedImage, layout: &Layout) -> Result<(), CellError> {
+    let (image_base, image_gpa) = (layout.image_base(), layout.image_gpa());
     // The loader may write to the image alone, whatever addresses the headers claim.
-    let target = vm.view(|start| start == IMAGE_GPA);
+    let target = vm.view(|start| start == image_gpa);
     let mut elf = Cursor::new(image.bundle.image());
-    Elf::load(&target, Some(GuestAddress(IMAGE_GPA)), &mut elf, None).map_err(CellError::Load)?;
+    Elf::load(&target, Some(GuestAddress(image_gpa)), &mut elf, None).map_err(CellError::Load)?;
     for relocation in image.plan.relocations() {
         let value = image_base.wrapping_add(relocation.addend);
-        let at = IMAGE_GPA
+        let at = image_gpa
             .checked_add(relocation.vaddr)
             .ok_or(CellError::Relocation(relocation.vaddr))?;
         vm.write(at, &value.to_le_bytes())?;
@@ -311,12 +344,18 @@ fn load_image(vm: &Vm, image: &CheckedImage, image_base: u64) -> Result<(), Cell
 }
 
 /// Has the pages that every muscle touches first backed by the kernel at once: a fault of the guest
-/// costs many times more.
-fn warm(vm: &Vm, sizes: &Sizes) {
-    let warm = WARM_PAGES.saturating_mul(PAGE_SIZE);
-    let stack = warm.min(sizes.stack);
-    if let (Ok(stack_bytes), Ok(window_bytes)) = (usize::try_from(stack), usize::try_from(6 * PAGE_SIZE)) {
-        vm.prefault(PRIVATE_GPA + sizes.boot + sizes.stack - stack, stack_bytes);
-        vm.prefault(WINDOW_GPA, window_bytes);
+/// costs many times more. An idle cell keeps them, so no others: not the mailbox, not the queue of events.
+fn warm(vm: &Vm, layout: &Layout) {
+    let sizes = layout.sizes();
+    let two = WARM_PAGES.saturating_mul(PAGE_SIZE);
+    let stack = two.min(sizes.stack);
+    for (gpa, length) in [
+        (layout.private_gpa() + sizes.boot + sizes.stack - stack, stack),
+        (WINDOW_GPA + QUEUES_OFFSET, two),
+        (WINDOW_GPA + BUFFERS_OFFSET, two),
+    ] {
+        if let Ok(length) = usize::try_from(length) {
+            vm.prefault(gpa, length);
+        }
     }
 }

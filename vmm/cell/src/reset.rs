@@ -29,12 +29,12 @@ use referee_hv::x86_64::system::TRAP_STACK_OFFSET;
 use crate::cell::{LoadedCell, Rest};
 use crate::error::CellError;
 use crate::host::{Asked, Host};
-use crate::layout::{HEAP_GPA, Layout, PRIVATE_GPA, RegionKind, SYSTEM_GPA, WINDOW_GPA, WINDOW_SIZE};
+use crate::layout::{HEAP_GPA, Layout, RegionKind, WINDOW_GPA, WINDOW_SIZE};
 use crate::load::{self, Machine};
 use crate::spec::CellSpec;
 use crate::template::Template;
 
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 const _: () = assert!(PAGE as u64 == PAGE_SIZE);
 
 /// Contents of a page. Aligned as pages are: copying between places that are a few bytes apart within theirs takes ten times as long.
@@ -154,11 +154,12 @@ impl LoadedCell {
     /// [`CellError::Hv`].
     #[doc(hidden)]
     pub fn memory(&self) -> Result<Vec<(u64, Vec<u8>)>, CellError> {
-        let sizes = self.machine.layout.sizes();
+        let layout = &self.machine.layout;
+        let sizes = layout.sizes();
         let ranges = [
-            (SYSTEM_GPA, self.machine.system_bytes),
-            (crate::layout::IMAGE_GPA, sizes.image),
-            (PRIVATE_GPA, sizes.boot + sizes.stack + sizes.resume),
+            (layout.system_gpa(), self.machine.system_bytes),
+            (layout.image_gpa(), sizes.image),
+            (layout.private_gpa(), sizes.boot + sizes.stack + sizes.resume),
             (WINDOW_GPA, WINDOW_SIZE),
             (HEAP_GPA, self.machine.heap_bytes),
         ];
@@ -194,18 +195,33 @@ pub(crate) fn restore(machine: &Machine, touched: &mut Touched, kept: &[Kept]) -
     }
     // Only now that each of them was written.
     touched.count = count;
+    if machine.system_copied {
+        clear_trap_stack(machine)?;
+    }
     Ok(())
 }
 
-/// Start and length of all that the muscle or the processor can write, each within one slot.
+/// Zeroes the trap stack of system pages that are a copy, if the processor has written to it: only then it has memory of its own.
+fn clear_trap_stack(machine: &Machine) -> Result<(), CellError> {
+    let (vm, gpa) = (&machine.vm, machine.layout.system_gpa() + TRAP_STACK_OFFSET);
+    let mut page = ZERO.clone();
+    vm.read(gpa, &mut page.0)?;
+    if page != ZERO {
+        vm.write(gpa, &ZERO.0)?;
+    }
+    Ok(())
+}
+
+/// Start and length of all that the muscle or the processor can write, each within one piece whose pages are counted.
 pub(crate) fn writable(machine: &Machine) -> Vec<(u64, u64)> {
     let sizes = machine.layout.sizes();
+    let trap_stack = if machine.system_copied { 0 } else { PAGE_SIZE };
     let fixed = [
-        (PRIVATE_GPA + sizes.boot, sizes.stack),
+        (machine.layout.private_gpa() + sizes.boot, sizes.stack),
         (WINDOW_GPA, WINDOW_SIZE),
-        (SYSTEM_GPA + TRAP_STACK_OFFSET, PAGE_SIZE),
+        (machine.layout.system_gpa() + TRAP_STACK_OFFSET, trap_stack),
     ];
-    let heap = machine.vm.slots().filter(|(start, _)| *start >= HEAP_GPA);
+    let heap = machine.vm.pieces().filter(|(start, _)| *start >= HEAP_GPA);
     let data = data_segments(&machine.layout);
     let all = fixed.into_iter().chain(heap).chain(data);
     all.filter(|(_, length)| *length > 0).collect()

@@ -20,12 +20,12 @@ use std::sync::Arc;
 
 use muscle_abi::PAGE_SIZE;
 use referee_hv::x86_64::registers::EntryState;
-use referee_hv::{FreezePlaces, Frozen, Vm};
+use referee_hv::{Common, FreezePlaces, Frozen, Vm};
 use referee_vsock::{ConnId, Vsock};
 
 use crate::cell::{LoadedCell, Rest};
 use crate::error::CellError;
-use crate::layout::{CONTROL_GPA, Layout, Region, RegionKind, SYSTEM_GPA, WINDOW_GPA, WINDOW_SIZE};
+use crate::layout::{CONTROL_GPA, Layout, Region, RegionKind, WINDOW_GPA, WINDOW_SIZE};
 use crate::load::Machine;
 use crate::reset::{Kept, Origin, ZERO, restore, writable};
 use crate::spec::CellSpec;
@@ -35,8 +35,8 @@ use crate::spec::CellSpec;
 pub struct Template {
     pub(crate) layout: Layout,
     pub(crate) entry: EntryState,
-    /// The system slot: tables, stubs, page tables.
-    pub(crate) system: Vec<u8>,
+    /// What no muscle can write, if it is kept once for all cells.
+    pub(crate) common: Option<Unwritable>,
     pub(crate) heap_bytes: u64,
     /// Pages that start-up touched, by guest-physical address; those that are zero have no contents.
     pub(crate) pages: Vec<Kept>,
@@ -49,16 +49,64 @@ pub struct Template {
     rereads_boot: bool,
 }
 
+/// Whose lives begin from a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heirs {
+    /// Those of the cell that was frozen, and of one in its place.
+    Itself,
+    /// Those of many cells at a time, which then have memory in common that none of them can write.
+    Many,
+}
+
+/// Memory that all cells from one template have alike, as ring 3 cannot write it.
+#[derive(Debug)]
+pub(crate) struct Unwritable {
+    /// The system's pages. The processor may write its trap stack.
+    pub system: Common,
+    /// The image up to its first data segment, if there is nothing else behind that.
+    pub image: Option<Common>,
+}
+
+impl Unwritable {
+    fn of(machine: &Machine) -> Result<Option<Unwritable>, CellError> {
+        let (system, _) = machine.layout.system_bytes()?;
+        let Some(system) = Common::keep(&system)? else {
+            return Ok(None);
+        };
+        let length = usize::try_from(machine.layout.unwritable_image()).unwrap_or(0);
+        let mut image = vec![0; length];
+        machine.vm.read(machine.layout.image_gpa(), &mut image)?;
+        let image = if image.is_empty() {
+            None
+        } else {
+            Common::keep(&image)?
+        };
+        Ok(Some(Unwritable { system, image }))
+    }
+}
+
 impl Template {
     /// Whether a life that is told this may begin here.
     pub(crate) fn fits(&self, spec: &CellSpec) -> bool {
         self.rereads_boot || self.told.tells_the_same(spec)
     }
 
+    /// Whether this page is of an image that each cell has loaded for itself.
+    fn has_loaded_image(&self, gpa: u64) -> bool {
+        let is_common = self.common.as_ref().is_some_and(|common| common.image.is_some());
+        !is_common && (self.layout.image_gpa()..self.layout.private_gpa()).contains(&gpa)
+    }
+
     /// Gives a machine with this layout the muscle's memory.
     pub(crate) fn fill(&self, vm: &Vm) -> Result<(), CellError> {
         for (gpa, page) in &self.pages {
-            vm.write(*gpa, &page.as_deref().unwrap_or(&ZERO).0)?;
+            match page {
+                Some(page) => vm.write(*gpa, &page.0)?,
+                // An image that was loaded from its file may have contents there.
+                None if self.has_loaded_image(*gpa) => vm.write(*gpa, &ZERO.0)?,
+                // The machine is new: this is zero already, and has no memory yet.
+                None => {}
+            }
         }
         if let Some(region) = self.layout.region(RegionKind::Resume) {
             vm.write(region.gpa, self.cpu.page())?;
@@ -135,12 +183,12 @@ impl LoadedCell {
         }
     }
 
-    /// Keeps the muscle as it stands at its first park, before any call, for this cell's further lives and other cells; `None`
+    /// Keeps the muscle as it stands at its first park, before any call, for the lives that `heirs` says; `None`
     /// if that would not be sound, see the head of this file.
     ///
     /// # Errors
     /// [`CellError`]; the cell must be dropped.
-    pub fn freeze(&mut self) -> Result<Option<Arc<Template>>, CellError> {
+    pub fn freeze(&mut self, heirs: Heirs) -> Result<Option<Arc<Template>>, CellError> {
         self.cool()?;
         let rereads_boot = match self.rest {
             Rest::Parked => false,
@@ -181,9 +229,12 @@ impl LoadedCell {
             return Ok(None);
         };
         vcpu.thaw(&cpu, entry);
-        let Machine { vm, layout, .. } = &self.machine;
+        let Machine { layout, .. } = &self.machine;
         let template = Arc::new(Template {
-            system: bytes(vm, SYSTEM_GPA, self.machine.system_bytes)?,
+            common: match heirs {
+                Heirs::Itself => None,
+                Heirs::Many => Unwritable::of(&self.machine)?,
+            },
             pages,
             layout: layout.clone(),
             entry: self.machine.entry,
@@ -225,10 +276,4 @@ fn touched(machine: &Machine) -> Result<Vec<Kept>, CellError> {
     }
     pages.sort_unstable_by_key(|(gpa, _)| *gpa);
     Ok(pages)
-}
-
-fn bytes(vm: &Vm, start: u64, length: u64) -> Result<Vec<u8>, CellError> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    vm.read(start, &mut bytes)?;
-    Ok(bytes)
 }

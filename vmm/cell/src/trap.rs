@@ -1,5 +1,6 @@
 //! Exceptions of ring 3: granted port I/O goes on, everything else is a fault with a report.
 
+use referee_bundle::PartKind;
 use referee_hv::x86_64::trap::Trap;
 use referee_hv::{Registers, flavour};
 
@@ -8,7 +9,7 @@ use crate::dispatch::Action;
 use crate::error::{CellError, Halt};
 use crate::fault::MuscleFault;
 use crate::host::Host;
-use crate::layout::{RegionKind, SYSTEM_GPA};
+use crate::layout::RegionKind;
 use crate::pio::PortAccess;
 use crate::report::{BacktraceEntry, FaultReport};
 
@@ -25,7 +26,8 @@ impl LoadedCell {
         let Some(vector) = Trap::vector_of_port(port).filter(|_| !self.machine.vcpu.in_user_mode()) else {
             return Err(MuscleFault::UnexpectedExit("an `out` to no stub's port").into());
         };
-        let trap = Trap::read(&self.machine.vm, SYSTEM_GPA, vector).map_err(CellError::from)?;
+        let trap = Trap::read(&self.machine.vm, self.machine.layout.system_gpa(), vector)
+            .map_err(CellError::from)?;
         if trap.vector == GENERAL_PROTECTION
             && trap.error_code == Some(0)
             && self.port_access(&trap).is_some()
@@ -137,7 +139,7 @@ impl LoadedCell {
         let vector = u8::try_from(rip.checked_sub(stubs)? / 8)
             .ok()
             .filter(|v| *v < muscle_abi::vector::COUNT)?;
-        Trap::read(&self.machine.vm, SYSTEM_GPA, vector).ok()
+        Trap::read(&self.machine.vm, self.machine.layout.system_gpa(), vector).ok()
     }
 
     /// Follows the chain of frame pointers through the stack, as far as it makes sense.
@@ -183,8 +185,9 @@ impl LoadedCell {
         }
         let image_address = va.checked_sub(layout.image_base())?;
         let found = self
-            .symbols
-            .as_deref()
+            .image
+            .bundle()
+            .part(PartKind::Symbols)
             .and_then(|bytes| referee_bundle::SymbolTable::parse(bytes).ok())
             .and_then(|symbols| {
                 symbols

@@ -8,11 +8,13 @@
 #![allow(unsafe_code)]
 
 pub mod alarm;
+mod common;
 pub mod error;
 pub mod exit;
 pub mod flavour;
 pub mod kick;
 pub mod kvm;
+mod mapping;
 mod namespaces;
 pub mod probe;
 pub mod process;
@@ -24,9 +26,11 @@ pub mod vm;
 pub mod x86_64;
 
 pub use alarm::CpuMark;
+pub use common::Common;
 pub use error::HvError;
 pub use exit::Exit;
 pub use kick::{Kicker, RemoteKick, Runner, VcpuThread};
 pub use kvm::Kvm;
+pub use mapping::{Memory, Piece, Whole};
 pub use vcpu::{FreezePlaces, Frozen, Registers, Stopped, Vcpu, vcpus_move_cheaply};
 pub use vm::Vm;

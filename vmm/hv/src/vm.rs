@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
-use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MmapRegion};
 
 use crate::error::HvError;
 use crate::kvm::Kvm;
+use crate::mapping::{self, Memory, Piece, Region};
 use crate::touched::CountedFile;
 use crate::vcpu::Vcpu;
 
@@ -21,7 +20,7 @@ use crate::vcpu::Vcpu;
 #[derive(Debug)]
 pub struct Vm {
     fd: VmFd,
-    memory: GuestMemoryMmap,
+    memory: Memory,
     next_slot: u32,
     /// Where memory comes from, when its touched pages are counted.
     pub(crate) counted: Option<CountedFile>,
@@ -30,13 +29,13 @@ pub struct Vm {
 
 /// The mappings behind every slot that a VM ever had; unmapped when its last descriptor is closed.
 #[derive(Debug, Default)]
-pub(crate) struct Backing(Mutex<Vec<Arc<GuestRegionMmap>>>);
+pub(crate) struct Backing(Mutex<Vec<Arc<MmapRegion>>>);
 
 impl Vm {
     pub(crate) fn new(fd: VmFd) -> Vm {
         Vm {
             fd,
-            memory: GuestMemoryMmap::new(),
+            memory: Memory::new(),
             next_slot: 0,
             counted: None,
             backing: Arc::default(),
@@ -61,7 +60,7 @@ impl Vm {
     /// [`HvError::BadRange`] for an empty, unaligned or overlapping range, [`HvError::MapMemory`],
     /// [`HvError::Ioctl`].
     pub fn add_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
-        self.add_slot(start, bytes, 0)
+        self.add_slot(&[Piece::zeroed(start, bytes)], 0)
     }
 
     /// As [`Vm::add_memory`], but a store by the guest exits instead of changing it.
@@ -69,32 +68,62 @@ impl Vm {
     /// # Errors
     /// As [`Vm::add_memory`].
     pub fn add_read_only_memory(&mut self, start: u64, bytes: u64) -> Result<(), HvError> {
-        self.add_slot(start, bytes, KVM_MEM_READONLY)
+        self.add_slot(&[Piece::zeroed(start, bytes)], KVM_MEM_READONLY)
     }
 
-    fn add_slot(&mut self, start: u64, bytes: u64, flags: u32) -> Result<(), HvError> {
-        let bad_range = HvError::BadRange { start, bytes };
-        let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
-        let Ok(size) = usize::try_from(bytes) else {
-            return Err(bad_range);
-        };
-        if !aligned || start.checked_add(bytes).is_none() {
-            return Err(bad_range);
+    /// Gives the guest adjacent pieces, each beginning where the one before ends, in one slot. A page of a common piece is copied when guest or host
+    /// first writes to it, and is one with that of other VMs until then; such pages are not counted ([`Vm::touched`]).
+    ///
+    /// # Errors
+    /// As [`Vm::add_memory`]; [`HvError::BadRange`] also for pieces that are not adjacent.
+    pub fn add_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<(), HvError> {
+        self.add_slot(pieces, 0)
+    }
+
+    fn add_slot(&mut self, pieces: &[Piece<'_>], flags: u32) -> Result<(), HvError> {
+        let start = pieces.first().map_or(0, |piece| piece.start);
+        let mut end = start;
+        for piece in pieces {
+            size_of_range(piece.start, piece.bytes)?;
+            let fits = piece.common.is_none_or(|common| common.length() == piece.bytes);
+            if piece.start != end || !fits {
+                return Err(HvError::BadRange {
+                    start: piece.start,
+                    bytes: piece.bytes,
+                });
+            }
+            end += piece.bytes;
         }
+        let bytes = end - start;
+        let size = size_of_range(start, bytes)?;
         let place = self.counted.as_mut().map(|file| file.extend(bytes)).transpose()?;
-        let region: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(start), size, place)
-            .map_err(|source| HvError::MapMemory { bytes, source })?;
-        let host_address = region.as_ptr() as u64;
-        let region = Arc::new(region);
-        let memory = self
-            .memory
-            .insert_region(Arc::clone(&region))
-            .map_err(|_| HvError::BadRange { start, bytes })?;
+        let whole = mapping::map(size, place.as_ref())?;
+        let mut memory = self.memory.clone();
+        for piece in pieces {
+            let (from, size) = (piece.start - start, size_of_range(piece.start, piece.bytes)?);
+            let offset = usize::try_from(from).map_err(|_| HvError::BadRange { start, bytes })?;
+            let place = match (piece.common, &place) {
+                (Some(common), _) => {
+                    common.map_over(&whole, offset)?;
+                    None
+                }
+                (None, Some(place)) => Some(FileOffset::from_arc(
+                    Arc::clone(place.arc()),
+                    place.start() + from,
+                )),
+                (None, None) => None,
+            };
+            let region = mapping::piece(&whole, offset, size, piece.start, place)?;
+            memory = memory
+                .insert_region(Arc::new(region))
+                .map_err(|_| HvError::BadRange { start, bytes })?;
+        }
+        let host_address = whole.as_ptr() as u64;
         self.backing
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(region);
+            .push(whole);
         let slot = kvm_userspace_memory_region {
             slot: self.next_slot,
             flags,
@@ -119,22 +148,22 @@ impl Vm {
     }
 
     /// All memory of the guest.
-    pub fn memory(&self) -> &GuestMemoryMmap {
+    pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Start and length of each slot.
-    pub fn slots(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// Start and length of each piece.
+    pub fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
         self.memory
             .iter()
             .map(|region| (region.start_addr().0, region.len()))
     }
 
-    /// A view of those slots that start at one of `starts`: what a device may touch.
-    pub fn view(&self, starts: impl Fn(u64) -> bool) -> GuestMemoryMmap {
-        let mut view = GuestMemoryMmap::new();
+    /// A view of those pieces that start at one of `starts`: what a device may touch.
+    pub fn view(&self, starts: impl Fn(u64) -> bool) -> Memory {
+        let mut view = Memory::new();
         for region in self.memory.iter().filter(|region| starts(region.start_addr().0)) {
-            let shared = GuestRegionMmap::with_arc(region.get_mmap(), region.start_addr());
+            let shared = Region::with_arc(region.get_mmap(), region.start_addr());
             if let Some(Ok(next)) = shared.map(|shared| view.insert_region(Arc::new(shared))) {
                 view = next;
             }
@@ -180,5 +209,14 @@ impl Vm {
         // SAFETY: the range lies within one live mapping of this process (checked by `get_slice`), and
         // MADV_POPULATE_WRITE changes no byte of it (madvise(2)).
         let _ = unsafe { libc::madvise(pointer.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+    }
+}
+
+/// A range's length for `mmap`, if a slot can have it.
+fn size_of_range(start: u64, bytes: u64) -> Result<usize, HvError> {
+    let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
+    match usize::try_from(bytes) {
+        Ok(size) if aligned && start.checked_add(bytes).is_some() => Ok(size),
+        _ => Err(HvError::BadRange { start, bytes }),
     }
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use referee::voucher::Voucher;
 use referee::{BrokerHost, HostTpm, Outcome, record};
-use referee_bundle::{PartKind, VerifiedBundle};
+use referee_bundle::VerifiedBundle;
 use referee_capabilities::{Broker, CellClock};
 use referee_cell::{
     Answer, CellSpec, CheckedImage, Doorman, LoadedCell, Services, Shell, Sockets, Stop, Wake,
@@ -254,7 +254,6 @@ fn live(
     let services = Services {
         host: Box::new(host),
         sockets,
-        symbols: bundle.part(PartKind::Symbols).map(<[u8]>::to_vec),
         epoch: clock.instant_of(0).unwrap_or_else(Instant::now),
     };
     std::thread::scope(|scope| {

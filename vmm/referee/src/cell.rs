@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
 use referee_audit::{AuditSink, Head};
-use referee_cell::{Answer, CellError, HotThread, LoadedCell, Stop, Usage};
+use referee_cell::{Answer, CellError, Heirs, HotThread, LoadedCell, Stop, Usage};
 pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -333,7 +333,7 @@ impl Cell {
             return ended(None, outcome).map(Some);
         }
         let cell = self.cell.as_mut().ok_or(CallError::Over)?;
-        match cell.freeze() {
+        match cell.freeze(Heirs::Itself) {
             Ok(Some(_)) => {}
             Ok(None) => self.freezing = Freezing::Unsound,
             Err(error) => return Err(self.fail(error)),

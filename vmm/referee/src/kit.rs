@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use referee_audit::AuditSink;
-use referee_bundle::PartKind;
-use referee_cell::{CellError, CellSpec, CheckedImage, LoadedCell, Services, Shell, Sockets, Stop, Template};
+use referee_cell::{
+    CellError, CellSpec, CheckedImage, Heirs, LoadedCell, Services, Shell, Sockets, Stop, Template,
+};
 use referee_hv::{VcpuThread, vcpus_move_cheaply};
 use referee_policy::{Decision, Grants};
 
@@ -103,7 +104,7 @@ impl Recipe {
         )
         .map_err(StartError::host("recording a start"))?;
         let (outcome, template) = match run_to_rest(cell, thread, stop) {
-            Ok(None) => (Outcome::Stopped, cell.freeze()),
+            Ok(None) => (Outcome::Stopped, cell.freeze(Heirs::Many)),
             Ok(Some(outcome)) => (outcome, Ok(None)),
             Err(error) => (Outcome::Stopped, Err(error)),
         };
@@ -130,7 +131,6 @@ impl Recipe {
         Services {
             host: Box::new(NoHost),
             sockets: Sockets::none(),
-            symbols: self.image.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
             epoch: Instant::now(),
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
-use referee_bundle::{Manifest, PartKind, VerifiedBundle};
+use referee_bundle::{Manifest, VerifiedBundle};
 use referee_capabilities::{Broker, CellClock, Resources, argument_block};
 use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, Services, Shell, Sockets, Template};
 use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess};
@@ -384,7 +384,6 @@ impl Permit {
         Services {
             host,
             sockets: Sockets::none(),
-            symbols: self.bundle().part(PartKind::Symbols).map(<[u8]>::to_vec),
             epoch,
         }
     }

@@ -101,7 +101,7 @@ impl Vsock {
             table: Table::new(limits),
             to_send: VecDeque::new(),
             to_tell: VecDeque::new(),
-            resets: VecDeque::with_capacity(RESETS_MAX),
+            resets: VecDeque::new(),
             chain: Chain::default(),
             counters: Counters::default(),
             next_host_port: FIRST_HOST_PORT,

@@ -78,6 +78,11 @@ impl PageTables {
         Ok(())
     }
 
+    /// How many bytes they have.
+    pub fn length(&self) -> u64 {
+        self.tables.len() as u64 * PAGE
+    }
+
     /// The tables' bytes, to be written at the base.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.tables
