@@ -9,6 +9,7 @@ mod http;
 mod isolation;
 mod life;
 mod node;
+mod openapi;
 mod pressure;
 mod processes;
 mod refusals;

@@ -32,7 +32,9 @@ mod store;
 mod turns;
 mod worker;
 
-pub use api::{Deploy, Explained, Explanation, Shown, Stats};
+pub use api::{
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
+};
 pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET, Scheduling, TenantCap, TenantShare};
 pub use deployment::Counted;
 pub use error::NodeError;

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::NodeError;
 
@@ -10,14 +11,16 @@ use crate::error::NodeError;
 pub const CELLS_MAX: usize = 128;
 
 /// A deployment's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// `NAME=THING` for each slot that needs one, as `--bind` takes them.
     pub bindings: Vec<String>,
     /// Calls that may be under way at once, each in a cell of its own.
+    #[schema(minimum = 1, maximum = 128)]
     pub cells: usize,
-    /// Cells that are kept loaded ahead while the worker is there.
+    /// Cells that are kept loaded ahead while the worker is there; at most `cells`.
+    #[schema(maximum = 128)]
     pub ahead: usize,
     /// Whether each call has a cell as it was just started; otherwise a cell keeps its memory from call to call.
     pub fresh: bool,
@@ -33,12 +36,13 @@ pub struct Settings {
 pub(crate) const SHARES_MAX: u32 = 1_000_000;
 
 /// When calls have a slot, beside others that want one. `docs/scheduling.md` says what each class is promised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "class", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Priority {
     /// Each call that is under way has time in proportion to its shares among its publisher's.
     Fair {
         /// 1 to 1,000,000.
+        #[schema(minimum = 1, maximum = 1_000_000)]
         shares: u32,
     },
     /// Only what nobody else wants; perhaps never.

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use hyper::Method;
 use referee_bundle::{Digest, ReadLimits, read_bundle};
 use referee_node::client::{self, ClientError, JSON, segment};
-use referee_node::{Config, Deploy, LogLine, NodeError, Settings, Shown};
+use referee_node::{Config, Deploy, DeploymentState, ErrorKind, LogLine, NodeError, Settings, Shown};
 
 use crate::cli::{ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
 use crate::ending::{self, Rejection};
@@ -22,13 +22,15 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// `config print`.
+/// `config print`, `config openapi`.
 ///
 /// # Errors
 /// [`Rejection`] with file, line and key.
 pub fn config(action: &ConfigAction) -> anyhow::Result<u8> {
-    let ConfigAction::Print(args) = action;
-    write_out(read(args)?.to_toml().map_err(of_node)?.as_bytes())
+    match action {
+        ConfigAction::Print(args) => write_out(read(args)?.to_toml().map_err(of_node)?.as_bytes()),
+        ConfigAction::Openapi => write_out(referee_node::document().as_bytes()),
+    }
 }
 
 fn read(args: &ServeArgs) -> anyhow::Result<Config> {
@@ -247,13 +249,13 @@ fn refused(error: &referee_node::Explanation) -> u8 {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    let (label, code) = match error.kind.as_str() {
-        "function" => ("error", 1),
-        "fault" => ("fault", ending::FAULT),
-        "time" => ("fault", ending::TIME_LIMIT),
-        "rejected" => ("rejected", ending::REJECTED),
-        "busy" | "draining" => ("busy", ending::HOST_ERROR),
-        _ => ("host error", ending::HOST_ERROR),
+    let (label, code) = match error.kind {
+        ErrorKind::Function => ("error", 1),
+        ErrorKind::Fault => ("fault", ending::FAULT),
+        ErrorKind::Time => ("fault", ending::TIME_LIMIT),
+        ErrorKind::Rejected => ("rejected", ending::REJECTED),
+        ErrorKind::Busy | ErrorKind::Draining => ("busy", ending::HOST_ERROR),
+        ErrorKind::HostError => ("host error", ending::HOST_ERROR),
     };
     eprintln!("{label}: {message} [{}]", error.name);
     code
@@ -279,6 +281,14 @@ fn whole(shown: &Shown) -> String {
     text
 }
 
+fn state(state: DeploymentState) -> &'static str {
+    match state {
+        DeploymentState::Idle => "idle",
+        DeploymentState::Ready => "ready",
+        DeploymentState::Paused => "paused",
+    }
+}
+
 fn table(all: &[Shown]) -> String {
     let head = [
         "NAME",
@@ -296,7 +306,7 @@ fn table(all: &[Shown]) -> String {
     let rows = all.iter().map(|shown| {
         [
             shown.name.clone(),
-            shown.state.clone(),
+            state(shown.state).to_owned(),
             shown.muscle.clone(),
             shown.publisher.clone(),
             shown.generation.to_string(),

@@ -6,9 +6,11 @@ use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
 
-use crate::api::failure::{ApiError, ApiResult};
+use crate::api::Peer;
+use crate::api::body::{self, Bound};
+use crate::api::failure::{ApiError, ApiResult, ErrorKind};
+use crate::api::openapi::{Calling, Name, Octets};
 use crate::api::path::Named;
-use crate::api::{Peer, body};
 use crate::node::Node;
 
 const CBOR: &str = "application/cbor";
@@ -18,7 +20,32 @@ const CALL: HeaderName = HeaderName::from_static("referee-call");
 /// Microseconds for which the call had one of the host's slots.
 const USED: HeaderName = HeaderName::from_static("referee-used-us");
 
-/// `POST /v1/deployments/{name}/call/{function}`
+/// Calls a function of a deployment.
+///
+/// Arguments are an object (by name), an array (by position) or one value, in JSON; or an array or map in CBOR. The result comes in the
+/// form of the arguments, or in the one that `Accept` names.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/call/{function}", tag = "calls",
+    params(
+        ("name" = Name, Path, description = "The deployment."),
+        ("function" = String, Path, description = "One of its `exports`."),
+    ),
+    request_body(
+        description = "The arguments; none when it is left out. JSON of at most 1 MiB.",
+        content((Option<serde_json::Value> = "application/json"), (Octets = "application/cbor")),
+    ),
+    responses(
+        (
+            status = 200, description = "The result.",
+            content((serde_json::Value = "application/json"), (Octets = "application/cbor")),
+            headers(
+                ("referee-call" = u64, description = "The call's number in the logs."),
+                ("referee-used-us" = u64, description = "Microseconds for which it had a processor."),
+            ),
+        ),
+        Calling,
+    ),
+)]
 pub(crate) async fn call(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -37,20 +64,11 @@ pub(crate) async fn call(
         true => is(request.headers(), &header::ACCEPT, CBOR),
         false => takes_cbor,
     };
-    let limit = node.config().api.call_bytes;
-    let weight = if takes_cbor { 1 } else { JSON_WEIGHT };
-    let body = body::read(&node, limit, weight, request).await?;
+    let bound = bound(node.config().api.call_bytes, takes_cbor);
+    let body = body::read(&node, bound, request).await?;
     let payload = match takes_cbor {
         true => checked(body.to_vec())?,
         false if body.is_empty() => NO_ARGUMENTS.to_vec(),
-        false if body.len() > JSON_MAX => {
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "rejected",
-                "body-too-large",
-                format!("arguments of more than {JSON_MAX} bytes are sent as CBOR"),
-            ));
-        }
         false => json::arguments(&body)
             .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
     };
@@ -64,7 +82,7 @@ pub(crate) async fn call(
         false if result.len() > JSON_MAX => {
             return Err(ApiError::new(
                 StatusCode::BAD_GATEWAY,
-                "fault",
+                ErrorKind::Fault,
                 "answer-too-large",
                 format!("a result of more than {JSON_MAX} bytes is given as CBOR only: Accept: {CBOR}"),
             ));
@@ -73,7 +91,7 @@ pub(crate) async fn call(
             let value = json::from_cbor(&result).map_err(|error| {
                 ApiError::new(
                     StatusCode::BAD_GATEWAY,
-                    "fault",
+                    ErrorKind::Fault,
                     "answer-malformed",
                     format!("the muscle's answer is not CBOR: {error}"),
                 )
@@ -94,6 +112,27 @@ pub(crate) async fn call(
 const JSON_MAX: usize = 1 << 20;
 /// How much of the room for bodies JSON takes, beside its bytes.
 const JSON_WEIGHT: usize = 16;
+
+/// How large arguments may be: JSON no larger than what becomes CBOR here, so that it does not take the room of what is refused.
+fn bound(call_bytes: usize, takes_cbor: bool) -> Bound {
+    match takes_cbor {
+        true => Bound {
+            bytes: call_bytes,
+            weight: 1,
+            beyond: body::TOO_LARGE,
+        },
+        false if call_bytes > JSON_MAX => Bound {
+            bytes: JSON_MAX,
+            weight: JSON_WEIGHT,
+            beyond: "arguments of more than 1 MiB are sent as CBOR",
+        },
+        false => Bound {
+            bytes: call_bytes,
+            weight: JSON_WEIGHT,
+            beyond: body::TOO_LARGE,
+        },
+    }
+}
 
 /// An empty array.
 const NO_ARGUMENTS: [u8; 1] = [0x80];

@@ -14,10 +14,13 @@ use hyper::body::Frame;
 use referee_policy::Access;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
+use utoipa::{IntoParams, ToSchema};
 
+use crate::api::Peer;
+use crate::api::body::{self as bodies, Bound};
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::openapi::{Changing, DigestText, Looking, Name, Octets, Reloading, Sending};
 use crate::api::path::Named;
-use crate::api::{Peer, body as bodies};
 use crate::deployment::{Counted, Deployment};
 use crate::error::{NodeError, OrHost};
 use crate::logs::LogLine;
@@ -25,33 +28,48 @@ use crate::node::Node;
 use crate::settings::Settings;
 
 /// What is to be deployed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deploy {
     /// SHA-256 of a bundle that was sent, 64 hexadecimal digits.
+    #[schema(value_type = DigestText)]
     pub bundle: String,
-    /// Settings.
+    /// Settings; those that are left out have their defaults.
     #[serde(default)]
     pub settings: Settings,
 }
 
+/// Whether a deployment takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentState {
+    /// No worker is there, and the next call starts one.
+    Idle,
+    /// Its worker is there.
+    Ready,
+    /// It takes none.
+    Paused,
+}
+
 /// A deployment as it stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     /// Its name.
+    #[schema(value_type = Name)]
     pub name: String,
     /// The muscle's name and version.
     pub muscle: String,
     /// Who signed it.
     pub publisher: String,
     /// SHA-256 of the bundle.
+    #[schema(value_type = DigestText)]
     pub bundle: String,
     /// One more with each deployment of this name.
     pub generation: u64,
     /// Seconds since 1970.
     pub deployed_at: u64,
-    /// `idle`: no worker is there, and the next call starts one; `ready`; `paused`.
-    pub state: String,
+    /// Whether it takes calls.
+    pub state: DeploymentState,
     /// Functions that can be called.
     pub exports: Vec<String>,
     /// Calls that wait for a cell.
@@ -64,6 +82,7 @@ pub struct Shown {
     pub counted: Counted,
     /// What policy said about each slot and limit when it was deployed; only for one deployment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
     pub decision: Option<serde_json::Value>,
 }
 
@@ -71,9 +90,9 @@ impl Shown {
     fn of(deployment: &Deployment) -> Shown {
         let settings = deployment.deployed.settings.clone();
         let state = match deployment.present() {
-            _ if deployment.paused.load(Ordering::Acquire) => "paused",
-            Some(_) => "ready",
-            None => "idle",
+            _ if deployment.paused.load(Ordering::Acquire) => DeploymentState::Paused,
+            Some(_) => DeploymentState::Ready,
+            None => DeploymentState::Idle,
         };
         Shown {
             name: deployment.name.clone(),
@@ -82,7 +101,7 @@ impl Shown {
             bundle: deployment.deployed.bundle.clone(),
             generation: deployment.deployed.generation,
             deployed_at: deployment.deployed.deployed_at,
-            state: state.into(),
+            state,
             exports: deployment.assessment().exports.clone(),
             waiting: deployment.waiting(),
             running: deployment.running(),
@@ -93,7 +112,15 @@ impl Shown {
     }
 }
 
-/// `PUT /v1/bundles/{digest}`
+/// Sends a bundle's bytes.
+///
+/// They are kept under their SHA-256. Of bundles that belong to no deployment the last 64 are kept.
+#[utoipa::path(
+    put, path = "/v1/bundles/{digest}", tag = "deployments",
+    params(("digest" = DigestText, Path, description = "SHA-256 of the bytes.")),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "The bundle."),
+    responses((status = 201, description = "They are kept."), Sending),
+)]
 pub(crate) async fn send(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -101,13 +128,25 @@ pub(crate) async fn send(
     request: Request,
 ) -> ApiResult<StatusCode> {
     node.allow(peer, Access::Node { action: "send" })?;
-    let limit = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
-    let bytes = bodies::read(&node, limit, 1, request).await?.to_vec();
+    let bound = Bound {
+        bytes: usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX),
+        weight: 1,
+        beyond: bodies::TOO_LARGE,
+    };
+    let bytes = bodies::read(&node, bound, request).await?.to_vec();
     to_its_end(async move { node.take_bundle(digest, bytes).await }).await?;
     Ok(StatusCode::CREATED)
 }
 
-/// `PUT /v1/deployments/{name}`
+/// Deploys a bundle that was sent.
+///
+/// A name that is taken gets the new bundle: calls that are under way end in the old one's cells, and a paused deployment stays paused.
+#[utoipa::path(
+    put, path = "/v1/deployments/{name}", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment, there or not.")),
+    request_body(content = Deploy, content_type = "application/json"),
+    responses((status = 200, description = "It is on the disk; with what policy said.", body = Shown), Sending),
+)]
 pub(crate) async fn deploy(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -132,14 +171,23 @@ pub(crate) async fn deploy(
     whole(&deployment)
 }
 
-/// `GET /v1/deployments`
+/// Lists the deployments that the caller may see.
+#[utoipa::path(
+    get, path = "/v1/deployments", tag = "deployments",
+    responses((status = 200, description = "By name.", body = Vec<Shown>)),
+)]
 pub(crate) async fn list(State(node): State<Node>, Extension(peer): Extension<Peer>) -> Json<Vec<Shown>> {
     let all = node.deployments();
     let shown = all.iter().filter(|deployment| node.shows(peer, &deployment.name));
     Json(shown.map(|deployment| Shown::of(deployment)).collect())
 }
 
-/// `GET /v1/deployments/{name}`
+/// Shows a deployment.
+#[utoipa::path(
+    get, path = "/v1/deployments/{name}", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 200, description = "With what policy said when it was deployed.", body = Shown), Looking),
+)]
 pub(crate) async fn show(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -166,7 +214,14 @@ fn whole(deployment: &Arc<Deployment>) -> ApiResult<Json<Shown>> {
     Ok(Json(shown))
 }
 
-/// `DELETE /v1/deployments/{name}`
+/// Removes a deployment.
+///
+/// Calls that are under way end in peace.
+#[utoipa::path(
+    delete, path = "/v1/deployments/{name}", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn remove(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -177,7 +232,14 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/deployments/{name}/pause`
+/// Lets a deployment take no calls, until it is resumed.
+///
+/// Survives the service, and a new bundle under the name.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/pause", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn pause(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -188,7 +250,12 @@ pub(crate) async fn pause(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/deployments/{name}/resume`
+/// Lets a paused deployment take calls again.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/resume", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn resume(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -199,7 +266,14 @@ pub(crate) async fn resume(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/deployments/{name}/kill`
+/// Ends a deployment's worker.
+///
+/// Calls that are under way fail with 502. The next call starts a new worker.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/kill", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn kill(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -210,7 +284,11 @@ pub(crate) async fn kill(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/reload`
+/// Has trust store and all policies read again.
+#[utoipa::path(
+    post, path = "/v1/reload", tag = "node",
+    responses((status = 204, description = "They were read; workers are made anew under them."), Reloading),
+)]
 pub(crate) async fn reload(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -221,15 +299,24 @@ pub(crate) async fn reload(
 }
 
 /// Query of `logs`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Follow {
     /// Whether to go on with what comes.
     #[serde(default)]
+    #[param(required = false)]
     follow: bool,
 }
 
-/// `GET /v1/deployments/{name}/logs`
+/// Gives what the muscles of a deployment wrote.
+///
+/// JSON lines, each a `LogLine`: the last that is kept and, with `follow`, what comes; a follower that was too slow has `{"missed": N}` between them.
+#[utoipa::path(
+    get, path = "/v1/deployments/{name}/logs", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment."), Follow),
+    responses((status = 200, description = "JSON lines.", body = String, content_type = "application/x-ndjson"), Looking),
+)]
 pub(crate) async fn logs(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,

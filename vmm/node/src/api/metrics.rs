@@ -9,6 +9,7 @@ use referee_policy::Access;
 
 use crate::api::Peer;
 use crate::api::failure::ApiResult;
+use crate::api::openapi::Counting;
 use crate::deployment::Counted;
 use crate::node::Node;
 
@@ -63,7 +64,11 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&Counted) -> u
     Counter { name, help, read }
 }
 
-/// `GET /metrics`
+/// Gives the node and each deployment in numbers, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "node",
+    responses((status = 200, description = "Text exposition format 0.0.4.", body = String, content_type = "text/plain"), Counting),
+)]
 pub(crate) async fn metrics(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,

@@ -38,6 +38,8 @@ pub struct ConfigArgs {
 pub enum ConfigAction {
     /// Print the configuration with every default; or say what is wrong with the file.
     Print(ServeArgs),
+    /// Print the API's OpenAPI document, as GET /v1/openapi.json gives it.
+    Openapi,
 }
 
 /// `deploy`.
