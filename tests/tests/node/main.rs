@@ -1,6 +1,7 @@
 //! `referee-vmm serve` as clients, operators and hostile muscles meet it. Everything here goes through the real executable: the command
 //! line as the client, and HTTP on the socket for what the command line cannot say.
 
+mod authority;
 mod crashes;
 mod crowd;
 mod endings;
@@ -15,6 +16,7 @@ mod processes;
 mod refusals;
 mod reload;
 mod starting;
+mod tls;
 mod workers;
 
 use std::path::{Path, PathBuf};

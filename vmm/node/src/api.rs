@@ -1,4 +1,4 @@
-//! The API: HTTP/1.1 and HTTP/2 on a Unix socket.
+//! The API: HTTP/1.1 and HTTP/2 on a Unix socket, and by TLS on TCP.
 //!
 //! ```text
 //!   PUT    /v1/bundles/DIGEST                     the bundle's bytes, under their SHA-256
@@ -34,7 +34,7 @@ use crate::node::Node;
 pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use openapi::document;
-pub(crate) use server::{Peer, serve};
+pub(crate) use server::{Listeners, Peer, serve};
 pub use status::{Stats, TenantUsage};
 
 pub(crate) fn router(node: Node) -> Router {

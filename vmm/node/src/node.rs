@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 
 use crate::api::Peer;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
+use crate::tls::Tls;
 use crate::turns::{Place, Turns};
 
 /// Bundles that may have been sent and belong to no deployment; one more, and the oldest is forgotten.
@@ -40,6 +41,9 @@ struct Inner {
     changes: AsyncMutex<VecDeque<String>>,
     turns: Turns,
     gate: Gate,
+    tls: Option<Arc<Tls>>,
+    /// Tells those who go on for long that what they may do may have changed.
+    reloads: watch::Sender<()>,
     slot_count: usize,
     /// KiB of requests' bodies that may be in memory at once.
     bodies: Semaphore,
@@ -91,6 +95,8 @@ impl Node {
             changes: AsyncMutex::default(),
             turns,
             gate: Gate::open(config.api.policies.clone())?,
+            tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
+            reloads: watch::Sender::new(()),
             slot_count,
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
@@ -119,6 +125,16 @@ impl Node {
         &self.0.turns
     }
 
+    /// The API on TCP, if it is there.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.0.tls.as_ref()
+    }
+
+    /// Hears of reloads from here on.
+    pub(crate) fn reloads(&self) -> watch::Receiver<()> {
+        self.0.reloads.subscribe()
+    }
+
     /// Calls that may run at once.
     pub(crate) fn slot_count(&self) -> usize {
         self.0.slot_count
@@ -138,8 +154,8 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::NotPermitted`].
-    pub(crate) fn allow(&self, peer: Peer, access: Access<'_>) -> Result<(), NodeError> {
-        if self.0.gate.permits(peer.0, access) {
+    pub(crate) fn allow(&self, peer: &Peer, access: Access<'_>) -> Result<(), NodeError> {
+        if self.0.gate.permits(&peer.0, access) {
             return Ok(());
         }
         let (name, what) = match access {
@@ -162,10 +178,10 @@ impl Node {
     }
 
     /// Whether the API lets this peer know of a deployment.
-    pub(crate) fn shows(&self, peer: Peer, name: &str) -> bool {
+    pub(crate) fn shows(&self, peer: &Peer, name: &str) -> bool {
         self.0
             .gate
-            .permits(peer.0, Access::Deployment { name, action: "see" })
+            .permits(&peer.0, Access::Deployment { name, action: "see" })
     }
 
     /// Takes no more calls.
@@ -349,15 +365,21 @@ impl Node {
         Ok(())
     }
 
-    /// Reads trust store and policies again. Workers are made anew under them, each when its calls are done.
+    /// Reads trust store, policies and certificates again. Workers are made anew under them, each when its calls are done.
     ///
     /// # Errors
     /// [`NodeError::Rejected`]; then what was read before stays in force.
     pub(crate) async fn reload(&self, by: &Principal) -> Result<(), NodeError> {
         let _changes = self.0.changes.lock().await;
         self.manage(by, "reload", "", "")?;
-        self.0.gate.reload()?;
+        let policies = self.0.gate.read_again()?;
+        let certificates = self.0.tls.as_ref().map(|tls| tls.read_again()).transpose()?;
         self.0.nursery.reload().await?;
+        self.0.gate.put_in_force(policies);
+        if let (Some(tls), Some(certificates)) = (&self.0.tls, certificates) {
+            tls.put_in_force(certificates);
+        }
+        self.0.reloads.send_replace(());
         for deployment in self.deployments() {
             begin_to_renew(deployment);
         }

@@ -1,12 +1,11 @@
 //! The service, and its clients: each command is one request to the API.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use referee_bundle::{Digest, ReadLimits, read_bundle};
-use referee_node::client::{self, ClientError, JSON, segment};
+use referee_node::client::{self, ClientError, Credentials, Host, JSON, segment};
 use referee_node::{Config, Deploy, DeploymentState, ErrorKind, LogLine, NodeError, Settings, Shown};
 
 use crate::cli::{ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
@@ -96,7 +95,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
             priority: args.priority,
         },
     };
-    let host = &args.host.host;
+    let host = &reach(&args.host)?;
     let body = serde_json::to_vec(&wanted)?;
     talk(async {
         let bundle_path = format!("/v1/bundles/{digest}");
@@ -122,7 +121,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When the answer is none of the API.
 pub fn ps(args: &PsArgs) -> anyhow::Result<u8> {
-    let host = &args.host.host;
+    let host = &reach(&args.host)?;
     match &args.name {
         Some(name) => talk(async {
             let path = format!("/v1/deployments/{}", segment(name));
@@ -152,10 +151,11 @@ pub fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
         segment(&args.name),
         args.follow
     );
+    let host = reach(&args.host)?;
     let mut rest = Vec::new();
     talk(async {
         let mut code = 0;
-        client::follow(&args.host.host, &path, |bytes| {
+        client::follow(&host, &path, |bytes| {
             rest.extend_from_slice(bytes);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
@@ -195,7 +195,7 @@ pub fn act(method: Method, args: &NamedArgs, verb: &str) -> anyhow::Result<u8> {
         path.push('/');
         path.push_str(verb);
     }
-    request(&args.host.host, method, &path)
+    request(&args.host, method, &path)
 }
 
 /// Has the node read trust store and policies again.
@@ -203,12 +203,13 @@ pub fn act(method: Method, args: &NamedArgs, verb: &str) -> anyhow::Result<u8> {
 /// # Errors
 /// None but those of the terminal.
 pub fn reload(args: &HostArgs) -> anyhow::Result<u8> {
-    request(&args.host, Method::POST, "/v1/reload")
+    request(args, Method::POST, "/v1/reload")
 }
 
-fn request(host: &Path, method: Method, path: &str) -> anyhow::Result<u8> {
+fn request(args: &HostArgs, method: Method, path: &str) -> anyhow::Result<u8> {
+    let host = reach(args)?;
     talk(async {
-        client::ask(host, method, path, JSON, Vec::new()).await?;
+        client::ask(&host, method, path, JSON, Vec::new()).await?;
         Ok(Ok(0))
     })
 }
@@ -223,16 +224,33 @@ pub fn call(host: &HostArgs, name: &str, function: &str, arguments: &str) -> any
         text => text.to_owned(),
     };
     let path = format!("/v1/deployments/{}/call/{}", segment(name), segment(function));
+    let host = reach(host)?;
     talk(async {
-        let answer = client::ask(&host.host, Method::POST, &path, JSON, body.into_bytes()).await?;
+        let answer = client::ask(&host, Method::POST, &path, JSON, body.into_bytes()).await?;
         Ok(write_out(&answer).and_then(|_| write_out(b"\n")))
+    })
+}
+
+/// The node that is meant.
+fn reach(args: &HostArgs) -> anyhow::Result<Host> {
+    let credentials = Credentials {
+        certificate: args.cert.clone(),
+        key: args.key.clone(),
+        authority: args.ca.clone(),
+    };
+    Host::new(&args.host, &credentials).map_err(|error| {
+        let rejection = Rejection {
+            name: "host-invalid",
+            message: error.to_string(),
+        };
+        rejection.into()
     })
 }
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
 fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .context("starting a client")?;
     match runtime.block_on(exchange) {

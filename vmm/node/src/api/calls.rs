@@ -53,7 +53,7 @@ pub(crate) async fn call(
     request: Request,
 ) -> ApiResult<Response> {
     node.allow(
-        peer,
+        &peer,
         Access::Call {
             name: &name,
             function: &function,

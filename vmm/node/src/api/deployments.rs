@@ -127,7 +127,7 @@ pub(crate) async fn send(
     Named(digest): Named<String>,
     request: Request,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, Access::Node { action: "send" })?;
+    node.allow(&peer, Access::Node { action: "send" })?;
     let bound = Bound {
         bytes: usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX),
         weight: 1,
@@ -157,7 +157,7 @@ pub(crate) async fn deploy(
     // As policies write it.
     let bundle = wanted.bundle.to_ascii_lowercase();
     node.allow(
-        peer,
+        &peer,
         Access::Deploy {
             name: &name,
             bundle: &bundle,
@@ -178,7 +178,9 @@ pub(crate) async fn deploy(
 )]
 pub(crate) async fn list(State(node): State<Node>, Extension(peer): Extension<Peer>) -> Json<Vec<Shown>> {
     let all = node.deployments();
-    let shown = all.iter().filter(|deployment| node.shows(peer, &deployment.name));
+    let shown = all
+        .iter()
+        .filter(|deployment| node.shows(&peer, &deployment.name));
     Json(shown.map(|deployment| Shown::of(deployment)).collect())
 }
 
@@ -193,7 +195,7 @@ pub(crate) async fn show(
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<Json<Shown>> {
-    node.allow(peer, with(&name, "see"))?;
+    node.allow(&peer, with(&name, "see"))?;
     whole(&node.deployment(&name)?)
 }
 
@@ -227,7 +229,7 @@ pub(crate) async fn remove(
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "remove"))?;
+    node.allow(&peer, with(&name, "remove"))?;
     to_its_end(async move { node.remove(&peer.principal(), &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -245,7 +247,7 @@ pub(crate) async fn pause(
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "pause"))?;
+    node.allow(&peer, with(&name, "pause"))?;
     to_its_end(async move { node.pause(&peer.principal(), &name, true).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -261,7 +263,7 @@ pub(crate) async fn resume(
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "resume"))?;
+    node.allow(&peer, with(&name, "resume"))?;
     to_its_end(async move { node.pause(&peer.principal(), &name, false).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -279,7 +281,7 @@ pub(crate) async fn kill(
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "kill"))?;
+    node.allow(&peer, with(&name, "kill"))?;
     to_its_end(async move { node.kill(&peer.principal(), &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -293,7 +295,7 @@ pub(crate) async fn reload(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, Access::Node { action: "reload" })?;
+    node.allow(&peer, Access::Node { action: "reload" })?;
     to_its_end(async move { node.reload(&peer.principal()).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -323,7 +325,7 @@ pub(crate) async fn logs(
     Named(name): Named<String>,
     query: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
 ) -> ApiResult<Response> {
-    node.allow(peer, with(&name, "logs"))?;
+    node.allow(&peer, with(&name, "logs"))?;
     let Query(query) = query.map_err(|error| ApiError::bad_request("query-invalid", error.body_text()))?;
     let (kept, coming) = node.deployment(&name)?.logs.read();
     let mut text = Vec::new();

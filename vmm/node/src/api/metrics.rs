@@ -73,7 +73,7 @@ pub(crate) async fn metrics(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<Response> {
-    node.allow(peer, Access::Node { action: "stats" })?;
+    node.allow(&peer, Access::Node { action: "stats" })?;
     let mut text = String::new();
     // A string takes whatever is written.
     let _ = write_all(&mut text, &node);

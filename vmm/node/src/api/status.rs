@@ -57,7 +57,7 @@ pub(crate) async fn stats(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<Json<Stats>> {
-    node.allow(peer, Access::Node { action: "stats" })?;
+    node.allow(&peer, Access::Node { action: "stats" })?;
     let deployments = node.deployments();
     Ok(Json(Stats {
         workers: deployments
