@@ -241,7 +241,8 @@ impl Node {
         Ok(())
     }
 
-    /// Deploys a bundle that was sent, under a name that may be taken: calls that are under way end in the old one's cells.
+    /// Deploys a bundle that was sent, under a name that may be taken: calls that are under way end in the old one's cells, and what is
+    /// paused stays paused.
     ///
     /// # Errors
     /// [`NodeError::Rejected`] when anything says no.
@@ -289,7 +290,8 @@ impl Node {
             assessment,
             generation: old.as_ref().map_or(1, |old| old.deployed.generation + 1),
             deployed_at: now(),
-            paused: false,
+            // Whoever paused it meant the name, not this bundle.
+            paused: old.as_ref().is_some_and(|old| old.paused.load(Ordering::Acquire)),
         };
         // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
         let place = match reserved(&self.0.turns, &deployed) {

@@ -1,8 +1,12 @@
 //! What a deployment is told beside its bundle.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::NodeError;
@@ -29,6 +33,7 @@ pub struct Settings {
     /// Lowers the CPU time of each call, in milliseconds.
     pub cpu_ms: Option<u64>,
     /// When its calls have a slot of the host.
+    #[serde(deserialize_with = "from_map")]
     pub priority: Priority,
 }
 
@@ -147,6 +152,29 @@ impl Settings {
     }
 }
 
+/// Reads a structure from a map and from nothing else: a sequence would be taken for its fields in their order, whatever was meant.
+pub(crate) fn from_map<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Map<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
+        type Value = T;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Map(PhantomData))
+}
+
 /// Whether this can be a deployment's name: 1 to 64 of `a-z 0-9 . _ -`, a letter or digit first.
 pub(crate) fn is_name(name: &str) -> bool {
     let first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -198,6 +226,18 @@ mod tests {
             "real-time:1/x",
         ] {
             assert_eq!(bad.parse::<Priority>(), Err(NotAPriority), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_no_settings_and_no_priority() {
+        let read = |text: &str| serde_json::from_str::<Settings>(text).map_err(|error| error.to_string());
+        assert_eq!(read("{}"), Ok(Settings::default()));
+        let background = read(r#"{"priority": {"class": "background"}}"#).expect("is one");
+        assert_eq!(background.priority, Priority::Background);
+        for bad in [r#"{"priority": ["fair", 5]}"#, r#"{"priority": ["background"]}"#] {
+            let error = read(bad).expect_err("an array");
+            assert!(error.contains("expected an object"), "{error}");
         }
     }
 

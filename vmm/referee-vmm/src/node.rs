@@ -104,14 +104,22 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
         let answer = client::ask(host, Method::PUT, &path, JSON, body).await?;
         Ok(show(&answer, |shown: Shown| match args.json {
             true => one_line(&answer),
-            false => format!(
-                "{} is deployed: {} by {}, generation {}; functions: {}\n",
-                shown.name,
-                shown.muscle,
-                shown.publisher,
-                shown.generation,
-                shown.exports.join(" ")
-            ),
+            false => {
+                let paused = match shown.state {
+                    DeploymentState::Paused => {
+                        "it is paused, as it was before: `referee-vmm resume` lets it take calls\n"
+                    }
+                    DeploymentState::Idle | DeploymentState::Ready => "",
+                };
+                format!(
+                    "{} is deployed: {} by {}, generation {}; functions: {}\n{paused}",
+                    shown.name,
+                    shown.muscle,
+                    shown.publisher,
+                    shown.generation,
+                    shown.exports.join(" ")
+                )
+            }
         }))
     })
 }

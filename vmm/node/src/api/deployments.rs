@@ -9,11 +9,13 @@ use axum::extract::{Extension, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, body};
+use futures_util::Stream;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use referee_policy::Access;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Peer;
@@ -25,7 +27,7 @@ use crate::deployment::{Counted, Deployment};
 use crate::error::{NodeError, OrHost};
 use crate::logs::LogLine;
 use crate::node::Node;
-use crate::settings::Settings;
+use crate::settings::{Settings, from_map};
 
 /// What is to be deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,7 +37,7 @@ pub struct Deploy {
     #[schema(value_type = DigestText)]
     pub bundle: String,
     /// Settings; those that are left out have their defaults.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "from_map")]
     pub settings: Settings,
 }
 
@@ -325,6 +327,8 @@ pub(crate) async fn logs(
     Named(name): Named<String>,
     query: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
 ) -> ApiResult<Response> {
+    // From before it is asked: a reload that comes later is not missed.
+    let reloads = node.reloads();
     node.allow(&peer, with(&name, "logs"))?;
     let Query(query) = query.map_err(|error| ApiError::bad_request("query-invalid", error.body_text()))?;
     let (kept, coming) = node.deployment(&name)?.logs.read();
@@ -335,30 +339,61 @@ pub(crate) async fn logs(
     let body = match query.follow {
         false => Body::from(text),
         true => {
-            let first = Some(Bytes::from(text));
-            let lines = stream_of(first, coming);
-            body::Body::new(StreamBody::new(lines))
+            let following = Following {
+                first: Some(Bytes::from(text)),
+                coming,
+                reloads,
+                node,
+                peer,
+                name,
+            };
+            body::Body::new(StreamBody::new(following.lines()))
         }
     };
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// What is kept, then what comes; a follower that is too slow is told how many lines it missed.
-fn stream_of(
+/// Somebody who follows a deployment's output.
+struct Following {
+    /// What is kept.
     first: Option<Bytes>,
-    coming: tokio::sync::broadcast::Receiver<LogLine>,
-) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> {
-    futures_util::stream::unfold((first, coming), |(mut first, mut coming)| async move {
-        if let Some(first) = first.take() {
-            return Some((Ok(Frame::data(first)), (None, coming)));
+    coming: broadcast::Receiver<LogLine>,
+    reloads: watch::Receiver<()>,
+    node: Node,
+    peer: Peer,
+    name: String,
+}
+
+impl Following {
+    /// What is kept, then what comes, until the deployment is gone or policy does not permit it any more.
+    fn lines(self) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
+        futures_util::stream::unfold(self, |mut following| async move {
+            let bytes = following.next().await?;
+            Some((Ok(Frame::data(bytes)), following))
+        })
+    }
+
+    /// The next piece; a follower that is too slow is told how many lines it missed.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
         }
-        let bytes = match coming.recv().await {
-            Ok(line) => json_line(&line),
-            Err(RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}\n").into_bytes(),
-            Err(RecvError::Closed) => return None,
-        };
-        Some((Ok(Frame::data(Bytes::from(bytes))), (None, coming)))
-    })
+        loop {
+            tokio::select! {
+                biased;
+                // The node outlives its answers.
+                _ = self.reloads.changed() => self.node.allow(&self.peer, with(&self.name, "logs")).ok()?,
+                line = self.coming.recv() => {
+                    let bytes = match line {
+                        Ok(line) => json_line(&line),
+                        Err(RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}\n").into_bytes(),
+                        Err(RecvError::Closed) => return None,
+                    };
+                    return Some(Bytes::from(bytes));
+                }
+            }
+        }
+    }
 }
 
 fn json_line(line: &LogLine) -> Vec<u8> {
