@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
@@ -71,7 +72,17 @@ pub async fn ask(
     content_type: &str,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, ClientError> {
-    let answer = open(host, method, path, content_type, body).await?;
+    let answer = open(host, request(method, path, content_type), body).await?;
+    Ok(answer.into_body().collect().await?.to_bytes().to_vec())
+}
+
+/// Calls a function with arguments in JSON; `retries` is how often the node may make the call again when its worker ended.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn call(host: &Host, path: &str, body: Vec<u8>, retries: u32) -> Result<Vec<u8>, ClientError> {
+    let request = request(Method::POST, path, JSON).header("referee-retry", retries);
+    let answer = open(host, request, body).await?;
     Ok(answer.into_body().collect().await?.to_bytes().to_vec())
 }
 
@@ -80,7 +91,7 @@ pub async fn ask(
 /// # Errors
 /// [`ClientError`].
 pub async fn follow(host: &Host, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
-    let mut answer = open(host, Method::GET, path, JSON, Vec::new()).await?;
+    let mut answer = open(host, request(Method::GET, path, JSON), Vec::new()).await?;
     while let Some(frame) = answer.body_mut().frame().await {
         if let Some(data) = frame?.data_ref()
             && !take(data)
@@ -94,25 +105,23 @@ pub async fn follow(host: &Host, path: &str, mut take: impl FnMut(&[u8]) -> bool
 /// Media type of JSON.
 pub const JSON: &str = "application/json";
 
-async fn open(
-    host: &Host,
-    method: Method,
-    path: &str,
-    content_type: &str,
-    body: Vec<u8>,
-) -> Result<Response<Incoming>, ClientError> {
+fn request(method: Method, path: &str, content_type: &str) -> Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(CONTENT_TYPE, content_type)
+        .header(ACCEPT, JSON)
+}
+
+async fn open(host: &Host, request: Builder, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
     let stream = host.connect().await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer, or the answer says that it broke.
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
+    let request = request
         .header(HOST, host.authority())
-        .header(CONTENT_TYPE, content_type)
-        .header(ACCEPT, JSON)
         .body(Full::new(Bytes::from(body)))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();

@@ -8,7 +8,7 @@ use referee_bundle::{Digest, ReadLimits, read_bundle};
 use referee_node::client::{self, ClientError, Credentials, Host, JSON, segment};
 use referee_node::{Config, Deploy, DeploymentState, ErrorKind, LogLine, NodeError, Settings, Shown};
 
-use crate::cli::{ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
+use crate::cli::{CallArgs, ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
 use crate::ending::{self, Rejection};
 use crate::inspect::write_out;
 
@@ -226,17 +226,30 @@ fn request(args: &HostArgs, method: Method, path: &str) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// None but those of the terminal.
-pub fn call(host: &HostArgs, name: &str, function: &str, arguments: &str) -> anyhow::Result<u8> {
-    let body = match arguments {
+pub fn call(host: &HostArgs, name: &str, args: &CallArgs) -> anyhow::Result<u8> {
+    let body = match args.arguments.as_str() {
         "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
         text => text.to_owned(),
     };
-    let path = format!("/v1/deployments/{}/call/{}", segment(name), segment(function));
+    let path = format!(
+        "/v1/deployments/{}/call/{}",
+        segment(name),
+        segment(&args.function)
+    );
     let host = reach(host)?;
     talk(async {
-        let answer = client::ask(&host, Method::POST, &path, JSON, body.into_bytes()).await?;
+        let answer = client::call(&host, &path, body.into_bytes(), args.retry.unwrap_or(0)).await?;
         Ok(write_out(&answer).and_then(|_| write_out(b"\n")))
     })
+}
+
+/// What a call of a bundle is told that is to be made again.
+pub fn no_node_to_retry() -> anyhow::Error {
+    let rejection = Rejection {
+        name: "retry-without-node",
+        message: "--retry is for calls of a deployment, written @NAME: a node makes them again".into(),
+    };
+    rejection.into()
 }
 
 /// The node that is meant.

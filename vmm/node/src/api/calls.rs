@@ -11,6 +11,7 @@ use crate::api::body::{self, Bound};
 use crate::api::failure::{ApiError, ApiResult, ErrorKind};
 use crate::api::openapi::{Calling, Name, Octets};
 use crate::api::path::Named;
+use crate::error::NodeError;
 use crate::node::Node;
 
 const CBOR: &str = "application/cbor";
@@ -19,6 +20,12 @@ const JSON: &str = "application/json";
 const CALL: HeaderName = HeaderName::from_static("referee-call");
 /// Microseconds for which the call had one of the host's slots.
 const USED: HeaderName = HeaderName::from_static("referee-used-us");
+/// How often the call may be made again when its worker ended.
+const RETRY: HeaderName = HeaderName::from_static("referee-retry");
+/// How often it was.
+const RETRIED: HeaderName = HeaderName::from_static("referee-retried");
+/// Most that [`RETRY`] may ask for.
+const RETRIES_MAX: u32 = 10;
 
 /// Calls a function of a deployment.
 ///
@@ -29,6 +36,10 @@ const USED: HeaderName = HeaderName::from_static("referee-used-us");
     params(
         ("name" = Name, Path, description = "The deployment."),
         ("function" = String, Path, description = "One of its `exports`."),
+        (
+            "referee-retry" = Option<u32>, Header, minimum = 0, maximum = 10,
+            description = "How often the node may make the call again when its worker ended under way. To be said only of calls that may have their effect twice.",
+        ),
     ),
     request_body(
         description = "The arguments; none when it is left out. JSON of at most 1 MiB.",
@@ -41,6 +52,7 @@ const USED: HeaderName = HeaderName::from_static("referee-used-us");
             headers(
                 ("referee-call" = u64, description = "The call's number in the logs."),
                 ("referee-used-us" = u64, description = "Microseconds for which it had a processor."),
+                ("referee-retried" = u32, description = "How often it was made again."),
             ),
         ),
         Calling,
@@ -52,13 +64,12 @@ pub(crate) async fn call(
     Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
-    node.allow(
-        &peer,
-        Access::Call {
-            name: &name,
-            function: &function,
-        },
-    )?;
+    let access = Access::Call {
+        name: &name,
+        function: &function,
+    };
+    node.allow(&peer, access)?;
+    let retries = retries(request.headers())?;
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
         true => is(request.headers(), &header::ACCEPT, CBOR),
@@ -66,16 +77,27 @@ pub(crate) async fn call(
     };
     let bound = bound(node.config().api.call_bytes, takes_cbor);
     let body = body::read(&node, bound, request).await?;
-    let payload = match takes_cbor {
+    let mut payload = match takes_cbor {
         true => checked(body.to_vec())?,
         false if body.is_empty() => NO_ARGUMENTS.to_vec(),
         false => json::arguments(&body)
             .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
     };
     drop(body);
-    // Only now: it may have been removed or changed while the body came.
-    let deployment = node.deployment(&name)?;
-    let reply = node.call(deployment, function, payload).await?;
+    let mut retried = 0;
+    let reply = loop {
+        // Only now, and each time: it may have been removed or changed while the body came or a worker ended.
+        let deployment = node.deployment(&name)?;
+        let payload = match retried < retries {
+            true => payload.clone(),
+            false => std::mem::take(&mut payload),
+        };
+        match node.call(deployment, function.clone(), payload).await {
+            Err(NodeError::WorkerGone { .. }) if retried < retries => retried += 1,
+            reply => break reply?,
+        }
+        node.allow(&peer, access)?;
+    };
     let result = reply.result?;
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),
@@ -104,6 +126,7 @@ pub(crate) async fn call(
         (header::CONTENT_TYPE, HeaderValue::from_static(form)),
         (CALL, HeaderValue::from(reply.call)),
         (USED, HeaderValue::from(used)),
+        (RETRIED, HeaderValue::from(retried)),
     ];
     Ok((headers, bytes).into_response())
 }
@@ -132,6 +155,33 @@ fn bound(call_bytes: usize, takes_cbor: bool) -> Bound {
             beyond: body::TOO_LARGE,
         },
     }
+}
+
+/// How often the caller lets the node make the call again.
+fn retries(headers: &HeaderMap) -> ApiResult<u32> {
+    let mut all = headers.get_all(RETRY).iter();
+    let (Some(value), None) = (all.next(), all.next()) else {
+        return match headers.contains_key(RETRY) {
+            true => Err(retry_invalid()),
+            false => Ok(0),
+        };
+    };
+    // A sign, which a number may have for Rust, is none of the digits.
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let retries = digits.and_then(|text| text.parse().ok());
+    retries
+        .filter(|retries| *retries <= RETRIES_MAX)
+        .ok_or_else(retry_invalid)
+}
+
+fn retry_invalid() -> ApiError {
+    ApiError::bad_request(
+        "header-invalid",
+        format!("Referee-Retry is a number from 0 to {RETRIES_MAX}, once"),
+    )
 }
 
 /// An empty array.
