@@ -18,6 +18,7 @@ mod config;
 mod crew;
 mod deployment;
 mod error;
+mod forms;
 mod gate;
 mod ledger;
 mod line;

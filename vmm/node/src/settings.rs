@@ -1,15 +1,12 @@
 //! What a deployment is told beside its bundle.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::NodeError;
+use crate::forms::{from_map, whole, whole_or_none};
 
 /// Most cells of one deployment: beyond that, what the kernel does for every VM of a process when memory changes costs too much.
 pub const CELLS_MAX: usize = 128;
@@ -21,16 +18,20 @@ pub struct Settings {
     /// `NAME=THING` for each slot that needs one, as `--bind` takes them.
     pub bindings: Vec<String>,
     /// Calls that may be under way at once, each in a cell of its own.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 128)]
     pub cells: usize,
     /// Cells that are kept loaded ahead while the worker is there; at most `cells`.
+    #[serde(deserialize_with = "whole")]
     #[schema(maximum = 128)]
     pub ahead: usize,
     /// Whether each call has a cell as it was just started; otherwise a cell keeps its memory from call to call.
     pub fresh: bool,
     /// Lowers the wall-clock time of each call, in milliseconds.
+    #[serde(deserialize_with = "whole_or_none")]
     pub deadline_ms: Option<u64>,
     /// Lowers the CPU time of each call, in milliseconds.
+    #[serde(deserialize_with = "whole_or_none")]
     pub cpu_ms: Option<u64>,
     /// When its calls have a slot of the host.
     #[serde(deserialize_with = "from_map")]
@@ -47,6 +48,7 @@ pub enum Priority {
     /// Each call that is under way has time in proportion to its shares among its publisher's.
     Fair {
         /// 1 to 1,000,000.
+        #[serde(deserialize_with = "whole")]
         #[schema(minimum = 1, maximum = 1_000_000)]
         shares: u32,
     },
@@ -55,11 +57,17 @@ pub enum Priority {
     /// A budget in every period, before a deadline; refused when the host cannot promise it. One call at a time.
     RealTime {
         /// The least time between the beginnings of two calls, in microseconds.
+        #[serde(deserialize_with = "whole")]
         period_us: u64,
         /// How long a call may run, in microseconds.
+        #[serde(deserialize_with = "whole")]
         budget_us: u64,
         /// By when it has had that, counted from its beginning; the period when left out.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(
+            skip_serializing_if = "Option::is_none",
+            default,
+            deserialize_with = "whole_or_none"
+        )]
         deadline_us: Option<u64>,
     },
 }
@@ -150,29 +158,6 @@ impl Settings {
             },
         }
     }
-}
-
-/// Reads a structure from a map and from nothing else: a sequence would be taken for its fields in their order, whatever was meant.
-pub(crate) fn from_map<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct Map<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
-        type Value = T;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-
-    deserializer.deserialize_map(Map(PhantomData))
 }
 
 /// Whether this can be a deployment's name: 1 to 64 of `a-z 0-9 . _ -`, a letter or digit first.

@@ -25,9 +25,10 @@ use crate::api::openapi::{Changing, DigestText, Looking, Name, Octets, Reloading
 use crate::api::path::Named;
 use crate::deployment::{Counted, Deployment};
 use crate::error::{NodeError, OrHost};
+use crate::forms::from_map;
 use crate::logs::LogLine;
 use crate::node::Node;
-use crate::settings::{Settings, from_map};
+use crate::settings::Settings;
 
 /// What is to be deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
