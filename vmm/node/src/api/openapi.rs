@@ -24,7 +24,8 @@ use crate::logs::LogLine;
     info(
         title = "Referee node",
         description = "Muscles kept deployed, and their functions called. Paths that are not here are answered with 404, \
-            methods that are not here with 405, both as every other error is: `{\"error\": {\"kind\", \"name\", \"message\"}}`.",
+            methods that are not here with 405, both as every other error is: `{\"error\": {\"kind\", \"name\", \"message\"}}`. \
+            Who asks is known by the Unix socket, or by the certificate of the TLS handshake; policy decides what they may.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Explained, LogLine)),
