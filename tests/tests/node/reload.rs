@@ -106,7 +106,7 @@ fn whoever_follows_what_they_may_not_see_any_more_is_cut_off_by_the_reload() {
     };
     let (follower, mut lines) = follow("acts");
     let (mut still, mut other_lines) = follow("other");
-    let mut say = |name: &str| node.call(name, "log", "[]").good();
+    let say = |name: &str| node.call(name, "log", "[]").good();
     say("acts");
     say("other");
     assert!(lines.next().is_some() && other_lines.next().is_some());

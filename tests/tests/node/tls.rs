@@ -62,11 +62,16 @@ impl Office {
         self.clients.make(self.folder.path(), name, named)
     }
 
+    /// The port, which the node says once it is ready.
     fn port(&self) -> u16 {
-        let words = self.node.words();
-        let after = words.split("https 127.0.0.1:").last().unwrap_or_default();
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap_or_else(|_| panic!("no port: {words}"))
+        let mut port = None;
+        wait_for("the node says its port", || {
+            let words = self.node.words();
+            let (_, after) = words.rsplit_once("https 127.0.0.1:").unwrap_or_default();
+            port = after.split_once('\n').and_then(|(digits, _)| digits.parse().ok());
+            port.is_some()
+        });
+        port.expect("was waited for")
     }
 
     /// The command line by way of TCP.
