@@ -174,6 +174,8 @@ fn a_deployment_is_asked_for_in_the_right_form_or_not_at_all() {
         json!({"bundle": digest, "settings": [[], 4, 0, true, null, null, {"class": "background"}]}),
         json!({"bundle": digest, "settings": {"priority": ["fair", 5]}}),
         json!({"bundle": digest, "settings": {"priority": ["background"]}}),
+        json!({"bundle": digest, "settings": {"priority": {"class": "background", "shares": 5}}}),
+        json!({"bundle": digest, "settings": {"cells": 1.5}}),
     ] {
         deploy(&node, "new", &body).is(400, "rejected", "body-invalid");
     }

@@ -154,7 +154,7 @@ impl Deployment {
                     "this host does not promise any more what the deployment was promised; deploy it anew"
                         .into(),
             }),
-            Priority::Fair { .. } | Priority::Background => {
+            Priority::Fair { .. } | Priority::Background {} => {
                 turns.enter(&self.assessment().publisher, priority).map(Arc::new)
             }
         }

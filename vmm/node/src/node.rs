@@ -482,7 +482,7 @@ fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeErr
     let priority = &deployed.settings.priority;
     match priority {
         Priority::RealTime { .. } => turns.enter(&deployed.assessment.publisher, priority).map(Some),
-        Priority::Fair { .. } | Priority::Background => Ok(None),
+        Priority::Fair { .. } | Priority::Background {} => Ok(None),
     }
 }
 

@@ -52,8 +52,8 @@ pub enum Priority {
         #[schema(minimum = 1, maximum = 1_000_000)]
         shares: u32,
     },
-    /// Only what nobody else wants; perhaps never.
-    Background,
+    /// Only what nobody else wants; perhaps never. With braces serde refuses fields that it does not have.
+    Background {},
     /// A budget in every period, before a deadline; refused when the host cannot promise it. One call at a time.
     RealTime {
         /// The least time between the beginnings of two calls, in microseconds.
@@ -85,7 +85,7 @@ impl FromStr for Priority {
         let number = |text: &str| text.parse::<u64>().map_err(|_| NotAPriority);
         match text.split_once(':') {
             None if text == "fair" => Ok(Priority::DEFAULT),
-            None if text == "background" => Ok(Priority::Background),
+            None if text == "background" => Ok(Priority::Background {}),
             Some(("fair", shares)) => Ok(Priority::Fair {
                 shares: shares.parse().map_err(|_| NotAPriority)?,
             }),
@@ -194,7 +194,7 @@ mod tests {
         for (text, read) in [
             ("fair", Priority::DEFAULT),
             ("fair:7", Priority::Fair { shares: 7 }),
-            ("background", Priority::Background),
+            ("background", Priority::Background {}),
             ("real-time:10000/500", real_time(None)),
             ("real-time:10000/500/900", real_time(Some(900))),
         ] {
@@ -219,7 +219,9 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Settings>(text).map_err(|error| error.to_string());
         assert_eq!(read("{}"), Ok(Settings::default()));
         let background = read(r#"{"priority": {"class": "background"}}"#).expect("is one");
-        assert_eq!(background.priority, Priority::Background);
+        assert_eq!(background.priority, Priority::Background {});
+        let shares = read(r#"{"priority": {"class": "background", "shares": 5}}"#).expect_err("has none");
+        assert!(shares.contains("unknown field `shares`"), "{shares}");
         for bad in [r#"{"priority": ["fair", 5]}"#, r#"{"priority": ["background"]}"#] {
             let error = read(bad).expect_err("an array");
             assert!(error.contains("expected an object"), "{error}");

@@ -9,7 +9,7 @@ use referee_policy::Access;
 use crate::api::Peer;
 use crate::api::body::{self, Bound};
 use crate::api::failure::{ApiError, ApiResult, ErrorKind};
-use crate::api::openapi::{Calling, Name, Octets};
+use crate::api::openapi::{Calling, Name, Octets, Retry};
 use crate::api::path::Named;
 use crate::error::NodeError;
 use crate::node::Node;
@@ -25,7 +25,7 @@ const RETRY: HeaderName = HeaderName::from_static("referee-retry");
 /// How often it was.
 const RETRIED: HeaderName = HeaderName::from_static("referee-retried");
 /// Most that [`RETRY`] may ask for.
-const RETRIES_MAX: u32 = 10;
+pub(super) const RETRIES_MAX: u32 = 10;
 
 /// Calls a function of a deployment.
 ///
@@ -36,10 +36,7 @@ const RETRIES_MAX: u32 = 10;
     params(
         ("name" = Name, Path, description = "The deployment."),
         ("function" = String, Path, description = "One of its `exports`."),
-        (
-            "referee-retry" = Option<u32>, Header, minimum = 0, maximum = 10,
-            description = "How often the node may make the call again when its worker ended under way. To be said only of calls that may have their effect twice.",
-        ),
+        Retry,
     ),
     request_body(
         description = "The arguments; none when it is left out. JSON of at most 1 MiB.",

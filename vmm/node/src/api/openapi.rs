@@ -8,13 +8,15 @@ use std::sync::LazyLock;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
     ResponsesBuilder, Schema,
 };
-use utoipa::{IntoResponses, OpenApi as _, PartialSchema, ToSchema};
+use utoipa::{IntoParams, IntoResponses, OpenApi as _, PartialSchema, ToSchema};
 
+use crate::api::calls::RETRIES_MAX;
 use crate::api::failure::Explained;
 use crate::logs::LogLine;
 
@@ -46,19 +48,33 @@ pub fn document() -> &'static str {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         let mut document = super::described().into_openapi();
         document.info.version = env!("CARGO_PKG_VERSION").into();
-        let call = document
-            .paths
-            .paths
-            .get_mut("/v1/deployments/{name}/call/{function}");
-        let body = call.and_then(|path| path.post.as_mut()?.request_body.as_mut());
-        if let Some(body) = body {
-            // What stands beside the route makes every body one that must be there.
-            body.required = Some(Required::False);
-        }
+        complete(&mut document);
         // Plain data, all of it.
         document.to_pretty_json().unwrap_or_default()
     });
     &DOCUMENT
+}
+
+/// Says what cannot be said beside a route or a type.
+fn complete(document: &mut OpenApi) {
+    let call = document
+        .paths
+        .paths
+        .get_mut("/v1/deployments/{name}/call/{function}");
+    if let Some(body) = call.and_then(|path| path.post.as_mut()?.request_body.as_mut()) {
+        body.required = Some(Required::False);
+    }
+    let schemas = document
+        .components
+        .as_mut()
+        .map(|components| &mut components.schemas);
+    if let Some(RefOr::T(Schema::OneOf(priority))) = schemas.and_then(|schemas| schemas.get_mut("Priority")) {
+        for class in &mut priority.items {
+            if let RefOr::T(Schema::Object(class)) = class {
+                class.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
+    }
 }
 
 /// Gives this document.
@@ -107,6 +123,26 @@ impl PartialSchema for Octets {
         let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
         let octets = ObjectBuilder::new().schema_type(Type::String);
         octets.format(Some(binary)).build().into()
+    }
+}
+
+/// The header by which a call may be made again.
+pub(crate) struct Retry;
+
+impl IntoParams for Retry {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let number = number.minimum(Some(0)).maximum(Some(RETRIES_MAX));
+        let retry = ParameterBuilder::new()
+            .name("referee-retry")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .schema(Some(number.build()))
+            .description(Some(
+                "How often the node may make the call again when its worker ended under way. \
+                 To be said only of calls that may have their effect twice.",
+            ));
+        vec![retry.build()]
     }
 }
 
