@@ -78,7 +78,7 @@ pub struct Tcp {
 }
 
 fn tcp_connections() -> usize {
-    512
+    256
 }
 
 /// The audit log.
