@@ -19,6 +19,7 @@ mod body;
 mod calls;
 mod deployments;
 mod failure;
+mod logs;
 mod metrics;
 mod openapi;
 mod path;
@@ -59,7 +60,7 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(deployments::pause))
         .routes(routes!(deployments::resume))
         .routes(routes!(deployments::kill))
-        .routes(routes!(deployments::logs))
+        .routes(routes!(logs::logs))
         .routes(routes!(deployments::reload))
         .routes(routes!(status::stats))
         .routes(routes!(metrics::metrics))
