@@ -123,6 +123,11 @@ fn whoever_follows_what_they_may_not_see_any_more_is_cut_off_by_the_reload() {
         lines.next().is_some(),
         "nobody has said yet that it is read again"
     );
+    fs::write(node.path("trust.store"), "no trust").expect("is written");
+    assert_eq!(node.cli(&["reload"]).code, REJECTED);
+    say("acts");
+    assert!(lines.next().is_some(), "a reload that is refused changes nothing");
+    restore(&node);
     assert_eq!(node.cli(&["reload"]).code, Some(0));
     say("acts");
     assert_eq!(lines.next(), None);
