@@ -60,7 +60,8 @@ pub struct DeployArgs {
     pub host: HostArgs,
     /// The bundle, NAME.muscle.
     pub bundle: PathBuf,
-    /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle.
+    /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle, and
+    /// stays paused if it is.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Bind a slot to a thing of the node's host, as `run` takes it.
