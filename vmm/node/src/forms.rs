@@ -86,7 +86,8 @@ impl<'de> Deserialize<'de> for Whole {
             }
         }
 
-        deserializer.deserialize_u64(Number)
+        // Whatever is there: within a tagged enum serde gives nothing but a whole number to whoever asks for one.
+        deserializer.deserialize_any(Number)
     }
 }
 

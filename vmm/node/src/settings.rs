@@ -215,11 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_settings_and_no_priority() {
+    fn settings_and_priorities_are_objects_with_whole_numbers() {
         let read = |text: &str| serde_json::from_str::<Settings>(text).map_err(|error| error.to_string());
         assert_eq!(read("{}"), Ok(Settings::default()));
         let background = read(r#"{"priority": {"class": "background"}}"#).expect("is one");
         assert_eq!(background.priority, Priority::Background {});
+        let fair = read(r#"{"priority": {"class": "fair", "shares": 5.0}, "cells": 2.0}"#).expect("is one");
+        assert_eq!((fair.priority, fair.cells), (Priority::Fair { shares: 5 }, 2));
         let shares = read(r#"{"priority": {"class": "background", "shares": 5}}"#).expect_err("has none");
         assert!(shares.contains("unknown field `shares`"), "{shares}");
         for bad in [r#"{"priority": ["fair", 5]}"#, r#"{"priority": ["background"]}"#] {
