@@ -128,6 +128,13 @@ fn tls(url: &str, credentials: &Credentials) -> Result<Way, String> {
     }
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(name.to_owned()).map_err(|_| wrong("names no host"))?;
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => PORT,
+        _ => authority
+            .port_u16()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| wrong("names no port"))?,
+    };
     let needed = |file: &Option<PathBuf>, option: &str| {
         file.clone().ok_or_else(|| {
             format!("a node on another host is reached with --cert, --key and --ca; {option} is missing")
@@ -144,7 +151,7 @@ fn tls(url: &str, credentials: &Credentials) -> Result<Way, String> {
         .map_err(|error| format!("--cert and --key: {error}"))?;
     Ok(Way::Tls {
         name,
-        port: authority.port_u16().unwrap_or(PORT),
+        port,
         config: Arc::new(config),
     })
 }
@@ -181,6 +188,9 @@ mod tests {
             "https://user@node:1",
             "https://no de",
             "https://node:99999",
+            "https://node:0",
+            "https://node:",
+            "https://[::1]:x",
             "unix:///run/x",
         ] {
             let refused = Host::new(OsStr::new(bad), &Credentials::default());
