@@ -55,6 +55,9 @@ ONLY = {
     "tss-esapi": {"referee-tpm"},
     "tokio": {"referee-node", "referee-vmm"},
     "axum": {"referee-node"},
+    "tokio-rustls": {"referee-node"},
+    "utoipa": {"referee-node"},
+    "utoipa-axum": {"referee-node"},
     "redb": {"referee-node"},
     "listenfd": {"referee-node"},
 }

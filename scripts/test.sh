@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Passes every test that Referee has; a missing /dev/kvm is a failure, nothing is skipped silently.
-# An emulator that does not get on, or a machine that cannot run systemd in one of its own, is said at the end; with
-# REFEREE_REQUIRE_NPT=1 and REFEREE_REQUIRE_SYSTEMD=1 they are failures too.
+# An emulator that does not get on, a machine that cannot run systemd in one of its own, or schemathesis that cannot be had, is said at
+# the end; with REFEREE_REQUIRE_NPT=1, REFEREE_REQUIRE_SYSTEMD=1 and REFEREE_REQUIRE_API=1 they are failures too.
 #   scripts/test.sh            everything
 #   scripts/test.sh --quick    without fuzzing, the second kind of KVM, which is emulated, and the service under systemd
 . "$(dirname "$0")/lib.sh"
@@ -44,6 +44,19 @@ cargo test --workspace --locked
 step "what the host's hot paths cost, in instructions"
 scripts/check-costs.sh
 
+step "the node's API against its OpenAPI document"
+code=0
+scripts/test-api.sh || code=$?
+case $code in
+  0) ;;
+  124)
+    untested="the API was NOT tested against its document: schemathesis cannot be had here (see above)"
+    say "$untested"
+    [ "${REFEREE_REQUIRE_API:-0}" != 1 ] || exit 1
+    ;;
+  *) exit "$code" ;;
+esac
+
 if ! $quick; then
   step "the second kind of KVM: nested paging under emulation"
   code=0
@@ -51,8 +64,9 @@ if ! $quick; then
   case $code in
     0) ;;
     124)
-      untested="the second kind of KVM was NOT tested: the emulator was not done in time"
-      say "$untested"
+      npt="the second kind of KVM was NOT tested: the emulator was not done in time"
+      say "$npt"
+      untested="${untested:+$untested; }$npt"
       [ "${REFEREE_REQUIRE_NPT:-0}" != 1 ] || exit 1
       ;;
     *) exit "$code" ;;
@@ -74,7 +88,7 @@ if ! $quick; then
   scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
 fi
 if [ -n "$untested" ]; then
-  step "all passed that ran; $untested (scripts/test-npt.sh, scripts/test-systemd.sh try again)"
+  step "all passed that ran; $untested (scripts/test-api.sh, scripts/test-npt.sh, scripts/test-systemd.sh try again)"
 else
   step "all passed"
 fi

@@ -62,7 +62,7 @@ for user in member stranger; do
 done
 cat >/etc/referee/api.cedar <<END
 @id("owner") @reason("as without policies")
-permit (principal, action, resource) when { principal.uid == 0 || principal.service };
+permit (principal is User, action, resource) when { principal.uid == 0 || principal.service };
 @id("member") @reason("one action with one deployment")
 permit (principal == User::"$(id -u member)", action == Action::"call", resource == Deployment::"order-risk");
 @id("stranger") @reason("to no avail: the socket does not let it in")

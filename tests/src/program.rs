@@ -91,6 +91,10 @@ impl Program {
             "REFEREE_AUDIT",
             "REFEREE_TPM",
             "REFEREE_TPM_STATE",
+            "REFEREE_HOST",
+            "REFEREE_CERT",
+            "REFEREE_KEY",
+            "REFEREE_CA",
         ] {
             command.env_remove(name);
         }

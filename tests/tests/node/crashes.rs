@@ -76,8 +76,8 @@ impl Operator {
                         && self.ask("PUT", &format!("/v1/deployments/{name}"), body.as_bytes());
                     let new = Known {
                         bundle: digest,
-                        generation: old.map_or(1, |old| old.generation + 1),
-                        paused: false,
+                        generation: old.as_ref().map_or(1, |old| old.generation + 1),
+                        paused: old.is_some_and(|old| old.paused),
                     };
                     (done, Some(new))
                 }

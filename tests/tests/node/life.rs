@@ -228,6 +228,28 @@ fn a_pause_lets_calls_under_way_end() {
 }
 
 #[test]
+fn what_is_paused_stays_paused_with_another_bundle_and_over_a_restart() {
+    let mut node = Node::start();
+    node.deploy(&acts(), "acts", &[]);
+    assert_eq!(node.cli(&["pause", "acts"]).code, Some(0));
+    let ended = node.cli(&["deploy", &text(&bundle("reactor", "echoes")), "--name", "acts"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    assert!(ended.output().contains("it is paused"), "{}", ended.output());
+    assert_eq!(node.shown("acts")["generation"], json!(2));
+    node.call("acts", "echo", "[5]").is(409, "rejected", "paused");
+    assert_eq!(node.stop().code(), Some(0));
+    node.again();
+    node.call("acts", "echo", "[5]").is(409, "rejected", "paused");
+    assert_eq!(node.cli(&["resume", "acts"]).code, Some(0));
+    assert_eq!(node.call("acts", "echo", "[5]").good(), b"[5]");
+    // One that was removed has left no pause behind.
+    assert_eq!(node.cli(&["pause", "acts"]).code, Some(0));
+    assert_eq!(node.cli(&["remove", "acts"]).code, Some(0));
+    node.deploy(&acts(), "acts", &[]);
+    assert_eq!(node.call("acts", "count", "[]").good(), b"0");
+}
+
+#[test]
 fn no_worker_outlives_its_deployment_however_early_it_is_replaced() {
     let node = Node::start();
     for round in 0..6 {

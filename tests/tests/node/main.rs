@@ -1,6 +1,7 @@
 //! `referee-vmm serve` as clients, operators and hostile muscles meet it. Everything here goes through the real executable: the command
 //! line as the client, and HTTP on the socket for what the command line cannot say.
 
+mod authority;
 mod crashes;
 mod crowd;
 mod endings;
@@ -9,11 +10,13 @@ mod http;
 mod isolation;
 mod life;
 mod node;
+mod openapi;
 mod pressure;
 mod processes;
 mod refusals;
 mod reload;
 mod starting;
+mod tls;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -137,6 +137,27 @@ fn bodies_beyond_their_bounds_are_refused() {
 }
 
 #[test]
+fn json_in_pieces_takes_no_more_room_than_json_may_have() {
+    // Room for one call's arguments in JSON of the largest size with what they become, and not for much more.
+    let node =
+        Node::with("api.call_bytes = 8388608\ncells.bundle_bytes = 1000000\napi.bodies_bytes = 17000000");
+    node.deploy(&acts(), "acts", &[]);
+    let call = |length: usize| {
+        let mut stream = http::connect(&node.socket()).expect("connects");
+        let head = "POST /v1/deployments/acts/call/arguments HTTP/1.1\r\nhost: n\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+        let text = format!("[\"{}\"]", "x".repeat(length - 4));
+        let chunks = format!("{head}{:x}\r\n{text}\r\n0\r\n\r\n", text.len());
+        // Who refuses it need not read it.
+        let _ = std::io::Write::write_all(&mut stream, chunks.as_bytes());
+        http::answer(stream).expect("answers")
+    };
+    assert_eq!(call(100).good().len(), 100);
+    let answer = call((1 << 20) + 1);
+    answer.is(413, "rejected", "body-too-large");
+    assert!(answer.message().contains("CBOR"), "{}", answer.message());
+}
+
+#[test]
 fn a_deployment_is_asked_for_in_the_right_form_or_not_at_all() {
     let node = Node::start();
     let digest = send(&node, &read(&acts()));
@@ -148,6 +169,13 @@ fn a_deployment_is_asked_for_in_the_right_form_or_not_at_all() {
         json!({"bundle": digest, "settings": {"cell": 1}}),
         json!({"bundle": digest, "settings": {"cells": -1}}),
         json!({"bundle": digest, "settings": {"fresh": "yes"}}),
+        // An array would be the fields in their order.
+        json!({"bundle": digest, "settings": []}),
+        json!({"bundle": digest, "settings": [[], 4, 0, true, null, null, {"class": "background"}]}),
+        json!({"bundle": digest, "settings": {"priority": ["fair", 5]}}),
+        json!({"bundle": digest, "settings": {"priority": ["background"]}}),
+        json!({"bundle": digest, "settings": {"priority": {"class": "background", "shares": 5}}}),
+        json!({"bundle": digest, "settings": {"cells": 1.5}}),
     ] {
         deploy(&node, "new", &body).is(400, "rejected", "body-invalid");
     }

@@ -1,7 +1,9 @@
 //! Trust store and policies change under a running node.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 
+use referee_tests::Ended;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -86,6 +88,56 @@ fn a_broken_trust_store_or_policy_leaves_the_old_one_in_force() {
     assert_eq!(ended.code, Some(0), "{}", ended.errors());
     node.call("acts", "count", "[]")
         .is(422, "rejected", "not-permitted");
+}
+
+#[test]
+fn whoever_follows_what_they_may_not_see_any_more_is_cut_off_by_the_reload() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = folder.path().join("api.cedar");
+    let everything = "@id(\"own\") permit (principal is User, action, resource) when { principal.service };";
+    fs::write(&policy, everything).expect("is written");
+    let node = Node::with(&format!("api.policies = ['{}']", text(&policy)));
+    node.deploy(&acts(), "acts", &[]);
+    node.deploy(&acts(), "other", &[]);
+    let follow = |name: &str| {
+        let mut follower = node.command(&["logs", "-f", name]).spawn().expect("starts");
+        let lines = BufReader::new(follower.stdout.take().expect("is a pipe")).lines();
+        (follower, lines.map(|line| line.expect("is text")))
+    };
+    let (follower, mut lines) = follow("acts");
+    let (mut still, mut other_lines) = follow("other");
+    let say = |name: &str| node.call(name, "log", "[]").good();
+    say("acts");
+    say("other");
+    assert!(lines.next().is_some() && other_lines.next().is_some());
+    // A reload that takes nothing from them changes nothing for them.
+    assert_eq!(node.cli(&["reload"]).code, Some(0));
+    say("acts");
+    assert!(lines.next().is_some());
+    let without = format!(
+        "{everything}\n@id(\"not\") forbid (principal, action == Action::\"logs\", resource == Deployment::\"acts\");"
+    );
+    fs::write(&policy, without).expect("is written");
+    say("acts");
+    assert!(
+        lines.next().is_some(),
+        "nobody has said yet that it is read again"
+    );
+    fs::write(node.path("trust.store"), "no trust").expect("is written");
+    assert_eq!(node.cli(&["reload"]).code, REJECTED);
+    say("acts");
+    assert!(lines.next().is_some(), "a reload that is refused changes nothing");
+    restore(&node);
+    assert_eq!(node.cli(&["reload"]).code, Some(0));
+    say("acts");
+    assert_eq!(lines.next(), None);
+    let ended = Ended::of(follower).expect("ends");
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    assert_eq!(node.cli(&["logs", "acts"]).code, REJECTED);
+    say("other");
+    assert!(other_lines.next().is_some());
+    still.kill().expect("is ours");
+    still.wait().expect("is ours");
 }
 
 #[test]

@@ -259,7 +259,7 @@ fn a_user_may_do_what_policy_about_the_api_permits_and_connect_where_the_socket_
     const SOMEBODY: u32 = 61_234;
     let policies = tempfile::tempdir().expect("a folder");
     let named = policies.path().join("api.cedar");
-    let owner = "@id(\"owner\") permit (principal, action, resource) when { principal.service };";
+    let owner = "@id(\"owner\") permit (principal is User, action, resource) when { principal.service };";
     let stats =
         "@id(\"desk\") permit (principal == User::\"61234\", action == Action::\"reload\", resource);";
     fs::write(&named, format!("{owner}\n{stats}\n")).expect("is written");

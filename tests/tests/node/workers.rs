@@ -1,13 +1,15 @@
 //! Processes that die, or do not: workers, the nursery, the supervisor.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
+use referee_tests::Ended;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::node::Node;
+use crate::node::{Calling, Node, call_path};
 use crate::processes::{is_alive, send};
-use crate::{acts, wait_for};
+use crate::{REJECTED, acts, http, text, wait_for};
 
 fn only_worker(node: &Node) -> u32 {
     let workers = node.workers();
@@ -54,6 +56,103 @@ fn a_killed_worker_is_the_calls_error_and_the_next_has_another() {
     };
     assert_eq!(node.records().iter().filter(closed).count(), 2);
     assert_eq!(node.counted("acts", "host_errors"), 2);
+}
+
+/// Calls with leave to be made again.
+fn calling_again(node: &Node, retries: &'static str, tenths: u32) -> Calling {
+    let (socket, path) = (node.socket(), call_path("acts", "wait"));
+    let arguments = format!("[{tenths}]").into_bytes();
+    thread::spawn(move || http::ask(&socket, "POST", &path, &[("referee-retry", retries)], &arguments))
+}
+
+fn kill_once_it_runs(node: &Node, times: u64) {
+    wait_for("the call runs", || {
+        node.counted("acts", "slices") >= times && node.workers().len() == 1
+    });
+    send(only_worker(node), Signal::KILL);
+}
+
+#[test]
+fn a_call_that_may_be_made_again_is_when_its_worker_was_killed() {
+    let node = Node::start();
+    node.deploy(&acts(), "acts", &[]);
+    let call = calling_again(&node, "2", 20);
+    node.wait_until_running("acts", 1);
+    send(only_worker(&node), Signal::KILL);
+    let answer = call.join().expect("ends").expect("is answered");
+    assert_eq!(answer.header("referee-retried"), Some("1"), "{answer:?}");
+    assert_eq!(answer.good(), b"null");
+    assert_eq!(node.counted("acts", "calls"), 2);
+    assert_eq!(node.counted("acts", "host_errors"), 1);
+    // By the command line, whose worker an operator ends.
+    let before = node.counted("acts", "slices");
+    let command = node
+        .command(&["call", "--retry", "1", "@acts", "wait", "[20]"])
+        .spawn();
+    wait_for("the call runs", || {
+        node.shown("acts")["running"] == json!(1) && node.counted("acts", "slices") > before
+    });
+    assert_eq!(node.cli(&["kill", "acts"]).code, Some(0));
+    let ended = Ended::of(command.expect("starts")).expect("ends");
+    assert_eq!(
+        (ended.code, ended.output().as_str()),
+        (Some(0), "null\n"),
+        "{}",
+        ended.errors()
+    );
+}
+
+#[test]
+fn a_call_is_made_again_as_often_as_its_caller_said_and_only_if_it_may_run() {
+    let node = Node::start();
+    node.deploy(&acts(), "acts", &["--cells", "1"]);
+    // Slices of the two calls that are killed: each has one, in which it went to sleep.
+    let call = calling_again(&node, "1", 90);
+    kill_once_it_runs(&node, 1);
+    kill_once_it_runs(&node, 2);
+    call.join()
+        .expect("ends")
+        .expect("is answered")
+        .is(502, "host-error", "worker-gone");
+    let none = calling_again(&node, "0", 90);
+    kill_once_it_runs(&node, 3);
+    none.join()
+        .expect("ends")
+        .expect("is answered")
+        .is(502, "host-error", "worker-gone");
+    // Paused first, it is not made again.
+    let call = calling_again(&node, "9", 90);
+    wait_for("the call runs", || node.counted("acts", "slices") >= 4);
+    assert_eq!(node.cli(&["pause", "acts"]).code, Some(0));
+    assert_eq!(node.cli(&["kill", "acts"]).code, Some(0));
+    call.join()
+        .expect("ends")
+        .expect("is answered")
+        .is(409, "rejected", "paused");
+    assert_eq!(node.cli(&["resume", "acts"]).code, Some(0));
+    // Neither a fault nor an answer is a reason.
+    let path = call_path("acts", "fault");
+    let ask =
+        |headers: &[(&str, &str)]| http::ask(&node.socket(), "POST", &path, headers, b"").expect("answers");
+    let faults = node.counted("acts", "faults");
+    assert_eq!(ask(&[("referee-retry", "3")]).status, 502);
+    assert_eq!(node.counted("acts", "faults"), faults + 1);
+    for bad in ["-1", "+1", "11", "", "1 2", "x", "4294967297"] {
+        ask(&[("referee-retry", bad)]).is(400, "rejected", "header-invalid");
+    }
+    ask(&[("referee-retry", "1"), ("referee-retry", "1")]).is(400, "rejected", "header-invalid");
+    assert_eq!(
+        node.cli(&["call", "--retry", "11", "@acts", "count"]).code,
+        Some(100)
+    );
+    let bundle = text(&acts());
+    let without = node.cli(&["call", "--retry", "1", &bundle, "count"]);
+    assert_eq!(without.code, REJECTED);
+    assert!(
+        without.errors().contains("[retry-without-node]"),
+        "{}",
+        without.errors()
+    );
 }
 
 #[test]

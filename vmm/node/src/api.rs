@@ -1,4 +1,4 @@
-//! The API: HTTP/1.1 and HTTP/2 on a Unix socket.
+//! The API: HTTP/1.1 and HTTP/2 on a Unix socket, and by TLS on TCP.
 //!
 //! ```text
 //!   PUT    /v1/bundles/DIGEST                     the bundle's bytes, under their SHA-256
@@ -11,6 +11,7 @@
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
 //!   POST   /v1/reload                             trust store and policies
 //!   GET    /v1/stats, /metrics, /health/live, /health/ready
+//!   GET    /v1/openapi.json                       all of this for programs
 //! ```
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
@@ -18,55 +19,52 @@ mod body;
 mod calls;
 mod deployments;
 mod failure;
+mod logs;
 mod metrics;
+mod openapi;
 mod path;
 mod server;
 mod status;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post, put};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::node::Node;
 
-pub use deployments::{Deploy, Shown};
-pub use failure::{Explained, Explanation};
-pub(crate) use server::{Peer, serve};
-pub use status::Stats;
-
-/// Room around a call's arguments, and for other requests' bodies.
-const SMALL_BODY: usize = 64 << 10;
+pub use deployments::{Deploy, DeploymentState, Shown};
+pub use failure::{ErrorKind, Explained, Explanation};
+pub use openapi::document;
+pub(crate) use server::{Listeners, Peer, serve};
+pub use status::{Stats, TenantUsage};
 
 pub(crate) fn router(node: Node) -> Router {
-    let bundle_bytes = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
-    let call_bytes = node.config().api.call_bytes;
-    Router::new()
-        .route(
-            "/v1/bundles/{digest}",
-            put(deployments::send).layer(DefaultBodyLimit::max(bundle_bytes)),
-        )
-        .route(
-            "/v1/deployments/{name}/call/{function}",
-            post(calls::call).layer(DefaultBodyLimit::max(call_bytes)),
-        )
-        .route("/v1/deployments", get(deployments::list))
-        .route(
-            "/v1/deployments/{name}",
-            get(deployments::show)
-                .put(deployments::deploy)
-                .delete(deployments::remove),
-        )
-        .route("/v1/deployments/{name}/pause", post(deployments::pause))
-        .route("/v1/deployments/{name}/resume", post(deployments::resume))
-        .route("/v1/deployments/{name}/kill", post(deployments::kill))
-        .route("/v1/deployments/{name}/logs", get(deployments::logs))
-        .route("/v1/reload", post(deployments::reload))
-        .route("/v1/stats", get(status::stats))
-        .route("/metrics", get(metrics::metrics))
-        .route("/health/live", get(status::live))
-        .route("/health/ready", get(status::ready))
+    let (router, _) = described().split_for_parts();
+    router
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_method)
-        .layer(DefaultBodyLimit::max(SMALL_BODY))
         .with_state(node)
+}
+
+/// Every route, with its part of the document: there is no other way for a route to come into the router.
+fn described() -> OpenApiRouter<Node> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(deployments::send))
+        .routes(routes!(calls::call))
+        .routes(routes!(deployments::list))
+        .routes(routes!(
+            deployments::show,
+            deployments::deploy,
+            deployments::remove
+        ))
+        .routes(routes!(deployments::pause))
+        .routes(routes!(deployments::resume))
+        .routes(routes!(deployments::kill))
+        .routes(routes!(logs::logs))
+        .routes(routes!(deployments::reload))
+        .routes(routes!(status::stats))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(status::live))
+        .routes(routes!(status::ready))
+        .routes(routes!(openapi::show))
 }

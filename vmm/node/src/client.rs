@@ -1,32 +1,44 @@
 //! A client of the API, as the command line uses it: one request on one connection.
 
-use std::io;
-use std::path::Path;
+mod host;
 
+use std::io;
+
+use crate::api::Explained;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 
-use crate::api::Explained;
+pub use host::{Credentials, Host};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error(
-        "no node answers on {socket}: start it with `referee-vmm serve`, or name another socket with --host"
-    )]
+    #[error("no node answers on {host}: start it with `referee-vmm serve`, or name another with --host")]
     Connect {
-        /// The socket.
-        socket: String,
+        /// As it was named.
+        host: String,
         /// Why.
         #[source]
         source: io::Error,
     },
+    /// Who answers is not the node that is meant, or does not take this client.
+    #[error("{host} is no node that --ca vouches for, or takes no client with this --cert")]
+    Tls {
+        /// As it was named.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No node is named like that, or not by these files.
+    #[error("{0}")]
+    Host(String),
     /// The connection broke.
     #[error("the connection to the node broke")]
     Http(#[from] hyper::Error),
@@ -54,13 +66,23 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub async fn ask(
-    socket: &Path,
+    host: &Host,
     method: Method,
     path: &str,
     content_type: &str,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, ClientError> {
-    let answer = open(socket, method, path, content_type, body).await?;
+    let answer = open(host, request(method, path, content_type), body).await?;
+    Ok(answer.into_body().collect().await?.to_bytes().to_vec())
+}
+
+/// Calls a function with arguments in JSON; `retries` is how often the node may make the call again when its worker ended.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn call(host: &Host, path: &str, body: Vec<u8>, retries: u32) -> Result<Vec<u8>, ClientError> {
+    let request = request(Method::POST, path, JSON).header("referee-retry", retries);
+    let answer = open(host, request, body).await?;
     Ok(answer.into_body().collect().await?.to_bytes().to_vec())
 }
 
@@ -68,12 +90,8 @@ pub async fn ask(
 ///
 /// # Errors
 /// [`ClientError`].
-pub async fn follow(
-    socket: &Path,
-    path: &str,
-    mut take: impl FnMut(&[u8]) -> bool,
-) -> Result<(), ClientError> {
-    let mut answer = open(socket, Method::GET, path, JSON, Vec::new()).await?;
+pub async fn follow(host: &Host, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+    let mut answer = open(host, request(Method::GET, path, JSON), Vec::new()).await?;
     while let Some(frame) = answer.body_mut().frame().await {
         if let Some(data) = frame?.data_ref()
             && !take(data)
@@ -87,30 +105,23 @@ pub async fn follow(
 /// Media type of JSON.
 pub const JSON: &str = "application/json";
 
-async fn open(
-    socket: &Path,
-    method: Method,
-    path: &str,
-    content_type: &str,
-    body: Vec<u8>,
-) -> Result<Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| ClientError::Connect {
-            socket: socket.display().to_string(),
-            source,
-        })?;
+fn request(method: Method, path: &str, content_type: &str) -> Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(CONTENT_TYPE, content_type)
+        .header(ACCEPT, JSON)
+}
+
+async fn open(host: &Host, request: Builder, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
+    let stream = host.connect().await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer, or the answer says that it broke.
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, "referee")
-        .header(CONTENT_TYPE, content_type)
-        .header(ACCEPT, JSON)
+    let request = request
+        .header(HOST, host.authority())
         .body(Full::new(Bytes::from(body)))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();

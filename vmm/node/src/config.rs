@@ -1,6 +1,7 @@
 //! The node's configuration: a TOML file in which every key has a default and an unknown one is refused.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,30 @@ pub struct Api {
     pub call_bytes: usize,
     /// Bytes of all requests' bodies that may be in memory at once.
     pub bodies_bytes: usize,
+    /// The API for other hosts, if it is there for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Tcp>,
+}
+
+/// The API for other hosts: TLS 1.3 on TCP, for clients that have a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tcp {
+    /// Where it listens, as `0.0.0.0:8443`.
+    pub address: SocketAddr,
+    /// The node's certificate with those between it and its authority, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM; a file that nobody but its owner may read.
+    pub key: PathBuf,
+    /// Certificates of the authority that clients' certificates are of, PEM.
+    pub client_ca: PathBuf,
+    /// Connections at once, beside those of the Unix socket.
+    #[serde(default = "tcp_connections")]
+    pub connections: usize,
+}
+
+fn tcp_connections() -> usize {
+    256
 }
 
 /// The audit log.
@@ -176,6 +201,7 @@ impl Default for Api {
             body_seconds: 60,
             call_bytes: 8 << 20,
             bodies_bytes: 256 << 20,
+            tcp: None,
         }
     }
 }
@@ -265,6 +291,10 @@ impl Config {
         let largest = bundle_bytes.max(self.api.call_bytes);
         let at_least_one = [
             ("api.connections", self.api.connections),
+            (
+                "api.tcp.connections",
+                self.api.tcp.as_ref().map_or(1, |tcp| tcp.connections),
+            ),
             ("api.call_bytes", self.api.call_bytes),
             ("cells.queue", self.cells.queue),
             ("cells.deployments", self.cells.deployments),
@@ -294,6 +324,12 @@ mod tests {
         let printed = Config::default().to_toml().expect("plain data");
         assert_eq!(Config::parse(&printed).expect("is valid"), Config::default());
         assert_eq!(Config::parse("").expect("is valid"), Config::default());
+        let text = "[api.tcp]\naddress = '[::1]:8443'\ncertificate = 'a'\nkey = 'b'\nclient_ca = 'c'";
+        let with_tcp = Config::parse(text).expect("is valid");
+        assert_eq!(
+            Config::parse(&with_tcp.to_toml().expect("plain data")).expect("is valid"),
+            with_tcp
+        );
     }
 
     #[test]
@@ -317,6 +353,9 @@ mod tests {
             "[scheduling]\nslice_min_us = 0",
             "[scheduling]\nreal_time_percent = 96",
             "[cells]\nqueue = 0",
+            "[api.tcp]\naddress = '127.0.0.1:1'",
+            "[api.tcp]\naddress = 'localhost'\ncertificate = 'a'\nkey = 'b'\nclient_ca = 'c'",
+            "[api.tcp]\naddress = '127.0.0.1:1'\ncertificate = 'a'\nkey = 'b'\nclient_ca = 'c'\nconnections = 0",
         ] {
             assert!(matches!(Config::parse(text), Err(NodeError::Config(_))), "{text}");
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use utoipa::ToSchema;
 
 use crate::crew::Worker;
 use crate::error::NodeError;
@@ -47,7 +48,7 @@ struct Staffing {
     not_before: Option<Instant>,
 }
 
-/// What a deployment's calls came to and used, since the node started.
+/// [`Counted`] as it is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub calls: AtomicU64,
@@ -64,8 +65,8 @@ pub(crate) struct Counters {
     pub workers_started: AtomicU64,
 }
 
-/// [`Counters`] as they are read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a deployment's calls came to and used, since the node started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counted {
     /// Calls that were taken.
     pub calls: u64,
@@ -153,7 +154,7 @@ impl Deployment {
                     "this host does not promise any more what the deployment was promised; deploy it anew"
                         .into(),
             }),
-            Priority::Fair { .. } | Priority::Background => {
+            Priority::Fair { .. } | Priority::Background {} => {
                 turns.enter(&self.assessment().publisher, priority).map(Arc::new)
             }
         }

@@ -40,22 +40,24 @@ impl Gate {
         })
     }
 
-    /// Reads them again; when they are refused, the old ones stay.
+    /// Reads them again; [`Gate::put_in_force`] has them decide.
     ///
     /// # Errors
     /// [`NodeError::Rejected`].
-    pub(crate) fn reload(&self) -> Result<(), NodeError> {
-        let policies = read(&self.sources)?;
+    pub(crate) fn read_again(&self) -> Result<AccessPolicies, NodeError> {
+        read(&self.sources)
+    }
+
+    pub(crate) fn put_in_force(&self, policies: AccessPolicies) {
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         rules.policies = policies;
         rules.answers.clear();
-        Ok(())
     }
 
     /// Whether it is permitted.
-    pub(crate) fn permits(&self, caller: Caller, access: Access<'_>) -> bool {
+    pub(crate) fn permits(&self, caller: &Caller, access: Access<'_>) -> bool {
         // Written so that no two questions look alike: names are quoted.
-        let question = (caller, format!("{access:?}"));
+        let question = (caller.clone(), format!("{access:?}"));
         {
             let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(answer) = rules.answers.get(&question) {
@@ -92,7 +94,7 @@ mod tests {
     fn answers_are_forgotten_when_policies_are_read_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("api.cedar");
-        let caller = Caller {
+        let caller = Caller::User {
             uid: 7,
             gid: 7,
             service: false,
@@ -100,13 +102,13 @@ mod tests {
         let stats = Access::Node { action: "stats" };
         std::fs::write(&file, "@id(\"a\") permit (principal, action, resource);").expect("written");
         let gate = Gate::open(vec![file.clone()]).expect("valid");
-        assert!(gate.permits(caller, stats) && gate.permits(caller, stats));
+        assert!(gate.permits(&caller, stats) && gate.permits(&caller, stats));
         std::fs::write(&file, "@id(\"a\") permit (principal, action, resour);").expect("written");
-        assert!(gate.reload().is_err());
-        assert!(gate.permits(caller, stats), "what was read before holds");
+        assert!(gate.read_again().is_err());
+        assert!(gate.permits(&caller, stats), "what was read before holds");
         std::fs::write(&file, "@id(\"a\") forbid (principal, action, resource);").expect("written");
-        gate.reload().expect("valid");
-        assert!(!gate.permits(caller, stats));
+        gate.put_in_force(gate.read_again().expect("valid"));
+        assert!(!gate.permits(&caller, stats));
     }
 
     #[test]
@@ -116,12 +118,12 @@ mod tests {
         let file = directory.path().join("api.cedar");
         std::fs::write(&file, text).expect("written");
         let gate = Gate::open(vec![file]).expect("valid");
-        let caller = Caller {
+        let caller = Caller::User {
             uid: 7,
             gid: 7,
             service: false,
         };
-        let call = |name, function| gate.permits(caller, Access::Call { name, function });
+        let call = |name, function| gate.permits(&caller, Access::Call { name, function });
         assert!(call("a", "b"));
         assert!(!call("a\", function: \"b", ""));
         assert!(!call("a", "c"));

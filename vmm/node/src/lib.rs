@@ -18,6 +18,7 @@ mod config;
 mod crew;
 mod deployment;
 mod error;
+mod forms;
 mod gate;
 mod ledger;
 mod line;
@@ -29,11 +30,14 @@ mod report;
 mod serve;
 mod settings;
 mod store;
+mod tls;
 mod turns;
 mod worker;
 
-pub use api::{Deploy, Explained, Explanation, Shown, Stats};
-pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET, Scheduling, TenantCap, TenantShare};
+pub use api::{
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
+};
+pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET, Scheduling, Tcp, TenantCap, TenantShare};
 pub use deployment::Counted;
 pub use error::NodeError;
 pub use logs::LogLine;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 /// Lines that a slow follower may be behind before it misses some.
 const BEHIND_MAX: usize = 128;
@@ -13,7 +14,7 @@ const BEHIND_MAX: usize = 128;
 const LINE_COST: usize = 128;
 
 /// A piece of output. Its text is untrusted: control characters but line feed and tab are replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// Milliseconds since 1970.
     pub time_ms: u64,

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 
 use crate::api::Peer;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
+use crate::tls::Tls;
 use crate::turns::{Place, Turns};
 
 /// Bundles that may have been sent and belong to no deployment; one more, and the oldest is forgotten.
@@ -40,6 +41,9 @@ struct Inner {
     changes: AsyncMutex<VecDeque<String>>,
     turns: Turns,
     gate: Gate,
+    tls: Option<Arc<Tls>>,
+    /// Tells those who go on for long that what they may do may have changed.
+    reloads: watch::Sender<()>,
     slot_count: usize,
     /// KiB of requests' bodies that may be in memory at once.
     bodies: Semaphore,
@@ -91,6 +95,8 @@ impl Node {
             changes: AsyncMutex::default(),
             turns,
             gate: Gate::open(config.api.policies.clone())?,
+            tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
+            reloads: watch::Sender::new(()),
             slot_count,
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
@@ -119,6 +125,16 @@ impl Node {
         &self.0.turns
     }
 
+    /// The API on TCP, if it is there.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.0.tls.as_ref()
+    }
+
+    /// Hears of reloads from here on.
+    pub(crate) fn reloads(&self) -> watch::Receiver<()> {
+        self.0.reloads.subscribe()
+    }
+
     /// Calls that may run at once.
     pub(crate) fn slot_count(&self) -> usize {
         self.0.slot_count
@@ -138,8 +154,8 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::NotPermitted`].
-    pub(crate) fn allow(&self, peer: Peer, access: Access<'_>) -> Result<(), NodeError> {
-        if self.0.gate.permits(peer.0, access) {
+    pub(crate) fn allow(&self, peer: &Peer, access: Access<'_>) -> Result<(), NodeError> {
+        if self.0.gate.permits(&peer.0, access) {
             return Ok(());
         }
         let (name, what) = match access {
@@ -162,10 +178,10 @@ impl Node {
     }
 
     /// Whether the API lets this peer know of a deployment.
-    pub(crate) fn shows(&self, peer: Peer, name: &str) -> bool {
+    pub(crate) fn shows(&self, peer: &Peer, name: &str) -> bool {
         self.0
             .gate
-            .permits(peer.0, Access::Deployment { name, action: "see" })
+            .permits(&peer.0, Access::Deployment { name, action: "see" })
     }
 
     /// Takes no more calls.
@@ -225,7 +241,8 @@ impl Node {
         Ok(())
     }
 
-    /// Deploys a bundle that was sent, under a name that may be taken: calls that are under way end in the old one's cells.
+    /// Deploys a bundle that was sent, under a name that may be taken: calls that are under way end in the old one's cells, and what is
+    /// paused stays paused.
     ///
     /// # Errors
     /// [`NodeError::Rejected`] when anything says no.
@@ -273,7 +290,8 @@ impl Node {
             assessment,
             generation: old.as_ref().map_or(1, |old| old.deployed.generation + 1),
             deployed_at: now(),
-            paused: false,
+            // Whoever paused it meant the name, not this bundle.
+            paused: old.as_ref().is_some_and(|old| old.paused.load(Ordering::Acquire)),
         };
         // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
         let place = match reserved(&self.0.turns, &deployed) {
@@ -349,15 +367,21 @@ impl Node {
         Ok(())
     }
 
-    /// Reads trust store and policies again. Workers are made anew under them, each when its calls are done.
+    /// Reads trust store, policies and certificates again. Workers are made anew under them, each when its calls are done.
     ///
     /// # Errors
     /// [`NodeError::Rejected`]; then what was read before stays in force.
     pub(crate) async fn reload(&self, by: &Principal) -> Result<(), NodeError> {
         let _changes = self.0.changes.lock().await;
         self.manage(by, "reload", "", "")?;
-        self.0.gate.reload()?;
+        let policies = self.0.gate.read_again()?;
+        let certificates = self.0.tls.as_ref().map(|tls| tls.read_again()).transpose()?;
         self.0.nursery.reload().await?;
+        self.0.gate.put_in_force(policies);
+        if let (Some(tls), Some(certificates)) = (&self.0.tls, certificates) {
+            tls.put_in_force(certificates);
+        }
+        self.0.reloads.send_replace(());
         for deployment in self.deployments() {
             begin_to_renew(deployment);
         }
@@ -458,7 +482,7 @@ fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeErr
     let priority = &deployed.settings.priority;
     match priority {
         Priority::RealTime { .. } => turns.enter(&deployed.assessment.publisher, priority).map(Some),
-        Priority::Fair { .. } | Priority::Background => Ok(None),
+        Priority::Fair { .. } | Priority::Background {} => Ok(None),
     }
 }
 

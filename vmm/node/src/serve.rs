@@ -11,21 +11,23 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use referee_hv::process::StopSignals;
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::api;
+use crate::api::{self, Listeners};
 use crate::config::Config;
 use crate::error::{NodeError, OrHost};
 use crate::manager;
 use crate::node::{Node, Principal};
 use crate::nursery::{self, Authority, Nursery};
 use crate::report;
+use crate::tls::Tls;
 
 /// SIGHUP: read trust store and policies again.
 const HANG_UP: i32 = 1;
@@ -88,6 +90,14 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     listener.set_nonblocking(true).or_host(doing)?;
     let listener = UnixListener::from_std(listener).or_host(doing)?;
     let address = listener.local_addr().or_host(doing)?;
+    let tcp = match node.tls() {
+        Some(tls) => Some((listen_on_tcp(tls).await?, Arc::clone(tls))),
+        None => None,
+    };
+    let on_tcp = match &tcp {
+        Some((tcp, _)) => format!(" and https {}", tcp.local_addr().or_host(doing)?),
+        None => String::new(),
+    };
     let mut heard = listen_to(found.signals, found.nursery_end)?;
     let router = api::router(node.clone());
     let idle = tokio::spawn({
@@ -100,13 +110,17 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     });
     let pings = tokio::spawn(ping(node.clone()));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
+    let listeners = Listeners {
+        socket: listener,
+        tcp,
+    };
+    let server = tokio::spawn(api::serve(listeners, router, config.api.clone(), async {
         // Its sender is dropped only by sending.
         let _ = ended.await;
     }));
     let status = status(&node);
     let path = address.as_pathname().unwrap_or(&config.api.socket);
-    report::notice(&format!("ready: {status}, API on {}", path.display()));
+    report::notice(&format!("ready: {status}, API on {}{on_tcp}", path.display()));
     manager::ready(&status);
     let outcome = until_stopped(&node, &mut heard).await;
     manager::stopping("calls that are under way may end");
@@ -249,6 +263,12 @@ fn listen(config: &Config) -> Result<StdListener, NodeError> {
     })?;
     fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode()?)).or_host(doing)?;
     Ok(listener)
+}
+
+async fn listen_on_tcp(tls: &Tls) -> Result<TcpListener, NodeError> {
+    let address = tls.address();
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| NodeError::host("listening on api.tcp.address")(format!("{address}: {error}")))
 }
 
 fn make_room(path: &Path) -> Result<(), NodeError> {

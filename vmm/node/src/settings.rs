@@ -3,29 +3,38 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::NodeError;
+use crate::forms::{from_map, whole, whole_or_none};
 
 /// Most cells of one deployment: beyond that, what the kernel does for every VM of a process when memory changes costs too much.
 pub const CELLS_MAX: usize = 128;
 
 /// A deployment's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// `NAME=THING` for each slot that needs one, as `--bind` takes them.
     pub bindings: Vec<String>,
     /// Calls that may be under way at once, each in a cell of its own.
+    #[serde(deserialize_with = "whole")]
+    #[schema(minimum = 1, maximum = 128)]
     pub cells: usize,
-    /// Cells that are kept loaded ahead while the worker is there.
+    /// Cells that are kept loaded ahead while the worker is there; at most `cells`.
+    #[serde(deserialize_with = "whole")]
+    #[schema(maximum = 128)]
     pub ahead: usize,
     /// Whether each call has a cell as it was just started; otherwise a cell keeps its memory from call to call.
     pub fresh: bool,
     /// Lowers the wall-clock time of each call, in milliseconds.
+    #[serde(deserialize_with = "whole_or_none")]
     pub deadline_ms: Option<u64>,
     /// Lowers the CPU time of each call, in milliseconds.
+    #[serde(deserialize_with = "whole_or_none")]
     pub cpu_ms: Option<u64>,
     /// When its calls have a slot of the host.
+    #[serde(deserialize_with = "from_map")]
     pub priority: Priority,
 }
 
@@ -33,24 +42,32 @@ pub struct Settings {
 pub(crate) const SHARES_MAX: u32 = 1_000_000;
 
 /// When calls have a slot, beside others that want one. `docs/scheduling.md` says what each class is promised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "class", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Priority {
     /// Each call that is under way has time in proportion to its shares among its publisher's.
     Fair {
         /// 1 to 1,000,000.
+        #[serde(deserialize_with = "whole")]
+        #[schema(minimum = 1, maximum = 1_000_000)]
         shares: u32,
     },
-    /// Only what nobody else wants; perhaps never.
-    Background,
+    /// Only what nobody else wants; perhaps never. With braces serde refuses fields that it does not have.
+    Background {},
     /// A budget in every period, before a deadline; refused when the host cannot promise it. One call at a time.
     RealTime {
         /// The least time between the beginnings of two calls, in microseconds.
+        #[serde(deserialize_with = "whole")]
         period_us: u64,
         /// How long a call may run, in microseconds.
+        #[serde(deserialize_with = "whole")]
         budget_us: u64,
         /// By when it has had that, counted from its beginning; the period when left out.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(
+            skip_serializing_if = "Option::is_none",
+            default,
+            deserialize_with = "whole_or_none"
+        )]
         deadline_us: Option<u64>,
     },
 }
@@ -68,7 +85,7 @@ impl FromStr for Priority {
         let number = |text: &str| text.parse::<u64>().map_err(|_| NotAPriority);
         match text.split_once(':') {
             None if text == "fair" => Ok(Priority::DEFAULT),
-            None if text == "background" => Ok(Priority::Background),
+            None if text == "background" => Ok(Priority::Background {}),
             Some(("fair", shares)) => Ok(Priority::Fair {
                 shares: shares.parse().map_err(|_| NotAPriority)?,
             }),
@@ -177,7 +194,7 @@ mod tests {
         for (text, read) in [
             ("fair", Priority::DEFAULT),
             ("fair:7", Priority::Fair { shares: 7 }),
-            ("background", Priority::Background),
+            ("background", Priority::Background {}),
             ("real-time:10000/500", real_time(None)),
             ("real-time:10000/500/900", real_time(Some(900))),
         ] {
@@ -194,6 +211,22 @@ mod tests {
             "real-time:1/x",
         ] {
             assert_eq!(bad.parse::<Priority>(), Err(NotAPriority), "{bad}");
+        }
+    }
+
+    #[test]
+    fn settings_and_priorities_are_objects_with_whole_numbers() {
+        let read = |text: &str| serde_json::from_str::<Settings>(text).map_err(|error| error.to_string());
+        assert_eq!(read("{}"), Ok(Settings::default()));
+        let background = read(r#"{"priority": {"class": "background"}}"#).expect("is one");
+        assert_eq!(background.priority, Priority::Background {});
+        let fair = read(r#"{"priority": {"class": "fair", "shares": 5.0}, "cells": 2.0}"#).expect("is one");
+        assert_eq!((fair.priority, fair.cells), (Priority::Fair { shares: 5 }, 2));
+        let shares = read(r#"{"priority": {"class": "background", "shares": 5}}"#).expect_err("has none");
+        assert!(shares.contains("unknown field `shares`"), "{shares}");
+        for bad in [r#"{"priority": ["fair", 5]}"#, r#"{"priority": ["background"]}"#] {
+            let error = read(bad).expect_err("an array");
+            assert!(error.contains("expected an object"), "{error}");
         }
     }
 

@@ -346,7 +346,7 @@ fn class(priority: &Priority) -> Class {
         Priority::Fair { shares: count } => Class::Fair {
             shares: shares(count),
         },
-        Priority::Background => Class::Background,
+        Priority::Background {} => Class::Background,
         Priority::RealTime {
             period_us,
             budget_us,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use cedar_policy::{
     Context, Decision as CedarDecision, Entities, Entity, EntityUid, Request, RestrictedExpression, Schema,
@@ -20,14 +21,22 @@ const DEFAULT_ACCESS: &str = include_str!("../../../policies/api/default.cedar")
 pub struct AccessPolicies(PolicySet);
 
 /// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Caller {
-    /// Number of the user.
-    pub uid: u32,
-    /// Number of the main group.
-    pub gid: u32,
-    /// Whether it is the user that the node runs as.
-    pub service: bool,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Somebody of this host, as the kernel says.
+    User {
+        /// Number of the user.
+        uid: u32,
+        /// Number of the main group.
+        gid: u32,
+        /// Whether it is the user that the node runs as.
+        service: bool,
+    },
+    /// Somebody from elsewhere.
+    Client {
+        /// As a certificate has it that was checked.
+        name: Arc<str>,
+    },
 }
 
 /// What is asked for.
@@ -94,11 +103,11 @@ impl AccessPolicies {
     }
 
     /// Whether it is permitted. A policy that cannot be evaluated permits nothing.
-    pub fn permit(&self, caller: Caller, access: Access<'_>) -> bool {
+    pub fn permit(&self, caller: &Caller, access: Access<'_>) -> bool {
         self.decide(caller, access).unwrap_or(false)
     }
 
-    fn decide(&self, caller: Caller, access: Access<'_>) -> Result<bool, Box<dyn std::error::Error>> {
+    fn decide(&self, caller: &Caller, access: Access<'_>) -> Result<bool, Box<dyn std::error::Error>> {
         let long = |number: u32| RestrictedExpression::new_long(i64::from(number));
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let (action, resource, context) = match access {
@@ -107,16 +116,26 @@ impl AccessPolicies {
             Access::Deployment { name, action } => (action, Some(name), None),
             Access::Node { action } => (action, None, None),
         };
-        let principal = uid("User", &caller.uid.to_string())?;
-        let attributes = HashMap::from([
-            ("uid".to_owned(), long(caller.uid)),
-            ("gid".to_owned(), long(caller.gid)),
-            (
-                "service".to_owned(),
-                RestrictedExpression::new_bool(caller.service),
-            ),
-        ]);
-        let user = Entity::new(principal.clone(), attributes, HashSet::new())?;
+        let (principal, attributes) = match caller {
+            Caller::User {
+                uid: number,
+                gid,
+                service,
+            } => {
+                let service = RestrictedExpression::new_bool(*service);
+                let attributes = HashMap::from([
+                    ("uid".to_owned(), long(*number)),
+                    ("gid".to_owned(), long(*gid)),
+                    ("service".to_owned(), service),
+                ]);
+                (uid("User", &number.to_string())?, attributes)
+            }
+            Caller::Client { name } => {
+                let attributes = HashMap::from([("name".to_owned(), text(name))]);
+                (uid("Client", name)?, attributes)
+            }
+        };
+        let who = Entity::new(principal.clone(), attributes, HashSet::new())?;
         let (resource, thing): (EntityUid, Entity) = match resource {
             Some(name) => {
                 let resource = uid("Deployment", name)?;
@@ -138,7 +157,7 @@ impl AccessPolicies {
             Context::from_pairs(context)?,
             self.0.schema.as_ref(),
         )?;
-        let entities = Entities::from_entities([user, thing], None)?;
+        let entities = Entities::from_entities([who, thing], None)?;
         let response = cedar_policy::Authorizer::new().is_authorized(&request, &self.0.cedar, &entities);
         // Cedar leaves out a policy that fails, even one that would have forbidden.
         let failed = response.diagnostics().errors().next().is_some();
@@ -150,12 +169,12 @@ impl AccessPolicies {
 mod tests {
     use super::*;
 
-    const ROOT: Caller = Caller {
+    const ROOT: Caller = Caller::User {
         uid: 0,
         gid: 0,
         service: false,
     };
-    const SOMEBODY: Caller = Caller {
+    const SOMEBODY: Caller = Caller::User {
         uid: 1000,
         gid: 100,
         service: false,
@@ -183,6 +202,26 @@ mod tests {
         Access::Node { action: "stats" },
     ];
 
+    fn client(name: &str) -> Caller {
+        Caller::Client { name: name.into() }
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_name_and_is_no_user() {
+        let text = r#"
+            @id("desk") permit (principal == Client::"spiffe://desk.example/risk", action == Action::"call", resource);
+            @id("watchers") permit (principal is Client, action == Action::"stats", resource)
+            when { principal.name like "*.watch.example" };
+        "#;
+        let policies = AccessPolicies::parse(&[("desk.cedar", text)]).expect("valid");
+        let stats = Access::Node { action: "stats" };
+        assert!(policies.permit(&client("spiffe://desk.example/risk"), CALL));
+        assert!(!policies.permit(&client("spiffe://desk.example/risk"), stats));
+        assert!(!policies.permit(&client("spiffe://desk.example/risk2"), CALL));
+        assert!(policies.permit(&client("a.watch.example"), stats));
+        assert!(!policies.permit(&ROOT, CALL) && !policies.permit(&ROOT, stats));
+    }
+
     const fn deployment(action: &'static str) -> Access<'static> {
         Access::Deployment { name: "risk", action }
     }
@@ -190,35 +229,40 @@ mod tests {
     #[test]
     fn by_default_root_and_the_node_s_own_user_may_do_everything_and_nobody_else_anything() {
         let policies = AccessPolicies::shipped().expect("shipped");
-        let own = Caller {
+        let own = Caller::User {
+            uid: 1000,
+            gid: 100,
             service: true,
-            ..SOMEBODY
         };
         for access in ALL {
-            assert!(policies.permit(ROOT, access), "{access:?}");
-            assert!(policies.permit(own, access), "{access:?}");
-            assert!(!policies.permit(SOMEBODY, access), "{access:?}");
+            assert!(policies.permit(&ROOT, access), "{access:?}");
+            assert!(policies.permit(&own, access), "{access:?}");
+            assert!(!policies.permit(&SOMEBODY, access), "{access:?}");
+            // A client's name is never a user's number.
+            for name in ["0", "spiffe://desk.example/risk"] {
+                assert!(!policies.permit(&client(name), access), "{name}: {access:?}");
+            }
         }
     }
 
     #[test]
     fn a_policy_speaks_of_users_deployments_and_functions() {
         let text = r#"
-            @id("desk") permit (principal, action == Action::"call", resource == Deployment::"risk")
+            @id("desk") permit (principal is User, action == Action::"call", resource == Deployment::"risk")
             when { principal.gid == 100 && context.function like "lim*" };
             @id("not-kill") forbid (principal, action == Action::"kill", resource);
         "#;
         let policies = AccessPolicies::parse(&[("desk.cedar", text)]).expect("valid");
-        assert!(policies.permit(SOMEBODY, CALL));
-        assert!(!policies.permit(ROOT, CALL), "another group");
+        assert!(policies.permit(&SOMEBODY, CALL));
+        assert!(!policies.permit(&ROOT, CALL), "another group");
         for other in ALL.into_iter().skip(1) {
-            assert!(!policies.permit(SOMEBODY, other), "{other:?}");
+            assert!(!policies.permit(&SOMEBODY, other), "{other:?}");
         }
         let elsewhere = Access::Call {
             name: "other",
             function: "limits",
         };
-        assert!(!policies.permit(SOMEBODY, elsewhere));
+        assert!(!policies.permit(&SOMEBODY, elsewhere));
     }
 
     #[test]
@@ -227,6 +271,8 @@ mod tests {
             r#"@id("a") permit (principal, action == Action::"cal", resource);"#,
             r#"@id("a") permit (principal, action, resource) when { principal.name == "x" };"#,
             r#"@id("a") permit (principal == Publisher::"acme", action, resource);"#,
+            // Not every principal has a number.
+            r#"@id("a") permit (principal, action, resource) when { principal.uid == 0 };"#,
         ] {
             let parsed = AccessPolicies::parse(&[("bad.cedar", bad)]);
             assert!(matches!(parsed, Err(PolicyError::Invalid { .. })), "{bad}");

@@ -348,6 +348,10 @@ pub struct CallArgs {
     /// The node, when a deployment is called.
     #[command(flatten)]
     pub host: HostArgs,
+    /// Of a deployment: let the node make the call again, at most N times, when its worker ended under way. Only for calls that may
+    /// have their effect twice.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub retry: Option<u32>,
     /// The exported function.
     pub function: String,
     /// Arguments as JSON: an object by name, an array by position; `-` reads them from standard input.

@@ -52,8 +52,9 @@ fn main() -> ExitCode {
         Command::Run(args) => start(&args.bundle, &args.cell, &args.arguments, Task::Main),
         Command::Call(args) if args.deployment().is_some() => {
             let name = args.deployment().unwrap_or_default();
-            node::call(&args.host, name, &args.function, &args.arguments)
+            node::call(&args.host, name, &args)
         }
+        Command::Call(args) if args.retry.is_some() => Err(node::no_node_to_retry()),
         Command::Call(args) => values::read_arguments(&args.arguments).and_then(|payload| {
             start(
                 &args.bundle,

@@ -1,15 +1,14 @@
 //! The service, and its clients: each command is one request to the API.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use referee_bundle::{Digest, ReadLimits, read_bundle};
-use referee_node::client::{self, ClientError, JSON, segment};
-use referee_node::{Config, Deploy, LogLine, NodeError, Settings, Shown};
+use referee_node::client::{self, ClientError, Credentials, Host, JSON, segment};
+use referee_node::{Config, Deploy, DeploymentState, ErrorKind, LogLine, NodeError, Settings, Shown};
 
-use crate::cli::{ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
+use crate::cli::{CallArgs, ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
 use crate::ending::{self, Rejection};
 use crate::inspect::write_out;
 
@@ -22,13 +21,15 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// `config print`.
+/// `config print`, `config openapi`.
 ///
 /// # Errors
 /// [`Rejection`] with file, line and key.
 pub fn config(action: &ConfigAction) -> anyhow::Result<u8> {
-    let ConfigAction::Print(args) = action;
-    write_out(read(args)?.to_toml().map_err(of_node)?.as_bytes())
+    match action {
+        ConfigAction::Print(args) => write_out(read(args)?.to_toml().map_err(of_node)?.as_bytes()),
+        ConfigAction::Openapi => write_out(referee_node::document().as_bytes()),
+    }
 }
 
 fn read(args: &ServeArgs) -> anyhow::Result<Config> {
@@ -94,7 +95,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
             priority: args.priority,
         },
     };
-    let host = &args.host.host;
+    let host = &reach(&args.host)?;
     let body = serde_json::to_vec(&wanted)?;
     talk(async {
         let bundle_path = format!("/v1/bundles/{digest}");
@@ -103,14 +104,22 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
         let answer = client::ask(host, Method::PUT, &path, JSON, body).await?;
         Ok(show(&answer, |shown: Shown| match args.json {
             true => one_line(&answer),
-            false => format!(
-                "{} is deployed: {} by {}, generation {}; functions: {}\n",
-                shown.name,
-                shown.muscle,
-                shown.publisher,
-                shown.generation,
-                shown.exports.join(" ")
-            ),
+            false => {
+                let paused = match shown.state {
+                    DeploymentState::Paused => {
+                        "it is paused, as it was before: `referee-vmm resume` lets it take calls\n"
+                    }
+                    DeploymentState::Idle | DeploymentState::Ready => "",
+                };
+                format!(
+                    "{} is deployed: {} by {}, generation {}; functions: {}\n{paused}",
+                    shown.name,
+                    shown.muscle,
+                    shown.publisher,
+                    shown.generation,
+                    shown.exports.join(" ")
+                )
+            }
         }))
     })
 }
@@ -120,7 +129,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When the answer is none of the API.
 pub fn ps(args: &PsArgs) -> anyhow::Result<u8> {
-    let host = &args.host.host;
+    let host = &reach(&args.host)?;
     match &args.name {
         Some(name) => talk(async {
             let path = format!("/v1/deployments/{}", segment(name));
@@ -150,10 +159,11 @@ pub fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
         segment(&args.name),
         args.follow
     );
+    let host = reach(&args.host)?;
     let mut rest = Vec::new();
     talk(async {
         let mut code = 0;
-        client::follow(&args.host.host, &path, |bytes| {
+        client::follow(&host, &path, |bytes| {
             rest.extend_from_slice(bytes);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
@@ -193,7 +203,7 @@ pub fn act(method: Method, args: &NamedArgs, verb: &str) -> anyhow::Result<u8> {
         path.push('/');
         path.push_str(verb);
     }
-    request(&args.host.host, method, &path)
+    request(&args.host, method, &path)
 }
 
 /// Has the node read trust store and policies again.
@@ -201,12 +211,13 @@ pub fn act(method: Method, args: &NamedArgs, verb: &str) -> anyhow::Result<u8> {
 /// # Errors
 /// None but those of the terminal.
 pub fn reload(args: &HostArgs) -> anyhow::Result<u8> {
-    request(&args.host, Method::POST, "/v1/reload")
+    request(args, Method::POST, "/v1/reload")
 }
 
-fn request(host: &Path, method: Method, path: &str) -> anyhow::Result<u8> {
+fn request(args: &HostArgs, method: Method, path: &str) -> anyhow::Result<u8> {
+    let host = reach(args)?;
     talk(async {
-        client::ask(host, method, path, JSON, Vec::new()).await?;
+        client::ask(&host, method, path, JSON, Vec::new()).await?;
         Ok(Ok(0))
     })
 }
@@ -215,22 +226,52 @@ fn request(host: &Path, method: Method, path: &str) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// None but those of the terminal.
-pub fn call(host: &HostArgs, name: &str, function: &str, arguments: &str) -> anyhow::Result<u8> {
-    let body = match arguments {
+pub fn call(host: &HostArgs, name: &str, args: &CallArgs) -> anyhow::Result<u8> {
+    let body = match args.arguments.as_str() {
         "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
         text => text.to_owned(),
     };
-    let path = format!("/v1/deployments/{}/call/{}", segment(name), segment(function));
+    let path = format!(
+        "/v1/deployments/{}/call/{}",
+        segment(name),
+        segment(&args.function)
+    );
+    let host = reach(host)?;
     talk(async {
-        let answer = client::ask(&host.host, Method::POST, &path, JSON, body.into_bytes()).await?;
+        let answer = client::call(&host, &path, body.into_bytes(), args.retry.unwrap_or(0)).await?;
         Ok(write_out(&answer).and_then(|_| write_out(b"\n")))
+    })
+}
+
+/// What a call of a bundle is told that is to be made again.
+pub fn no_node_to_retry() -> anyhow::Error {
+    let rejection = Rejection {
+        name: "retry-without-node",
+        message: "--retry is for calls of a deployment, written @NAME: a node makes them again".into(),
+    };
+    rejection.into()
+}
+
+/// The node that is meant.
+fn reach(args: &HostArgs) -> anyhow::Result<Host> {
+    let credentials = Credentials {
+        certificate: args.cert.clone(),
+        key: args.key.clone(),
+        authority: args.ca.clone(),
+    };
+    Host::new(&args.host, &credentials).map_err(|error| {
+        let rejection = Rejection {
+            name: "host-invalid",
+            message: error.to_string(),
+        };
+        rejection.into()
     })
 }
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
 fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .context("starting a client")?;
     match runtime.block_on(exchange) {
@@ -247,13 +288,13 @@ fn refused(error: &referee_node::Explanation) -> u8 {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    let (label, code) = match error.kind.as_str() {
-        "function" => ("error", 1),
-        "fault" => ("fault", ending::FAULT),
-        "time" => ("fault", ending::TIME_LIMIT),
-        "rejected" => ("rejected", ending::REJECTED),
-        "busy" | "draining" => ("busy", ending::HOST_ERROR),
-        _ => ("host error", ending::HOST_ERROR),
+    let (label, code) = match error.kind {
+        ErrorKind::Function => ("error", 1),
+        ErrorKind::Fault => ("fault", ending::FAULT),
+        ErrorKind::Time => ("fault", ending::TIME_LIMIT),
+        ErrorKind::Rejected => ("rejected", ending::REJECTED),
+        ErrorKind::Busy | ErrorKind::Draining => ("busy", ending::HOST_ERROR),
+        ErrorKind::HostError => ("host error", ending::HOST_ERROR),
     };
     eprintln!("{label}: {message} [{}]", error.name);
     code
@@ -279,6 +320,14 @@ fn whole(shown: &Shown) -> String {
     text
 }
 
+fn state(state: DeploymentState) -> &'static str {
+    match state {
+        DeploymentState::Idle => "idle",
+        DeploymentState::Ready => "ready",
+        DeploymentState::Paused => "paused",
+    }
+}
+
 fn table(all: &[Shown]) -> String {
     let head = [
         "NAME",
@@ -296,7 +345,7 @@ fn table(all: &[Shown]) -> String {
     let rows = all.iter().map(|shown| {
         [
             shown.name.clone(),
-            shown.state.clone(),
+            state(shown.state).to_owned(),
             shown.muscle.clone(),
             shown.publisher.clone(),
             shown.generation.to_string(),

@@ -6,9 +6,12 @@ use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
 
-use crate::api::failure::{ApiError, ApiResult};
+use crate::api::Peer;
+use crate::api::body::{self, Bound};
+use crate::api::failure::{ApiError, ApiResult, ErrorKind};
+use crate::api::openapi::{Calling, Name, Octets, Retry};
 use crate::api::path::Named;
-use crate::api::{Peer, body};
+use crate::error::NodeError;
 use crate::node::Node;
 
 const CBOR: &str = "application/cbor";
@@ -17,54 +20,88 @@ const JSON: &str = "application/json";
 const CALL: HeaderName = HeaderName::from_static("referee-call");
 /// Microseconds for which the call had one of the host's slots.
 const USED: HeaderName = HeaderName::from_static("referee-used-us");
+/// How often the call may be made again when its worker ended.
+const RETRY: HeaderName = HeaderName::from_static("referee-retry");
+/// How often it was.
+const RETRIED: HeaderName = HeaderName::from_static("referee-retried");
+/// Most that [`RETRY`] may ask for.
+pub(super) const RETRIES_MAX: u32 = 10;
 
-/// `POST /v1/deployments/{name}/call/{function}`
+/// Calls a function of a deployment.
+///
+/// Arguments are an object (by name), an array (by position) or one value, in JSON; or an array or map in CBOR. The result comes in the
+/// form of the arguments, or in the one that `Accept` names.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/call/{function}", tag = "calls",
+    params(
+        ("name" = Name, Path, description = "The deployment."),
+        ("function" = String, Path, description = "One of its `exports`."),
+        Retry,
+    ),
+    request_body(
+        description = "The arguments; none when it is left out. JSON of at most 1 MiB.",
+        content((Option<serde_json::Value> = "application/json"), (Octets = "application/cbor")),
+    ),
+    responses(
+        (
+            status = 200, description = "The result.",
+            content((serde_json::Value = "application/json"), (Octets = "application/cbor")),
+            headers(
+                ("referee-call" = u64, description = "The call's number in the logs."),
+                ("referee-used-us" = u64, description = "Microseconds for which it had a processor."),
+                ("referee-retried" = u32, description = "How often it was made again."),
+            ),
+        ),
+        Calling,
+    ),
+)]
 pub(crate) async fn call(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
-    node.allow(
-        peer,
-        Access::Call {
-            name: &name,
-            function: &function,
-        },
-    )?;
+    let access = Access::Call {
+        name: &name,
+        function: &function,
+    };
+    node.allow(&peer, access)?;
+    let retries = retries(request.headers())?;
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
         true => is(request.headers(), &header::ACCEPT, CBOR),
         false => takes_cbor,
     };
-    let limit = node.config().api.call_bytes;
-    let weight = if takes_cbor { 1 } else { JSON_WEIGHT };
-    let body = body::read(&node, limit, weight, request).await?;
-    let payload = match takes_cbor {
+    let bound = bound(node.config().api.call_bytes, takes_cbor);
+    let body = body::read(&node, bound, request).await?;
+    let mut payload = match takes_cbor {
         true => checked(body.to_vec())?,
         false if body.is_empty() => NO_ARGUMENTS.to_vec(),
-        false if body.len() > JSON_MAX => {
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "rejected",
-                "body-too-large",
-                format!("arguments of more than {JSON_MAX} bytes are sent as CBOR"),
-            ));
-        }
         false => json::arguments(&body)
             .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
     };
     drop(body);
-    // Only now: it may have been removed or changed while the body came.
-    let deployment = node.deployment(&name)?;
-    let reply = node.call(deployment, function, payload).await?;
+    let mut retried = 0;
+    let reply = loop {
+        // Only now, and each time: it may have been removed or changed while the body came or a worker ended.
+        let deployment = node.deployment(&name)?;
+        let payload = match retried < retries {
+            true => payload.clone(),
+            false => std::mem::take(&mut payload),
+        };
+        match node.call(deployment, function.clone(), payload).await {
+            Err(NodeError::WorkerGone { .. }) if retried < retries => retried += 1,
+            reply => break reply?,
+        }
+        node.allow(&peer, access)?;
+    };
     let result = reply.result?;
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),
         false if result.len() > JSON_MAX => {
             return Err(ApiError::new(
                 StatusCode::BAD_GATEWAY,
-                "fault",
+                ErrorKind::Fault,
                 "answer-too-large",
                 format!("a result of more than {JSON_MAX} bytes is given as CBOR only: Accept: {CBOR}"),
             ));
@@ -73,7 +110,7 @@ pub(crate) async fn call(
             let value = json::from_cbor(&result).map_err(|error| {
                 ApiError::new(
                     StatusCode::BAD_GATEWAY,
-                    "fault",
+                    ErrorKind::Fault,
                     "answer-malformed",
                     format!("the muscle's answer is not CBOR: {error}"),
                 )
@@ -86,6 +123,7 @@ pub(crate) async fn call(
         (header::CONTENT_TYPE, HeaderValue::from_static(form)),
         (CALL, HeaderValue::from(reply.call)),
         (USED, HeaderValue::from(used)),
+        (RETRIED, HeaderValue::from(retried)),
     ];
     Ok((headers, bytes).into_response())
 }
@@ -94,6 +132,54 @@ pub(crate) async fn call(
 const JSON_MAX: usize = 1 << 20;
 /// How much of the room for bodies JSON takes, beside its bytes.
 const JSON_WEIGHT: usize = 16;
+
+/// How large arguments may be: JSON no larger than what becomes CBOR here, so that it does not take the room of what is refused.
+fn bound(call_bytes: usize, takes_cbor: bool) -> Bound {
+    match takes_cbor {
+        true => Bound {
+            bytes: call_bytes,
+            weight: 1,
+            beyond: body::TOO_LARGE,
+        },
+        false if call_bytes > JSON_MAX => Bound {
+            bytes: JSON_MAX,
+            weight: JSON_WEIGHT,
+            beyond: "arguments of more than 1 MiB are sent as CBOR",
+        },
+        false => Bound {
+            bytes: call_bytes,
+            weight: JSON_WEIGHT,
+            beyond: body::TOO_LARGE,
+        },
+    }
+}
+
+/// How often the caller lets the node make the call again.
+fn retries(headers: &HeaderMap) -> ApiResult<u32> {
+    let mut all = headers.get_all(RETRY).iter();
+    let (Some(value), None) = (all.next(), all.next()) else {
+        return match headers.contains_key(RETRY) {
+            true => Err(retry_invalid()),
+            false => Ok(0),
+        };
+    };
+    // A sign, which a number may have for Rust, is none of the digits.
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let retries = digits.and_then(|text| text.parse().ok());
+    retries
+        .filter(|retries| *retries <= RETRIES_MAX)
+        .ok_or_else(retry_invalid)
+}
+
+fn retry_invalid() -> ApiError {
+    ApiError::bad_request(
+        "header-invalid",
+        format!("Referee-Retry is a number from 0 to {RETRIES_MAX}, once"),
+    )
+}
 
 /// An empty array.
 const NO_ARGUMENTS: [u8; 1] = [0x80];

@@ -1,57 +1,69 @@
 //! Deployments: sent, made, looked at, paused, removed.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Extension, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::{Json, body};
-use http_body_util::StreamBody;
-use hyper::body::Frame;
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::http::StatusCode;
 use referee_policy::Access;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
+use utoipa::ToSchema;
 
-use crate::api::failure::{ApiError, ApiResult};
+use crate::api::Peer;
+use crate::api::body::{self as bodies, Bound};
+use crate::api::failure::ApiResult;
+use crate::api::openapi::{Changing, DigestText, Looking, Name, Octets, Reloading, Sending};
 use crate::api::path::Named;
-use crate::api::{Peer, body as bodies};
 use crate::deployment::{Counted, Deployment};
 use crate::error::{NodeError, OrHost};
-use crate::logs::LogLine;
+use crate::forms::from_map;
 use crate::node::Node;
 use crate::settings::Settings;
 
 /// What is to be deployed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deploy {
     /// SHA-256 of a bundle that was sent, 64 hexadecimal digits.
+    #[schema(value_type = DigestText)]
     pub bundle: String,
-    /// Settings.
-    #[serde(default)]
+    /// Settings; those that are left out have their defaults.
+    #[serde(default, deserialize_with = "from_map")]
     pub settings: Settings,
 }
 
+/// Whether a deployment takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentState {
+    /// No worker is there, and the next call starts one.
+    Idle,
+    /// Its worker is there.
+    Ready,
+    /// It takes none.
+    Paused,
+}
+
 /// A deployment as it stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     /// Its name.
+    #[schema(value_type = Name)]
     pub name: String,
     /// The muscle's name and version.
     pub muscle: String,
     /// Who signed it.
     pub publisher: String,
     /// SHA-256 of the bundle.
+    #[schema(value_type = DigestText)]
     pub bundle: String,
     /// One more with each deployment of this name.
     pub generation: u64,
     /// Seconds since 1970.
     pub deployed_at: u64,
-    /// `idle`: no worker is there, and the next call starts one; `ready`; `paused`.
-    pub state: String,
+    /// Whether it takes calls.
+    pub state: DeploymentState,
     /// Functions that can be called.
     pub exports: Vec<String>,
     /// Calls that wait for a cell.
@@ -64,6 +76,7 @@ pub struct Shown {
     pub counted: Counted,
     /// What policy said about each slot and limit when it was deployed; only for one deployment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
     pub decision: Option<serde_json::Value>,
 }
 
@@ -71,9 +84,9 @@ impl Shown {
     fn of(deployment: &Deployment) -> Shown {
         let settings = deployment.deployed.settings.clone();
         let state = match deployment.present() {
-            _ if deployment.paused.load(Ordering::Acquire) => "paused",
-            Some(_) => "ready",
-            None => "idle",
+            _ if deployment.paused.load(Ordering::Acquire) => DeploymentState::Paused,
+            Some(_) => DeploymentState::Ready,
+            None => DeploymentState::Idle,
         };
         Shown {
             name: deployment.name.clone(),
@@ -82,7 +95,7 @@ impl Shown {
             bundle: deployment.deployed.bundle.clone(),
             generation: deployment.deployed.generation,
             deployed_at: deployment.deployed.deployed_at,
-            state: state.into(),
+            state,
             exports: deployment.assessment().exports.clone(),
             waiting: deployment.waiting(),
             running: deployment.running(),
@@ -93,21 +106,41 @@ impl Shown {
     }
 }
 
-/// `PUT /v1/bundles/{digest}`
+/// Sends a bundle's bytes.
+///
+/// They are kept under their SHA-256. Of bundles that belong to no deployment the last 64 are kept.
+#[utoipa::path(
+    put, path = "/v1/bundles/{digest}", tag = "deployments",
+    params(("digest" = DigestText, Path, description = "SHA-256 of the bytes.")),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "The bundle."),
+    responses((status = 201, description = "They are kept."), Sending),
+)]
 pub(crate) async fn send(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named(digest): Named<String>,
     request: Request,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, Access::Node { action: "send" })?;
-    let limit = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
-    let bytes = bodies::read(&node, limit, 1, request).await?.to_vec();
+    node.allow(&peer, Access::Node { action: "send" })?;
+    let bound = Bound {
+        bytes: usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX),
+        weight: 1,
+        beyond: bodies::TOO_LARGE,
+    };
+    let bytes = bodies::read(&node, bound, request).await?.to_vec();
     to_its_end(async move { node.take_bundle(digest, bytes).await }).await?;
     Ok(StatusCode::CREATED)
 }
 
-/// `PUT /v1/deployments/{name}`
+/// Deploys a bundle that was sent.
+///
+/// A name that is taken gets the new bundle: calls that are under way end in the old one's cells, and a paused deployment stays paused.
+#[utoipa::path(
+    put, path = "/v1/deployments/{name}", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment, there or not.")),
+    request_body(content = Deploy, content_type = "application/json"),
+    responses((status = 200, description = "It is on the disk; with what policy said.", body = Shown), Sending),
+)]
 pub(crate) async fn deploy(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
@@ -118,7 +151,7 @@ pub(crate) async fn deploy(
     // As policies write it.
     let bundle = wanted.bundle.to_ascii_lowercase();
     node.allow(
-        peer,
+        &peer,
         Access::Deploy {
             name: &name,
             bundle: &bundle,
@@ -132,20 +165,31 @@ pub(crate) async fn deploy(
     whole(&deployment)
 }
 
-/// `GET /v1/deployments`
+/// Lists the deployments that the caller may see.
+#[utoipa::path(
+    get, path = "/v1/deployments", tag = "deployments",
+    responses((status = 200, description = "By name.", body = Vec<Shown>)),
+)]
 pub(crate) async fn list(State(node): State<Node>, Extension(peer): Extension<Peer>) -> Json<Vec<Shown>> {
     let all = node.deployments();
-    let shown = all.iter().filter(|deployment| node.shows(peer, &deployment.name));
+    let shown = all
+        .iter()
+        .filter(|deployment| node.shows(&peer, &deployment.name));
     Json(shown.map(|deployment| Shown::of(deployment)).collect())
 }
 
-/// `GET /v1/deployments/{name}`
+/// Shows a deployment.
+#[utoipa::path(
+    get, path = "/v1/deployments/{name}", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 200, description = "With what policy said when it was deployed.", body = Shown), Looking),
+)]
 pub(crate) async fn show(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<Json<Shown>> {
-    node.allow(peer, with(&name, "see"))?;
+    node.allow(&peer, with(&name, "see"))?;
     whole(&node.deployment(&name)?)
 }
 
@@ -166,114 +210,86 @@ fn whole(deployment: &Arc<Deployment>) -> ApiResult<Json<Shown>> {
     Ok(Json(shown))
 }
 
-/// `DELETE /v1/deployments/{name}`
+/// Removes a deployment.
+///
+/// Calls that are under way end in peace.
+#[utoipa::path(
+    delete, path = "/v1/deployments/{name}", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn remove(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "remove"))?;
+    node.allow(&peer, with(&name, "remove"))?;
     to_its_end(async move { node.remove(&peer.principal(), &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/deployments/{name}/pause`
+/// Lets a deployment take no calls, until it is resumed.
+///
+/// Survives the service, and a new bundle under the name.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/pause", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn pause(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "pause"))?;
+    node.allow(&peer, with(&name, "pause"))?;
     to_its_end(async move { node.pause(&peer.principal(), &name, true).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/deployments/{name}/resume`
+/// Lets a paused deployment take calls again.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/resume", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn resume(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "resume"))?;
+    node.allow(&peer, with(&name, "resume"))?;
     to_its_end(async move { node.pause(&peer.principal(), &name, false).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/deployments/{name}/kill`
+/// Ends a deployment's worker.
+///
+/// Calls that are under way fail with 502. The next call starts a new worker.
+#[utoipa::path(
+    post, path = "/v1/deployments/{name}/kill", tag = "deployments",
+    params(("name" = Name, Path, description = "The deployment.")),
+    responses((status = 204, description = "Done."), Changing),
+)]
 pub(crate) async fn kill(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, with(&name, "kill"))?;
+    node.allow(&peer, with(&name, "kill"))?;
     to_its_end(async move { node.kill(&peer.principal(), &name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/reload`
+/// Has trust store and all policies read again.
+#[utoipa::path(
+    post, path = "/v1/reload", tag = "node",
+    responses((status = 204, description = "They were read; workers are made anew under them."), Reloading),
+)]
 pub(crate) async fn reload(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<StatusCode> {
-    node.allow(peer, Access::Node { action: "reload" })?;
+    node.allow(&peer, Access::Node { action: "reload" })?;
     to_its_end(async move { node.reload(&peer.principal()).await }).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Query of `logs`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Follow {
-    /// Whether to go on with what comes.
-    #[serde(default)]
-    follow: bool,
-}
-
-/// `GET /v1/deployments/{name}/logs`
-pub(crate) async fn logs(
-    State(node): State<Node>,
-    Extension(peer): Extension<Peer>,
-    Named(name): Named<String>,
-    query: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
-) -> ApiResult<Response> {
-    node.allow(peer, with(&name, "logs"))?;
-    let Query(query) = query.map_err(|error| ApiError::bad_request("query-invalid", error.body_text()))?;
-    let (kept, coming) = node.deployment(&name)?.logs.read();
-    let mut text = Vec::new();
-    for line in &kept {
-        text.extend_from_slice(&json_line(line));
-    }
-    let body = match query.follow {
-        false => Body::from(text),
-        true => {
-            let first = Some(Bytes::from(text));
-            let lines = stream_of(first, coming);
-            body::Body::new(StreamBody::new(lines))
-        }
-    };
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
-}
-
-/// What is kept, then what comes; a follower that is too slow is told how many lines it missed.
-fn stream_of(
-    first: Option<Bytes>,
-    coming: tokio::sync::broadcast::Receiver<LogLine>,
-) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> {
-    futures_util::stream::unfold((first, coming), |(mut first, mut coming)| async move {
-        if let Some(first) = first.take() {
-            return Some((Ok(Frame::data(first)), (None, coming)));
-        }
-        let bytes = match coming.recv().await {
-            Ok(line) => json_line(&line),
-            Err(RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}\n").into_bytes(),
-            Err(RecvError::Closed) => return None,
-        };
-        Some((Ok(Frame::data(Bytes::from(bytes))), (None, coming)))
-    })
-}
-
-fn json_line(line: &LogLine) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
 }

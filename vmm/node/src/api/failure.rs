@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::NodeError;
 use crate::line::Failure;
@@ -11,25 +12,45 @@ use crate::line::Failure;
 /// Most bytes of a fault's report.
 const REPORT_MAX: usize = 64 << 10;
 
+/// By whose fault there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// Bundle, policy or request says no.
+    Rejected,
+    /// The function's own error.
+    Function,
+    /// The muscle broke a rule.
+    Fault,
+    /// The muscle's time was over.
+    Time,
+    /// Too much at once: try again.
+    Busy,
+    /// The node ends: try again.
+    Draining,
+    /// This host failed.
+    HostError,
+}
+
 /// An error's body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
     /// The error.
     pub error: Explanation,
 }
 
 /// What went wrong, and by whose fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
-    /// `rejected`: bundle, policy or request says no. `function`: the function's own error. `fault`: the muscle broke a rule.
-    /// `time`: its time was over. `busy`, `draining`: try again. `host-error`: this host failed.
-    pub kind: String,
+    /// By whose fault.
+    pub kind: ErrorKind,
     /// A stable name for machines.
     pub name: String,
     /// What, where and what to do. May hold a muscle's words: escape them before a terminal shows them.
     pub message: String,
     /// A fault's registers and backtrace.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
     pub report: Option<serde_json::Value>,
 }
 
@@ -43,11 +64,16 @@ pub(crate) struct ApiError {
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
-    pub(crate) fn new(status: StatusCode, kind: &str, name: &str, message: impl Into<String>) -> ApiError {
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: ErrorKind,
+        name: &str,
+        message: impl Into<String>,
+    ) -> ApiError {
         ApiError {
             status,
             body: Box::new(Explanation {
-                kind: kind.into(),
+                kind,
                 name: name.into(),
                 message: message.into(),
                 report: None,
@@ -57,7 +83,7 @@ impl ApiError {
 
     /// A request that is none.
     pub(crate) fn bad_request(name: &str, message: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::BAD_REQUEST, "rejected", name, message)
+        ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::Rejected, name, message)
     }
 }
 
@@ -67,20 +93,20 @@ impl From<NodeError> for ApiError {
             NodeError::Rejected { name, message } => {
                 return ApiError::new(
                     StatusCode::UNPROCESSABLE_ENTITY,
-                    "rejected",
+                    ErrorKind::Rejected,
                     name,
                     message.clone(),
                 );
             }
-            NodeError::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, "host-error", "config"),
-            NodeError::NoDeployment(_) => (StatusCode::NOT_FOUND, "rejected", "no-deployment"),
-            NodeError::NoFunction(_) => (StatusCode::NOT_FOUND, "rejected", "no-function"),
-            NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, "rejected", "not-permitted"),
-            NodeError::Paused(_) => (StatusCode::CONFLICT, "rejected", "paused"),
-            NodeError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy", "busy"),
-            NodeError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "draining"),
-            NodeError::WorkerGone { .. } => (StatusCode::BAD_GATEWAY, "host-error", "worker-gone"),
-            NodeError::Host { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "host-error", "host"),
+            NodeError::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::HostError, "config"),
+            NodeError::NoDeployment(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-deployment"),
+            NodeError::NoFunction(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-function"),
+            NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, ErrorKind::Rejected, "not-permitted"),
+            NodeError::Paused(_) => (StatusCode::CONFLICT, ErrorKind::Rejected, "paused"),
+            NodeError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Busy, "busy"),
+            NodeError::Draining => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Draining, "draining"),
+            NodeError::WorkerGone { .. } => (StatusCode::BAD_GATEWAY, ErrorKind::HostError, "worker-gone"),
+            NodeError::Host { .. } => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::HostError, "host"),
         };
         ApiError::new(status, kind, name, error.with_causes())
     }
@@ -89,9 +115,12 @@ impl From<NodeError> for ApiError {
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> ApiError {
         match failure {
-            Failure::Function { code, message } => {
-                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "function", &code, message)
-            }
+            Failure::Function { code, message } => ApiError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                ErrorKind::Function,
+                &code,
+                message,
+            ),
             Failure::Fault {
                 name,
                 time_limit,
@@ -99,8 +128,8 @@ impl From<Failure> for ApiError {
                 report,
             } => {
                 let (status, kind) = match time_limit {
-                    true => (StatusCode::GATEWAY_TIMEOUT, "time"),
-                    false => (StatusCode::BAD_GATEWAY, "fault"),
+                    true => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Time),
+                    false => (StatusCode::BAD_GATEWAY, ErrorKind::Fault),
                 };
                 let mut error = ApiError::new(status, kind, &name, message);
                 // A worker that is not itself might send anything.
@@ -111,25 +140,28 @@ impl From<Failure> for ApiError {
             }
             Failure::Exited(code) => ApiError::new(
                 StatusCode::BAD_GATEWAY,
-                "fault",
+                ErrorKind::Fault,
                 "exited",
                 format!("the muscle exited with code {code} and answered nothing"),
             ),
             Failure::Cancelled => ApiError::new(
                 StatusCode::CONFLICT,
-                "rejected",
+                ErrorKind::Rejected,
                 "cancelled",
                 "the call was given up",
             ),
             Failure::TooLarge { limit } => ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "rejected",
+                ErrorKind::Rejected,
                 "call-too-large",
                 format!("the call is too large for a frame of {limit} bytes"),
             ),
-            Failure::Host(message) => {
-                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "host-error", "host", message)
-            }
+            Failure::Host(message) => ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                ErrorKind::HostError,
+                "host",
+                message,
+            ),
         }
     }
 }
@@ -152,7 +184,7 @@ impl IntoResponse for ApiError {
 pub(crate) async fn no_such_path() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        "rejected",
+        ErrorKind::Rejected,
         "no-path",
         "the API has no such path",
     )
@@ -161,7 +193,7 @@ pub(crate) async fn no_such_path() -> ApiError {
 pub(crate) async fn no_such_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "rejected",
+        ErrorKind::Rejected,
         "no-method",
         "the path has no such method",
     )

@@ -9,6 +9,7 @@ use referee_policy::Access;
 
 use crate::api::Peer;
 use crate::api::failure::ApiResult;
+use crate::api::openapi::Counting;
 use crate::deployment::Counted;
 use crate::node::Node;
 
@@ -63,12 +64,16 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&Counted) -> u
     Counter { name, help, read }
 }
 
-/// `GET /metrics`
+/// Gives the node and each deployment in numbers, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "node",
+    responses((status = 200, description = "Text exposition format 0.0.4.", body = String, content_type = "text/plain"), Counting),
+)]
 pub(crate) async fn metrics(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<Response> {
-    node.allow(peer, Access::Node { action: "stats" })?;
+    node.allow(&peer, Access::Node { action: "stats" })?;
     let mut text = String::new();
     // A string takes whatever is written.
     let _ = write_all(&mut text, &node);

@@ -7,13 +7,15 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use referee_policy::Access;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::api::Peer;
 use crate::api::failure::{ApiError, ApiResult};
+use crate::api::openapi::{Counting, Readying};
 use crate::node::Node;
 
 /// The node in numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
     /// Deployments.
     pub deployments: usize,
@@ -32,7 +34,7 @@ pub struct Stats {
 }
 
 /// What a publisher's calls had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantUsage {
     /// Microseconds for which they had a slot, as workers report it.
     pub used_us: u64,
@@ -46,12 +48,16 @@ pub struct TenantUsage {
     pub late: u64,
 }
 
-/// `GET /v1/stats`
+/// Gives the node in numbers.
+#[utoipa::path(
+    get, path = "/v1/stats", tag = "node",
+    responses((status = 200, description = "Since the node started.", body = Stats), Counting),
+)]
 pub(crate) async fn stats(
     State(node): State<Node>,
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<Json<Stats>> {
-    node.allow(peer, Access::Node { action: "stats" })?;
+    node.allow(&peer, Access::Node { action: "stats" })?;
     let deployments = node.deployments();
     Ok(Json(Stats {
         workers: deployments
@@ -81,12 +87,14 @@ pub(crate) async fn stats(
     }))
 }
 
-/// `GET /health/live`
+/// Says that the node is there.
+#[utoipa::path(get, path = "/health/live", tag = "node", responses((status = 204, description = "It is.")))]
 pub(crate) async fn live() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// `GET /health/ready`
+/// Says whether the node takes calls.
+#[utoipa::path(get, path = "/health/ready", tag = "node", responses((status = 204, description = "It does."), Readying))]
 pub(crate) async fn ready(State(node): State<Node>) -> Result<StatusCode, ApiError> {
     match node.is_draining() {
         false => Ok(StatusCode::NO_CONTENT),

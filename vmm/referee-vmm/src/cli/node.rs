@@ -1,5 +1,6 @@
 //! Arguments of the service and of its clients.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -7,14 +8,23 @@ use clap::{Args, Subcommand};
 /// Which node.
 #[derive(Debug, Clone, Args)]
 pub struct HostArgs {
-    /// The node's API: a Unix socket.
+    /// The node's API: a Unix socket, or https://NAME:PORT of another host.
     #[arg(
         long,
         env = "REFEREE_HOST",
-        value_name = "SOCKET",
+        value_name = "HOST",
         default_value = referee_node::DEFAULT_SOCKET
     )]
-    pub host: PathBuf,
+    pub host: OsString,
+    /// For a node of another host: this client's certificate, PEM.
+    #[arg(long, env = "REFEREE_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM; a file that nobody but its owner may read.
+    #[arg(long, env = "REFEREE_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Certificates of the authority that the node's certificate is of, PEM.
+    #[arg(long, env = "REFEREE_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// `serve`.
@@ -38,6 +48,8 @@ pub struct ConfigArgs {
 pub enum ConfigAction {
     /// Print the configuration with every default; or say what is wrong with the file.
     Print(ServeArgs),
+    /// Print the API's OpenAPI document, as GET /v1/openapi.json gives it.
+    Openapi,
 }
 
 /// `deploy`.
@@ -48,7 +60,8 @@ pub struct DeployArgs {
     pub host: HostArgs,
     /// The bundle, NAME.muscle.
     pub bundle: PathBuf,
-    /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle.
+    /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle, and
+    /// stays paused if it is.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Bind a slot to a thing of the node's host, as `run` takes it.
