@@ -92,7 +92,7 @@ pub fn ask(
 }
 
 /// Reads an answer to its end. The node may close a connection whose request it did not read whole, so what came counts.
-pub fn answer(mut stream: UnixStream) -> io::Result<Answer> {
+pub fn answer(mut stream: impl io::Read) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Err(error) if bytes.is_empty() => Err(error),

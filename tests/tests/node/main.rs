@@ -5,6 +5,7 @@ mod crashes;
 mod crowd;
 mod endings;
 mod faults;
+mod health;
 mod http;
 mod isolation;
 mod life;

@@ -10,8 +10,9 @@
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
 //!   POST   /v1/reload                             trust store and policies
-//!   GET    /v1/stats, /metrics, /health/live, /health/ready
+//!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //! ```
+//! `/metrics` and `/health`, and nothing else, are answered on a TCP socket too, where the configuration has one.
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
 mod body;
@@ -36,6 +37,17 @@ pub use status::Stats;
 
 /// Room around a call's arguments, and for other requests' bodies.
 const SMALL_BODY: usize = 64 << 10;
+
+/// What is answered over TCP, to whoever connects.
+pub(crate) fn open_router(node: Node) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::open_metrics))
+        .route("/health", get(status::open_health))
+        .fallback(failure::no_such_path)
+        .method_not_allowed_fallback(failure::no_such_method)
+        .layer(DefaultBodyLimit::max(0))
+        .with_state(node)
+}
 
 pub(crate) fn router(node: Node) -> Router {
     let bundle_bytes = usize::try_from(node.config().cells.bundle_bytes).unwrap_or(usize::MAX);
@@ -63,6 +75,7 @@ pub(crate) fn router(node: Node) -> Router {
         .route("/v1/reload", post(deployments::reload))
         .route("/v1/stats", get(status::stats))
         .route("/metrics", get(metrics::metrics))
+        .route("/health", get(status::health))
         .route("/health/live", get(status::live))
         .route("/health/ready", get(status::ready))
         .fallback(failure::no_such_path)

@@ -1,6 +1,7 @@
 //! The node's configuration: a TOML file in which every key has a default and an unknown one is refused.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub struct Config {
     pub cells: Cells,
     /// Whose turn it is, and for how long.
     pub scheduling: Scheduling,
+    /// Where Prometheus finds the node's figures.
+    pub metrics: Metrics,
+    /// When the node says that it is not well.
+    pub health: Health,
     /// What publishers may have, by their names in the trust store; those that are not named have the defaults.
     pub tenants: BTreeMap<String, TenantShare>,
 }
@@ -54,6 +59,26 @@ pub struct Api {
     pub call_bytes: usize,
     /// Bytes of all requests' bodies that may be in memory at once.
     pub bodies_bytes: usize,
+}
+
+/// Where Prometheus finds the node's figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// The TCP address on which `/metrics` and `/health` are answered, over plain HTTP, to whoever connects; none: nowhere but on the API.
+    /// A socket that the service manager hands over takes its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Whether `listen` may be an address that other machines reach.
+    pub beyond_loopback: bool,
+}
+
+/// When the node says that it is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// The file systems of the state and of the audit log are nearly full when less than this is free, in bytes.
+    pub free_bytes: u64,
 }
 
 /// The audit log.
@@ -127,6 +152,14 @@ pub struct TenantCap {
     pub period_ms: u64,
 }
 
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            free_bytes: 256 << 20,
+        }
+    }
+}
+
 impl Default for Scheduling {
     fn default() -> Scheduling {
         Scheduling {
@@ -160,6 +193,8 @@ impl Default for Config {
             audit: Audit::default(),
             cells: Cells::default(),
             scheduling: Scheduling::default(),
+            metrics: Metrics::default(),
+            health: Health::default(),
             tenants: BTreeMap::new(),
         }
     }
@@ -259,6 +294,14 @@ impl Config {
                 )));
             }
         }
+        if let Some(address) = self.metrics.listen
+            && !address.ip().is_loopback()
+            && !self.metrics.beyond_loopback
+        {
+            return Err(NodeError::Config(format!(
+                "metrics.listen {address} is not of the loopback, and whoever reaches it may read: set metrics.beyond_loopback = true if that is meant"
+            )));
+        }
         // Those of one slot are as good or bad as those of many.
         Turns::new(self, 1)?;
         let bundle_bytes = usize::try_from(self.cells.bundle_bytes).unwrap_or(usize::MAX);
@@ -305,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_beyond_the_loopback_only_where_that_is_said() {
+        for text in [
+            "listen = \"127.0.0.1:9464\"",
+            "listen = \"[::1]:0\"",
+            "listen = \"0.0.0.0:9464\"\nbeyond_loopback = true",
+        ] {
+            let config = Config::parse(&format!("[metrics]\n{text}")).expect(text);
+            let printed = config.to_toml().expect("plain data");
+            assert_eq!(Config::parse(&printed).expect("is valid"), config);
+        }
+    }
+
+    #[test]
     fn values_without_sense_are_refused() {
         for text in [
             "[api]\nmode = \"9\"",
@@ -312,6 +368,9 @@ mod tests {
             "[api]\nconnections = 0",
             "[api]\ncall_bytes = 999999999",
             "[api]\nbodies_bytes = 1000000",
+            "[metrics]\nlisten = \"0.0.0.0:9464\"",
+            "[metrics]\nlisten = \"[::]:9464\"",
+            "[metrics]\nlisten = \"localhost\"",
             "[tenants.acme]\nshares = 0",
             "[tenants.acme]\nreal_time_percent = 101",
             "[scheduling]\nslice_min_us = 0",

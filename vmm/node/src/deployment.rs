@@ -1,7 +1,7 @@
 //! A deployed muscle: its settings, its worker, the calls that wait for a cell, and what they have used.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(crate) struct Deployment {
     place: Mutex<Option<Arc<Place>>>,
     waiting: AtomicUsize,
     worker: AsyncMutex<Staffing>,
+    /// How often in a row its worker failed, for those who only look.
+    failures: AtomicU32,
     /// The same worker, for those who only look.
     present: Mutex<Option<Arc<Worker>>>,
 }
@@ -136,6 +138,7 @@ impl Deployment {
             place: Mutex::new(place.map(Arc::new)),
             waiting: AtomicUsize::new(0),
             worker: AsyncMutex::default(),
+            failures: AtomicU32::new(0),
             present: Mutex::default(),
         }
     }
@@ -205,7 +208,7 @@ impl Deployment {
                 return Ok(Arc::clone(worker));
             }
             if !worker.ended_in_order() {
-                staffing.failed();
+                self.failed(&mut staffing);
             }
             staffing.worker = None;
         }
@@ -223,7 +226,7 @@ impl Deployment {
                 Ok(worker)
             }
             Err(error) => {
-                staffing.failed();
+                self.failed(&mut staffing);
                 Err(error)
             }
         }
@@ -234,7 +237,18 @@ impl Deployment {
         if let Ok(mut staffing) = self.worker.try_lock() {
             staffing.failures = 0;
             staffing.not_before = None;
+            self.failures.store(0, Ordering::Relaxed);
         }
+    }
+
+    fn failed(&self, staffing: &mut Staffing) {
+        staffing.failed();
+        self.failures.store(staffing.failures, Ordering::Relaxed);
+    }
+
+    /// How often its worker has failed since a call last came to a good end: the next is made later and later.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Says that another has its name, or none: only calls that found it before still come.

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
 use crate::gate::Gate;
+use crate::health::Watch;
 use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
@@ -45,6 +46,7 @@ struct Inner {
     bodies: Semaphore,
     numbers: AtomicU64,
     draining: AtomicBool,
+    watch: Watch,
 }
 
 /// Who asked for something, as the audit log names them.
@@ -95,6 +97,7 @@ impl Node {
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            watch: Watch::default(),
             config,
         })))
     }
@@ -117,6 +120,10 @@ impl Node {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.0.watch
     }
 
     /// Calls that may run at once.

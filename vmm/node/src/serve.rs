@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
@@ -15,14 +16,15 @@ use std::time::Duration;
 
 use referee_hv::process::StopSignals;
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::api;
 use crate::config::Config;
 use crate::error::{NodeError, OrHost};
-use crate::manager;
+use crate::health;
+use crate::manager::{self, HandedOver};
 use crate::node::{Node, Principal};
 use crate::nursery::{self, Authority, Nursery};
 use crate::report;
@@ -40,8 +42,8 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         policies: config.policies.clone(),
         max_bundle_bytes: config.cells.bundle_bytes,
     };
-    let mut listener = manager::take_listener()?;
-    let (nursery_process, socket) = nursery::start(authority, &mut listener)?;
+    let mut handed_over = manager::take_listeners()?;
+    let (nursery_process, socket) = nursery::start(authority, &mut handed_over)?;
     let nursery_end = nursery_process
         .descriptor()
         .try_clone_to_owned()
@@ -56,7 +58,7 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         nursery: Nursery::new(socket),
         nursery_end,
         signals,
-        listener,
+        handed_over,
     };
     let served = runtime.block_on(run(config, found));
     // Requests to the nursery may still be under way on threads that block; it is ended below.
@@ -71,16 +73,16 @@ struct Found {
     /// Readable when the nursery has ended.
     nursery_end: OwnedFd,
     signals: StopSignals,
-    /// The API's socket, if the service manager made it.
-    listener: Option<StdListener>,
+    /// Sockets that the service manager made.
+    handed_over: HandedOver,
 }
 
 async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     let node = Node::open(config.clone(), found.nursery)?;
     // Without KVM it says why and ends; then nobody is told that the node is ready.
     node.nursery().greet().await?;
-    let handed_over = found.listener.is_some();
-    let listener = match found.listener {
+    let handed_over = found.handed_over.api.is_some();
+    let listener = match found.handed_over.api {
         Some(listener) => listener,
         None => listen(&config)?,
     };
@@ -88,6 +90,8 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     listener.set_nonblocking(true).or_host(doing)?;
     let listener = UnixListener::from_std(listener).or_host(doing)?;
     let address = listener.local_addr().or_host(doing)?;
+    let metrics = metrics(&config, found.handed_over.metrics)?;
+    health::look(&node).await;
     let mut heard = listen_to(found.signals, found.nursery_end)?;
     let router = api::router(node.clone());
     let idle = tokio::spawn({
@@ -99,14 +103,26 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         async move { turns.keep_time().await }
     });
     let pings = tokio::spawn(ping(node.clone()));
+    let watch = tokio::spawn({
+        let node = node.clone();
+        async move { health::watch(node).await }
+    });
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
         // Its sender is dropped only by sending.
         let _ = ended.await;
     }));
+    let mut scraped = String::new();
+    if let Some((listener, address)) = metrics {
+        scraped = format!(", metrics on http://{address}/metrics");
+        let router = api::open_router(node.clone());
+        // It says how the node is while calls end, too, and goes with the process.
+        let end = std::future::pending();
+        tokio::spawn(api::serve(listener, router, config.api.clone(), end));
+    }
     let status = status(&node);
     let path = address.as_pathname().unwrap_or(&config.api.socket);
-    report::notice(&format!("ready: {status}, API on {}", path.display()));
+    report::notice(&format!("ready: {status}, API on {}{scraped}", path.display()));
     manager::ready(&status);
     let outcome = until_stopped(&node, &mut heard).await;
     manager::stopping("calls that are under way may end");
@@ -120,6 +136,7 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     idle.abort();
     time.abort();
     pings.abort();
+    watch.abort();
     let audit = node.audit().clone();
     tokio::task::spawn_blocking(move || audit.sync())
         .await
@@ -249,6 +266,25 @@ fn listen(config: &Config) -> Result<StdListener, NodeError> {
     })?;
     fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode()?)).or_host(doing)?;
     Ok(listener)
+}
+
+/// Where metrics are to be had over TCP, if anywhere.
+fn metrics(
+    config: &Config,
+    handed_over: Option<StdTcpListener>,
+) -> Result<Option<(TcpListener, SocketAddr)>, NodeError> {
+    let doing = "listening for metrics";
+    let listener = match (handed_over, config.metrics.listen) {
+        (Some(listener), _) => listener,
+        (None, None) => return Ok(None),
+        (None, Some(address)) => StdTcpListener::bind(address).map_err(|error| {
+            NodeError::host("listening for metrics")(format!("metrics.listen {address}: {error}"))
+        })?,
+    };
+    listener.set_nonblocking(true).or_host(doing)?;
+    let listener = TcpListener::from_std(listener).or_host(doing)?;
+    let address = listener.local_addr().or_host(doing)?;
+    Ok(Some((listener, address)))
 }
 
 fn make_room(path: &Path) -> Result<(), NodeError> {

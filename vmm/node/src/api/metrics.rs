@@ -69,10 +69,15 @@ pub(crate) async fn metrics(
     Extension(peer): Extension<Peer>,
 ) -> ApiResult<Response> {
     node.allow(peer, Access::Node { action: "stats" })?;
+    Ok(open_metrics(State(node)).await)
+}
+
+/// The same for whoever may connect.
+pub(crate) async fn open_metrics(State(node): State<Node>) -> Response {
     let mut text = String::new();
     // A string takes whatever is written.
     let _ = write_all(&mut text, &node);
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 fn write_all(text: &mut String, node: &Node) -> fmt::Result {

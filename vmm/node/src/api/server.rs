@@ -13,7 +13,8 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use referee_policy::Caller;
 use rustix::process::geteuid;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 use tower_service::Service;
 
@@ -40,6 +41,37 @@ impl Peer {
     }
 }
 
+/// Where connections come from.
+pub(crate) trait Door {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Takes the next one, and says who is at its other end where that is known.
+    ///
+    /// # Errors
+    /// Of the connection that was to be, or for want of descriptors: the next may go better (accept(2)).
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Peer>)>> + Send;
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<(UnixStream, Option<Peer>)> {
+        let (stream, _) = self.accept().await?;
+        let peer = Peer::of(&stream)?;
+        Ok((stream, Some(peer)))
+    }
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, Option<Peer>)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream, None))
+    }
+}
+
 /// Streams of one HTTP/2 connection at once.
 const STREAMS_MAX: u32 = 128;
 /// Bytes of a request's head.
@@ -50,7 +82,7 @@ const HEAD_MAX: usize = 16 << 10;
 /// # Errors
 /// When no connection can be taken at all.
 pub(crate) async fn serve(
-    listener: UnixListener,
+    door: impl Door,
     router: Router,
     api: Api,
     end: impl Future<Output = ()>,
@@ -61,19 +93,15 @@ pub(crate) async fn serve(
     loop {
         let taken = tokio::select! {
             () = &mut end => break,
-            taken = listener.accept() => taken,
+            taken = door.next() => taken,
         };
-        let stream = match taken {
-            Ok((stream, _)) => stream,
-            // Of the connection that was to be, or for want of descriptors: the next may go better (accept(2)).
+        let (stream, peer) = match taken {
+            Ok(taken) => taken,
             Err(error) => {
                 report::problem(&format!("a connection was not taken: {error}"));
                 tokio::time::sleep(AFTER_FAILURE).await;
                 continue;
             }
-        };
-        let Ok(peer) = Peer::of(&stream) else {
-            continue;
         };
         // Closed at once when there are too many: to wait would let those who hold them stop all others.
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
@@ -98,7 +126,7 @@ pub(crate) async fn serve(
             drop(place);
         });
     }
-    drop(listener);
+    drop(door);
     graceful.shutdown().await;
     Ok(())
 }
@@ -109,9 +137,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 fn connection(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    peer: Peer,
+    peer: Option<Peer>,
     api: &Api,
     asked: Arc<Notify>,
 ) -> impl GracefulConnection<Error = BoxError, Output = Result<(), BoxError>> + Send + 'static {
@@ -128,7 +156,9 @@ fn connection(
         .keep_alive_interval(Some(Duration::from_secs(api.header_seconds)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         asked.notify_one();
-        request.extensions_mut().insert(peer);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         router.clone().call(request)
     });
     builder

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Peer;
 use crate::api::failure::{ApiError, ApiResult};
+use crate::health::Health;
 use crate::node::Node;
 
 /// The node in numbers.
@@ -79,6 +80,26 @@ pub(crate) async fn stats(
             })
             .collect(),
     }))
+}
+
+/// `GET /health`
+pub(crate) async fn health(
+    State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
+) -> ApiResult<(StatusCode, Json<Health>)> {
+    // It names deployments.
+    node.allow(peer, Access::Node { action: "stats" })?;
+    Ok(open_health(State(node)).await)
+}
+
+/// The same for whoever may connect.
+pub(crate) async fn open_health(State(node): State<Node>) -> (StatusCode, Json<Health>) {
+    let health = Health::of(&node);
+    let status = match health.ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(health))
 }
 
 /// `GET /health/live`
