@@ -14,7 +14,7 @@ use crate::processes::send;
 use crate::{HOST_ERROR, SOON, acts, wait_for};
 
 /// Starts a node that is watched over TCP, and gives the address.
-fn watched(more: &str) -> (Node, SocketAddr) {
+pub fn watched(more: &str) -> (Node, SocketAddr) {
     let node = Node::with(&format!("{more}\n[metrics]\nlisten = '127.0.0.1:0'"));
     let address = address_of(&node);
     (node, address)
@@ -30,14 +30,14 @@ fn address_of(node: &Node) -> SocketAddr {
         .unwrap_or_else(|| panic!("no address: {words}"))
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(SOON)).expect("is set");
     stream.set_write_timeout(Some(SOON)).expect("is set");
     stream
 }
 
-fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
+pub fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     let mut stream = connect(address);
     stream
         .write_all(head(method, path, &[], 0).as_bytes())

@@ -1,6 +1,6 @@
 //! A client of few words: one request on one connection, byte for byte as a test wants it.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 

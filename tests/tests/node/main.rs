@@ -1,6 +1,7 @@
 //! `referee-vmm serve` as clients, operators and hostile muscles meet it. Everything here goes through the real executable: the command
 //! line as the client, and HTTP on the socket for what the command line cannot say.
 
+mod anomalies;
 mod crashes;
 mod crowd;
 mod endings;
@@ -9,12 +10,15 @@ mod health;
 mod http;
 mod isolation;
 mod life;
+mod metrics;
 mod node;
 mod pressure;
 mod processes;
+mod prometheus;
 mod refusals;
 mod reload;
 mod starting;
+mod traces;
 mod workers;
 
 use std::path::{Path, PathBuf};

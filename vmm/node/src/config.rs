@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use referee_trace::Endpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
@@ -11,7 +12,7 @@ use crate::settings::SHARES_MAX;
 use crate::turns::Turns;
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The signed trust store: who may sign what.
@@ -34,6 +35,10 @@ pub struct Config {
     pub metrics: Metrics,
     /// When the node says that it is not well.
     pub health: Health,
+    /// When a deployment counts as behaving otherwise than it used to.
+    pub anomalies: Anomalies,
+    /// Where traces of calls go.
+    pub traces: Traces,
     /// What publishers may have, by their names in the trust store; those that are not named have the defaults.
     pub tenants: BTreeMap<String, TenantShare>,
 }
@@ -79,6 +84,39 @@ pub struct Metrics {
 pub struct Health {
     /// The file systems of the state and of the audit log are nearly full when less than this is free, in bytes.
     pub free_bytes: u64,
+}
+
+/// When a deployment counts as behaving otherwise than it used to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Anomalies {
+    /// How often each deployment is compared with what is usual of it, in milliseconds; 0: never.
+    pub window_ms: u64,
+}
+
+/// Where traces of calls go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// A collector that takes OTLP over plain HTTP, as `http://127.0.0.1:4318`; none: no call is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The part of all calls that is traced, 0 to 1, beside those whose caller traces them.
+    pub sample: f64,
+}
+
+impl Traces {
+    /// The collector, if there is one.
+    ///
+    /// # Errors
+    /// [`NodeError::Config`] when it is none.
+    pub(crate) fn endpoint(&self) -> Result<Option<Endpoint>, NodeError> {
+        let endpoint = self.endpoint.as_deref().map(str::parse::<Endpoint>).transpose();
+        endpoint.map_err(|error| {
+            let text = self.endpoint.as_deref().unwrap_or_default();
+            NodeError::Config(format!("traces.endpoint `{text}` {error}"))
+        })
+    }
 }
 
 /// The audit log.
@@ -160,6 +198,21 @@ impl Default for Health {
     }
 }
 
+impl Default for Anomalies {
+    fn default() -> Anomalies {
+        Anomalies { window_ms: 10_000 }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Traces {
+        Traces {
+            endpoint: None,
+            sample: 0.01,
+        }
+    }
+}
+
 impl Default for Scheduling {
     fn default() -> Scheduling {
         Scheduling {
@@ -195,6 +248,8 @@ impl Default for Config {
             scheduling: Scheduling::default(),
             metrics: Metrics::default(),
             health: Health::default(),
+            anomalies: Anomalies::default(),
+            traces: Traces::default(),
             tenants: BTreeMap::new(),
         }
     }
@@ -302,6 +357,17 @@ impl Config {
                 "metrics.listen {address} is not of the loopback, and whoever reaches it may read: set metrics.beyond_loopback = true if that is meant"
             )));
         }
+        if self.anomalies.window_ms != 0 && !WINDOW_MS.contains(&self.anomalies.window_ms) {
+            return Err(NodeError::Config(format!(
+                "anomalies.window_ms must be 0 (never) or {} to {}",
+                WINDOW_MS.start(),
+                WINDOW_MS.end()
+            )));
+        }
+        self.traces.endpoint()?;
+        if !(0.0..=1.0).contains(&self.traces.sample) {
+            return Err(NodeError::Config("traces.sample must be 0 to 1".into()));
+        }
         // Those of one slot are as good or bad as those of many.
         Turns::new(self, 1)?;
         let bundle_bytes = usize::try_from(self.cells.bundle_bytes).unwrap_or(usize::MAX);
@@ -324,6 +390,9 @@ impl Config {
         }
     }
 }
+
+/// What a comparison may be made of, in milliseconds.
+const WINDOW_MS: std::ops::RangeInclusive<u64> = 50..=3_600_000;
 
 /// A call's frame may be 16 MiB; the function's name is in it too.
 const CALL_BYTES_MAX: usize = (16 << 20) - 256;
@@ -371,6 +440,10 @@ mod tests {
             "[metrics]\nlisten = \"0.0.0.0:9464\"",
             "[metrics]\nlisten = \"[::]:9464\"",
             "[metrics]\nlisten = \"localhost\"",
+            "[anomalies]\nwindow_ms = 49",
+            "[traces]\nendpoint = \"https://collector\"",
+            "[traces]\nsample = 1.5",
+            "[traces]\nsample = nan",
             "[tenants.acme]\nshares = 0",
             "[tenants.acme]\nreal_time_percent = 101",
             "[scheduling]\nslice_min_us = 0",

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
+use crate::anomaly::{Anomaly, Change, Detector, Totals};
 use crate::crew::Worker;
 use crate::error::NodeError;
+use crate::histogram::Histogram;
 use crate::logs::Logs;
 use crate::nursery::Assessment;
 use crate::settings::Priority;
@@ -29,7 +31,12 @@ pub(crate) struct Deployment {
     pub paused: AtomicBool,
     retired: AtomicBool,
     pub logs: Arc<Logs>,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
+    /// How long calls took, from their taking to their end.
+    pub called: Histogram,
+    /// How long they waited for their first turn.
+    pub waited: Histogram,
+    detector: Mutex<Detector>,
     /// One permit for each call that may be under way.
     pub cells: Semaphore,
     /// What a real-time deployment was promised.
@@ -59,7 +66,9 @@ pub(crate) struct Counters {
     pub cancelled: AtomicU64,
     pub host_errors: AtomicU64,
     pub refused: AtomicU64,
+    pub denials: AtomicU64,
     pub slices: AtomicU64,
+    pub exits: AtomicU64,
     pub used_us: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
@@ -83,8 +92,12 @@ pub struct Counted {
     pub host_errors: u64,
     /// Calls that were not taken because too many waited, or were refused before they ran.
     pub refused: u64,
+    /// Uses of a capability that were refused.
+    pub denials: u64,
     /// Pieces in which calls ran.
     pub slices: u64,
+    /// Times that cells stopped while calls ran.
+    pub exits: u64,
     /// Microseconds for which they had a slot.
     pub used_us: u64,
     /// Bytes of arguments.
@@ -106,7 +119,9 @@ impl Counters {
             cancelled: get(&self.cancelled),
             host_errors: get(&self.host_errors),
             refused: get(&self.refused),
+            denials: get(&self.denials),
             slices: get(&self.slices),
+            exits: get(&self.exits),
             used_us: get(&self.used_us),
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
@@ -134,7 +149,10 @@ impl Deployment {
             retired: AtomicBool::new(false),
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            called: Histogram::default(),
+            waited: Histogram::default(),
+            detector: Mutex::default(),
             place: Mutex::new(place.map(Arc::new)),
             waiting: AtomicUsize::new(0),
             worker: AsyncMutex::default(),
@@ -258,6 +276,30 @@ impl Deployment {
 
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    /// Compares with what was usual, so long after it was last done.
+    pub(crate) fn compare(&self, passed: Duration) -> Vec<Change> {
+        let counted = self.counters.read();
+        let ended = [
+            counted.returned,
+            counted.function_errors,
+            counted.faults,
+            counted.cancelled,
+            counted.host_errors,
+        ];
+        let totals = Totals {
+            calls: ended.iter().fold(0, |sum, more| sum.saturating_add(*more)),
+            denials: counted.denials,
+            faults: counted.faults,
+            exits: counted.exits,
+        };
+        lock(&self.detector).look(totals, passed)
+    }
+
+    /// What is otherwise than it used to be.
+    pub(crate) fn anomalies(&self) -> Vec<Anomaly> {
+        lock(&self.detector).anomalies()
     }
 
     /// The worker, if one is there.

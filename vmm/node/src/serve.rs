@@ -107,6 +107,10 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         let node = node.clone();
         async move { health::watch(node).await }
     });
+    let comparing = tokio::spawn({
+        let node = node.clone();
+        async move { node.compare().await }
+    });
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, config.api.clone(), async {
         // Its sender is dropped only by sending.
@@ -137,11 +141,15 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     time.abort();
     pings.abort();
     watch.abort();
-    let audit = node.audit().clone();
-    tokio::task::spawn_blocking(move || audit.sync())
-        .await
-        .or_host("flushing the audit log")?
-        .or_host("flushing the audit log")?;
+    comparing.abort();
+    let (audit, tracer) = (node.audit().clone(), node.tracer().clone());
+    tokio::task::spawn_blocking(move || {
+        tracer.end();
+        audit.sync()
+    })
+    .await
+    .or_host("flushing the audit log")?
+    .or_host("flushing the audit log")?;
     if !handed_over {
         // It may be gone already. One that the service manager made goes on listening for the next life of the service.
         let _ = fs::remove_file(&config.api.socket);

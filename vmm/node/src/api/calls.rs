@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
+use referee_trace::Trace;
 
 use crate::api::failure::{ApiError, ApiResult};
 use crate::api::path::Named;
@@ -25,6 +26,25 @@ pub(crate) async fn call(
     Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
+    let headers = request.headers();
+    let trace = node
+        .tracer()
+        .call(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+    let answer = traced(node, peer, (name, function), request, &trace).await;
+    if let Err(error) = &answer {
+        trace.failed(error.name());
+    }
+    answer
+}
+
+async fn traced(
+    node: Node,
+    peer: Peer,
+    (name, function): (String, String),
+    request: Request,
+    trace: &Trace,
+) -> ApiResult<Response> {
+    let stage = trace.stage("authorise");
     node.allow(
         peer,
         Access::Call {
@@ -32,6 +52,8 @@ pub(crate) async fn call(
             function: &function,
         },
     )?;
+    drop(stage);
+    let stage = trace.stage("arguments");
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
         true => is(request.headers(), &header::ACCEPT, CBOR),
@@ -54,10 +76,11 @@ pub(crate) async fn call(
         false => json::arguments(&body)
             .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
     };
-    drop(body);
+    drop((body, stage));
     // Only now: it may have been removed or changed while the body came.
     let deployment = node.deployment(&name)?;
-    let reply = node.call(deployment, function, payload).await?;
+    let reply = node.call(deployment, function, payload, trace.clone()).await?;
+    let _stage = trace.stage("answer");
     let result = reply.result?;
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),
