@@ -229,19 +229,26 @@ pub fn call(host: &HostArgs, name: &str, function: &str, arguments: &str) -> any
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
 fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .context("starting a client")?;
-    match runtime.block_on(exchange) {
+    match runtime()?.block_on(exchange) {
         Ok(code) => code,
         Err(ClientError::Refused { body, .. }) => Ok(refused(&body.error)),
         Err(error) => Err(error.into()),
     }
 }
 
+/// What a client runs on.
+///
+/// # Errors
+/// When the host has no descriptors left.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a client")
+}
+
 /// Prints the node's refusal and gives its exit code.
-fn refused(error: &referee_node::Explanation) -> u8 {
+pub fn refused(error: &referee_node::Explanation) -> u8 {
     let message: String = error
         .message
         .chars()
@@ -272,6 +279,9 @@ fn one_line(answer: &[u8]) -> String {
 
 fn whole(shown: &Shown) -> String {
     let mut text = table(std::slice::from_ref(shown));
+    for anomaly in &shown.anomalies {
+        text.push_str(&format!("alert: {}\n", anomaly.reason));
+    }
     if let Some(decision) = &shown.decision {
         let pretty = serde_json::to_string_pretty(decision).unwrap_or_default();
         text.push_str(&format!("\npolicy, when it was deployed:\n{pretty}\n"));
@@ -290,6 +300,7 @@ fn table(all: &[Shown]) -> String {
         "WAITING",
         "CALLS",
         "FAULTS",
+        "ALERTS",
         "BUNDLE",
     ]
     .map(str::to_owned);
@@ -304,10 +315,17 @@ fn table(all: &[Shown]) -> String {
             shown.waiting.to_string(),
             shown.counted.calls.to_string(),
             shown.counted.faults.to_string(),
+            match shown.anomalies.as_slice() {
+                [] => "-".to_owned(),
+                some => {
+                    let names: Vec<&str> = some.iter().map(|one| one.signal.name()).collect();
+                    names.join(",")
+                }
+            },
             shown.bundle.chars().take(12).collect(),
         ]
     });
-    let rows: Vec<[String; 10]> = std::iter::once(head).chain(rows).collect();
+    let rows: Vec<[String; 11]> = std::iter::once(head).chain(rows).collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
