@@ -21,6 +21,8 @@ pub fn watched(more: &str) -> (Node, SocketAddr) {
 }
 
 fn address_of(node: &Node) -> SocketAddr {
+    // It answers a moment before it says that it does.
+    wait_for("it says where", || node.words().contains("/metrics\n"));
     let words = node.words();
     let address = words.rsplit_once("metrics on http://").expect("says where").1;
     address
