@@ -300,8 +300,7 @@ fn figure(value: f64) -> String {
 
 fn number(count: u64) -> f64 {
     // That a count beyond 2^53 is rounded does not matter.
-    let number = count as f64;
-    number
+    count as f64
 }
 
 #[cfg(test)]

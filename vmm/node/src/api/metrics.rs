@@ -103,8 +103,10 @@ const GAUGES: [Figure<Deployment>; 6] = [
     ),
 ];
 
+type ReadDurations = fn(&Deployment) -> Distribution;
+
 /// Durations of each deployment, in seconds.
-const DURATIONS: [(&str, &str, fn(&Deployment) -> Distribution); 2] = [
+const DURATIONS: [(&str, &str, ReadDurations); 2] = [
     (
         "deployment_call",
         "From the taking of a call to its end",

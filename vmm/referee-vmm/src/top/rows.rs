@@ -98,6 +98,5 @@ fn row(earlier: Option<&Shown>, shown: &Shown, seconds: f64) -> Row {
 
 fn number(count: u64) -> f64 {
     // That a count beyond 2^53 is rounded does not matter.
-    let number = count as f64;
-    number
+    count as f64
 }
