@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Passes every test that Referee has; a missing /dev/kvm is a failure, nothing is skipped silently.
 # An emulator that does not get on, a machine that cannot run systemd in one of its own, or schemathesis that cannot be had, is said at
-# the end; with REFEREE_REQUIRE_NPT=1, REFEREE_REQUIRE_SYSTEMD=1 and REFEREE_REQUIRE_API=1 they are failures too.
+# the end; with REFEREE_REQUIRE_NPT=1, REFEREE_REQUIRE_SYSTEMD=1, REFEREE_REQUIRE_METRICS=1 and REFEREE_REQUIRE_API=1 they are failures too.
 #   scripts/test.sh            everything
-#   scripts/test.sh --quick    without fuzzing, the second kind of KVM, which is emulated, and the service under systemd
+#   scripts/test.sh --quick    without fuzzing, the second kind of KVM, which is emulated, the service under systemd, and Prometheus
 . "$(dirname "$0")/lib.sh"
 
 quick=false
@@ -84,11 +84,24 @@ if ! $quick; then
       ;;
     *) exit "$code" ;;
   esac
+  step "metrics with Prometheus"
+  code=0
+  scripts/test-metrics.sh || code=$?
+  case $code in
+    0) ;;
+    124)
+      metrics="metrics were NOT tested with Prometheus: it is not there (see above)"
+      say "$metrics"
+      untested="${untested:+$untested; }$metrics"
+      [ "${REFEREE_REQUIRE_METRICS:-0}" != 1 ] || exit 1
+      ;;
+    *) exit "$code" ;;
+  esac
   step "fuzzing, each parser for a bounded time"
   scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
 fi
 if [ -n "$untested" ]; then
-  step "all passed that ran; $untested (scripts/test-api.sh, scripts/test-npt.sh, scripts/test-systemd.sh try again)"
+  step "all passed that ran; $untested (scripts/test-api.sh, scripts/test-npt.sh, scripts/test-systemd.sh, scripts/test-metrics.sh try again)"
 else
   step "all passed"
 fi

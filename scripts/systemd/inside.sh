@@ -41,7 +41,7 @@ same "$(systemctl is-enabled referee.service || true)" disabled "the unit"
 systemctl start referee.service
 same "$(systemctl is-active referee.service || true)" inactive "without a trust store"
 [ -s /usr/share/man/man1/referee-vmm.1.gz ] || fail "no manual page"
-systemd-analyze --man=no verify referee.service referee.socket 2>/tmp/verify || { cat /tmp/verify >&2; fail "systemd-analyze verify"; }
+systemd-analyze --man=no verify referee.service referee.socket referee-metrics.socket 2>/tmp/verify || { cat /tmp/verify >&2; fail "systemd-analyze verify"; }
 
 step "start, deploy, call"
 install -m 644 /stage/trust.store /etc/referee/trust.store
@@ -206,6 +206,22 @@ systemctl restart referee.service
 wait "$client" || fail "a connection was refused during the restart"
 check
 systemctl stop referee.socket referee.service
+
+step "metrics: over a socket of systemd's, and the service still has no network"
+scrape() { exec 3<>/dev/tcp/127.0.0.1/9464 && printf 'GET %s HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n' "$1" >&3 && cat <&3; }
+if (scrape /metrics) 2>/dev/null; then fail "the negative control: metrics without the socket"; fi
+systemctl enable --quiet referee-metrics.socket
+systemctl start referee.service
+(scrape /metrics) | grep -q '^referee_ready 1' || fail "no metrics"
+(scrape /health) | grep -q '"live":true,"ready":true' || fail "no health"
+(scrape /v1/deployments) | grep -q '404 Not Found' || fail "more than metrics is there"
+while read -r pid; do
+  [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ] || fail "process $pid has the host's network"
+done <"/sys/fs/cgroup$(show ControlGroup)/cgroup.procs"
+check
+systemctl stop referee.service
+same "$(systemctl is-active referee-metrics.socket || true)" inactive "the metrics' socket without the service, which a scrape would start"
+systemctl disable --quiet referee-metrics.socket
 
 step "the trust store as an encrypted credential"
 if systemd-creds encrypt --name=trust.store /stage/trust.store /etc/referee/trust.store.cred 2>/tmp/creds; then

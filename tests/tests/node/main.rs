@@ -1,22 +1,27 @@
 //! `referee-vmm serve` as clients, operators and hostile muscles meet it. Everything here goes through the real executable: the command
 //! line as the client, and HTTP on the socket for what the command line cannot say.
 
+mod anomalies;
 mod authority;
 mod crashes;
 mod crowd;
 mod endings;
 mod faults;
+mod health;
 mod http;
 mod isolation;
 mod life;
+mod metrics;
 mod node;
 mod openapi;
 mod pressure;
 mod processes;
+mod prometheus;
 mod refusals;
 mod reload;
 mod starting;
 mod tls;
+mod traces;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@
 //! ```
 
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::AuditError;
@@ -27,8 +28,20 @@ pub struct AuditSink {
 /// Where records go.
 #[derive(Debug)]
 enum Destination {
-    Log { log: Mutex<AuditLog>, flushed: Flushed },
+    Log {
+        log: Mutex<AuditLog>,
+        flushed: Flushed,
+        trouble: Trouble,
+    },
     Line(Mutex<Line>),
+}
+
+/// Records and flushes that failed.
+#[derive(Debug, Default)]
+struct Trouble {
+    failures: AtomicU64,
+    /// Why the last one failed; none when it did not.
+    last: Mutex<Option<String>>,
 }
 
 /// What is on the disk, and who waits for it.
@@ -53,6 +66,7 @@ impl AuditSink {
             to: Arc::new(Destination::Log {
                 log: Mutex::new(log),
                 flushed: Flushed::default(),
+                trouble: Trouble::default(),
             }),
             cell: cell.into(),
             muscle: muscle.into(),
@@ -92,16 +106,20 @@ impl AuditSink {
                 let record = SentRecord::new(&self.cell, &self.muscle, event);
                 lock(line).ask(&Request::Record(record))
             }
-            Destination::Log { log, flushed } => {
-                let syncs_each = {
+            Destination::Log {
+                log,
+                flushed,
+                trouble,
+            } => {
+                let appended = {
                     let mut log = lock(log);
-                    log.append_unsynced(&self.cell, &self.muscle, event)?;
-                    log.syncs_each()
+                    log.append_unsynced(&self.cell, &self.muscle, event)
+                        .map(|()| log.syncs_each())
                 };
-                match syncs_each {
-                    true => flushed.sync(log),
-                    false => Ok(()),
-                }
+                trouble.note(match appended {
+                    Ok(true) => flushed.sync(log),
+                    other => other.map(drop),
+                })
             }
         }
     }
@@ -113,7 +131,11 @@ impl AuditSink {
     pub fn sync(&self) -> Result<(), AuditError> {
         match &*self.to {
             Destination::Line(line) => lock(line).ask(&Request::Sync),
-            Destination::Log { log, flushed } => flushed.sync(log),
+            Destination::Log {
+                log,
+                flushed,
+                trouble,
+            } => trouble.note(flushed.sync(log)),
         }
     }
 
@@ -125,12 +147,45 @@ impl AuditSink {
         }
     }
 
+    /// Why the last record or flush failed; `None` when it did not, and when another process keeps the log.
+    pub fn trouble(&self) -> Option<String> {
+        match &*self.to {
+            Destination::Line(_) => None,
+            Destination::Log { trouble, .. } => lock(&trouble.last).clone(),
+        }
+    }
+
+    /// How many records and flushes have failed; 0 when another process keeps the log.
+    pub fn failures(&self) -> u64 {
+        match &*self.to {
+            Destination::Line(_) => 0,
+            Destination::Log { trouble, .. } => trouble.failures.load(Ordering::Relaxed),
+        }
+    }
+
     /// Everything written so far, when the log is in memory; `None` when it is elsewhere.
     pub fn memory(&self) -> Option<Vec<u8>> {
         match &*self.to {
             Destination::Line(_) => None,
             Destination::Log { log, .. } => lock(log).memory().map(<[u8]>::to_vec),
         }
+    }
+}
+
+impl Trouble {
+    fn note(&self, result: Result<(), AuditError>) -> Result<(), AuditError> {
+        let why = result
+            .as_ref()
+            .err()
+            .map(|error| match std::error::Error::source(error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            });
+        if why.is_some() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        *lock(&self.last) = why;
+        result
     }
 }
 

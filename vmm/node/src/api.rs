@@ -10,9 +10,10 @@
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
 //!   POST   /v1/reload                             trust store and policies
-//!   GET    /v1/stats, /metrics, /health/live, /health/ready
+//!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //!   GET    /v1/openapi.json                       all of this for programs
 //! ```
+//! `/metrics` and `/health`, and nothing else, are answered on a TCP socket too, where the configuration has one.
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
 mod body;
@@ -27,6 +28,7 @@ mod server;
 mod status;
 
 use axum::Router;
+use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -35,8 +37,18 @@ use crate::node::Node;
 pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use openapi::document;
-pub(crate) use server::{Listeners, Peer, serve};
+pub(crate) use server::{Listeners, Peer, serve, serve_openly};
 pub use status::{Stats, TenantUsage};
+
+/// What is answered over TCP, to whoever connects.
+pub(crate) fn open_router(node: Node) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::open_metrics))
+        .route("/health", get(status::open_health))
+        .fallback(failure::no_such_path)
+        .method_not_allowed_fallback(failure::no_such_method)
+        .with_state(node)
+}
 
 pub(crate) fn router(node: Node) -> Router {
     let (router, _) = described().split_for_parts();
@@ -64,6 +76,7 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(deployments::reload))
         .routes(routes!(status::stats))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(status::health))
         .routes(routes!(status::live))
         .routes(routes!(status::ready))
         .routes(routes!(openapi::show))

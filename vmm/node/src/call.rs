@@ -6,21 +6,26 @@
 //! ```
 //! A call goes on as a task of its own. When whoever asked goes away, it is given up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use referee_trace::Trace;
 use tokio::sync::Notify;
 
-use crate::crew::{Plan, Worker};
+use crate::crew::{Piece, Plan, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::{NodeError, OrHost};
 use crate::line::{Begin, Failure, How};
 use crate::node::{Node, begin_to_renew};
+use crate::stages;
 use crate::worker::Shape;
 
 /// How long after its deadline a call may still be going on.
 const LATE: Duration = Duration::from_secs(1);
+
+/// Pieces of a call that its trace tells of.
+const PIECES_TOLD: u32 = 64;
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +48,22 @@ impl Node {
         deployment: Arc<Deployment>,
         function: String,
         payload: Vec<u8>,
+        trace: Trace,
     ) -> Result<Reply, NodeError> {
         let exports = &deployment.assessment().exports;
         if !exports.contains(&function) {
             return Err(NodeError::NoFunction(function));
         }
-        let call = Arc::new(Call::new(self.next_number()));
+        let call = Arc::new(Call::new(self.next_number(), trace));
+        call.trace.note("referee.deployment", deployment.name.clone());
+        call.trace.note("referee.function", function.clone());
         let given_up = GivenUp(Arc::clone(&call));
         let node = self.clone();
         let task = tokio::spawn(async move {
             let counted = Arc::clone(&deployment);
+            let taken = Instant::now();
             let result = node.perform(&deployment, &call, function, payload).await;
-            count(&counted, &result);
+            count(&counted, &result, taken.elapsed());
             if counted.is_retired() {
                 // It came late, and may have made a worker that nobody else will dismiss.
                 begin_to_renew(counted);
@@ -85,21 +94,27 @@ impl Node {
             used: Duration::ZERO,
             result: Err(Failure::Cancelled),
         };
+        let taken = Instant::now();
+        let stage = call.trace.stage("queue");
         let cell = tokio::select! {
             cell = deployment.cells.acquire() => cell.or_host("waiting for a cell")?,
             () = call.is_given_up() => return Ok(reply),
         };
-        drop(queued);
+        drop((queued, stage));
         // It may have waited for long.
         self.takes_calls(deployment)?;
+        let stage = call.trace.stage("worker");
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
+        drop(stage);
         call.runs_on(&worker);
         let place = deployment.place(self.turns())?;
         let mut begin = Some(Begin { function, payload });
+        let mut stage = call.trace.stage("slot");
         let mut turn = tokio::select! {
             turn = place.turn() => turn,
             () = call.is_given_up() => return Ok(reply),
         };
+        deployment.waited.observe(taken.elapsed());
         let mut cancelled = None;
         let began = Instant::now();
         let deadline = Duration::from_millis(deployment.assessment().deadline_ms);
@@ -113,9 +128,16 @@ impl Node {
                 cancelled.get_or_insert_with(Instant::now);
             }
             turn.runs(&worker, call.number);
-            let piece = worker.run(call.number, begin.take(), Some(turn.budget)).await?;
+            drop(stage);
+            let piece = call.piece(&worker, begin.take(), turn.budget).await?;
+            stage = call.detail().stage(match &piece.how {
+                How::Preempted => "slot",
+                How::Sleeping(_) => "sleep",
+                How::Returned(_) | How::Failed(_) => "end",
+            });
             reply.used = reply.used.saturating_add(piece.used);
             add(&deployment.counters.slices, 1);
+            add(&deployment.counters.exits, piece.did.exits);
             // A worker ends a call at its deadline, or when it is given up; one that does not is not itself any more.
             let overdue = began.elapsed().saturating_sub(deadline) > LATE
                 || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
@@ -135,6 +157,7 @@ impl Node {
                         () = call.is_given_up() => {}
                         () = worker.over() => return Err(worker.gone()),
                     }
+                    stage = call.detail().stage("slot");
                     tokio::select! {
                         turn = place.turn() => turn,
                         () = worker.over() => return Err(worker.gone()),
@@ -152,7 +175,7 @@ impl Node {
                 }
             };
         }
-        drop(cell);
+        drop((cell, stage));
         deployment.went_well().await;
         Ok(reply)
     }
@@ -187,6 +210,7 @@ impl Node {
                 muscle: deployment.muscle(),
                 audit: self.audit().clone(),
                 logs: Arc::clone(&deployment.logs),
+                counters: Arc::clone(&deployment.counters),
             },
         )
         .await
@@ -200,16 +224,48 @@ struct Call {
     given_up: AtomicBool,
     heard: Notify,
     worker: Mutex<Option<Arc<Worker>>>,
+    trace: Trace,
+    /// Pieces that ran.
+    pieces: AtomicU32,
 }
 
 impl Call {
-    fn new(number: u64) -> Call {
+    fn new(number: u64, trace: Trace) -> Call {
         Call {
             number,
             given_up: AtomicBool::new(false),
             heard: Notify::new(),
             worker: Mutex::default(),
+            trace,
+            pieces: AtomicU32::new(0),
         }
+    }
+
+    /// Its trace for as long as pieces are told one by one: a call may have any number of them.
+    fn detail(&self) -> Trace {
+        match self.pieces.load(Ordering::Relaxed) < PIECES_TOLD {
+            true => self.trace.clone(),
+            false => Trace::none(),
+        }
+    }
+
+    /// Has the worker run a piece of it.
+    async fn piece(
+        &self,
+        worker: &Arc<Worker>,
+        begin: Option<Begin>,
+        budget: Duration,
+    ) -> Result<Piece, NodeError> {
+        let detail = self.detail();
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+        let traced = detail.is_recorded();
+        let stage = detail.stage("piece");
+        let began = (SystemTime::now(), Instant::now());
+        let piece = worker.run(self.number, begin, Some(budget), traced).await?;
+        if traced {
+            stages::tell(&stage, began.0, began.1.elapsed(), &piece.did.steps);
+        }
+        Ok(piece)
     }
 
     fn given_up(&self) -> bool {
@@ -256,11 +312,12 @@ impl Drop for GivenUp {
     }
 }
 
-fn count(deployment: &Deployment, result: &Result<Reply, NodeError>) {
+fn count(deployment: &Deployment, result: &Result<Reply, NodeError>, lasted: Duration) {
     let counters = &deployment.counters;
     let reply = match result {
         Ok(reply) => reply,
         Err(NodeError::WorkerGone { .. } | NodeError::Host { .. }) => {
+            deployment.called.observe(lasted);
             return add(&counters.host_errors, 1);
         }
         // It is none of the calls that were taken.
@@ -268,6 +325,7 @@ fn count(deployment: &Deployment, result: &Result<Reply, NodeError>) {
         // Taken, and refused before it ran: paused meanwhile, or no longer permitted.
         Err(_) => return add(&counters.refused, 1),
     };
+    deployment.called.observe(lasted);
     add(
         &counters.used_us,
         u64::try_from(reply.used.as_micros()).unwrap_or(u64::MAX),

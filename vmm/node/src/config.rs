@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use referee_trace::Endpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
@@ -11,7 +12,7 @@ use crate::settings::SHARES_MAX;
 use crate::turns::Turns;
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The signed trust store: who may sign what.
@@ -30,6 +31,14 @@ pub struct Config {
     pub cells: Cells,
     /// Whose turn it is, and for how long.
     pub scheduling: Scheduling,
+    /// Where Prometheus finds the node's figures.
+    pub metrics: Metrics,
+    /// When the node says that it is not well.
+    pub health: Health,
+    /// When a deployment counts as behaving otherwise than it used to.
+    pub anomalies: Anomalies,
+    /// Where traces of calls go.
+    pub traces: Traces,
     /// What publishers may have, by their names in the trust store; those that are not named have the defaults.
     pub tenants: BTreeMap<String, TenantShare>,
 }
@@ -79,6 +88,59 @@ pub struct Tcp {
 
 fn tcp_connections() -> usize {
     256
+}
+
+/// Where Prometheus finds the node's figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// The TCP address on which `/metrics` and `/health` are answered, over plain HTTP, to whoever connects; none: nowhere but on the API.
+    /// A socket that the service manager hands over takes its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Whether `listen` may be an address that other machines reach.
+    pub beyond_loopback: bool,
+}
+
+/// When the node says that it is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// The file systems of the state and of the audit log are nearly full when less than this is free, in bytes.
+    pub free_bytes: u64,
+}
+
+/// When a deployment counts as behaving otherwise than it used to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Anomalies {
+    /// How often each deployment is compared with what is usual of it, in milliseconds; 0: never.
+    pub window_ms: u64,
+}
+
+/// Where traces of calls go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// A collector that takes OTLP over plain HTTP, as `http://127.0.0.1:4318`; none: no call is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The part of all calls that is traced, 0 to 1, beside those whose caller traces them.
+    pub sample: f64,
+}
+
+impl Traces {
+    /// The collector, if there is one.
+    ///
+    /// # Errors
+    /// [`NodeError::Config`] when it is none.
+    pub(crate) fn endpoint(&self) -> Result<Option<Endpoint>, NodeError> {
+        let endpoint = self.endpoint.as_deref().map(str::parse::<Endpoint>).transpose();
+        endpoint.map_err(|error| {
+            let text = self.endpoint.as_deref().unwrap_or_default();
+            NodeError::Config(format!("traces.endpoint `{text}` {error}"))
+        })
+    }
 }
 
 /// The audit log.
@@ -152,6 +214,29 @@ pub struct TenantCap {
     pub period_ms: u64,
 }
 
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            free_bytes: 256 << 20,
+        }
+    }
+}
+
+impl Default for Anomalies {
+    fn default() -> Anomalies {
+        Anomalies { window_ms: 10_000 }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Traces {
+        Traces {
+            endpoint: None,
+            sample: 0.01,
+        }
+    }
+}
+
 impl Default for Scheduling {
     fn default() -> Scheduling {
         Scheduling {
@@ -185,6 +270,10 @@ impl Default for Config {
             audit: Audit::default(),
             cells: Cells::default(),
             scheduling: Scheduling::default(),
+            metrics: Metrics::default(),
+            health: Health::default(),
+            anomalies: Anomalies::default(),
+            traces: Traces::default(),
             tenants: BTreeMap::new(),
         }
     }
@@ -285,6 +374,25 @@ impl Config {
                 )));
             }
         }
+        if let Some(address) = self.metrics.listen
+            && !address.ip().is_loopback()
+            && !self.metrics.beyond_loopback
+        {
+            return Err(NodeError::Config(format!(
+                "metrics.listen {address} is not of the loopback, and whoever reaches it may read: set metrics.beyond_loopback = true if that is meant"
+            )));
+        }
+        if self.anomalies.window_ms != 0 && !WINDOW_MS.contains(&self.anomalies.window_ms) {
+            return Err(NodeError::Config(format!(
+                "anomalies.window_ms must be 0 (never) or {} to {}",
+                WINDOW_MS.start(),
+                WINDOW_MS.end()
+            )));
+        }
+        self.traces.endpoint()?;
+        if !(0.0..=1.0).contains(&self.traces.sample) {
+            return Err(NodeError::Config("traces.sample must be 0 to 1".into()));
+        }
         // Those of one slot are as good or bad as those of many.
         Turns::new(self, 1)?;
         let bundle_bytes = usize::try_from(self.cells.bundle_bytes).unwrap_or(usize::MAX);
@@ -311,6 +419,9 @@ impl Config {
         }
     }
 }
+
+/// What a comparison may be made of, in milliseconds.
+const WINDOW_MS: std::ops::RangeInclusive<u64> = 50..=3_600_000;
 
 /// A call's frame may be 16 MiB; the function's name is in it too.
 const CALL_BYTES_MAX: usize = (16 << 20) - 256;
@@ -341,6 +452,19 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_beyond_the_loopback_only_where_that_is_said() {
+        for text in [
+            "listen = \"127.0.0.1:9464\"",
+            "listen = \"[::1]:0\"",
+            "listen = \"0.0.0.0:9464\"\nbeyond_loopback = true",
+        ] {
+            let config = Config::parse(&format!("[metrics]\n{text}")).expect(text);
+            let printed = config.to_toml().expect("plain data");
+            assert_eq!(Config::parse(&printed).expect("is valid"), config);
+        }
+    }
+
+    #[test]
     fn values_without_sense_are_refused() {
         for text in [
             "[api]\nmode = \"9\"",
@@ -348,6 +472,13 @@ mod tests {
             "[api]\nconnections = 0",
             "[api]\ncall_bytes = 999999999",
             "[api]\nbodies_bytes = 1000000",
+            "[metrics]\nlisten = \"0.0.0.0:9464\"",
+            "[metrics]\nlisten = \"[::]:9464\"",
+            "[metrics]\nlisten = \"localhost\"",
+            "[anomalies]\nwindow_ms = 49",
+            "[traces]\nendpoint = \"https://collector\"",
+            "[traces]\nsample = 1.5",
+            "[traces]\nsample = nan",
             "[tenants.acme]\nshares = 0",
             "[tenants.acme]\nreal_time_percent = 101",
             "[scheduling]\nslice_min_us = 0",

@@ -12,9 +12,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 
+use crate::deployment::Counters;
 use crate::error::{NodeError, OrHost};
 use crate::ledger::Ledger;
-use crate::line::{self, Begin, FromWorker, How, OUTPUT_MAX, ToWorker, frame};
+use crate::line::{self, Begin, Did, FromWorker, How, OUTPUT_MAX, ToWorker, frame};
 use crate::logs::Logs;
 use crate::nursery::{Nursery, Order};
 use crate::report;
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
 pub(crate) struct Piece {
     /// How long it had a slot.
     pub used: Duration,
+    /// What the worker did meanwhile.
+    pub did: Did,
     pub how: How,
 }
 
@@ -64,6 +67,7 @@ pub(crate) struct Plan {
     pub muscle: String,
     pub audit: AuditSink,
     pub logs: Arc<Logs>,
+    pub counters: Arc<Counters>,
 }
 
 impl Worker {
@@ -93,7 +97,7 @@ impl Worker {
             last_used: Mutex::new(Instant::now()),
         });
         let (ready, is_ready) = oneshot::channel();
-        let ledger = tokio::spawn(Ledger::new(plan.audit, plan.muscle).keep(log));
+        let ledger = tokio::spawn(Ledger::new(plan.audit, plan.muscle, plan.counters).keep(log));
         let listening = Listening {
             worker: Arc::clone(&worker),
             logs: plan.logs,
@@ -139,13 +143,14 @@ impl Worker {
         call: u64,
         begin: Option<Begin>,
         budget: Option<Duration>,
+        traced: bool,
     ) -> Result<Piece, NodeError> {
         let (told, piece) = oneshot::channel();
         lock(&self.pending).insert(call, told);
         *lock(&self.last_used) = Instant::now();
         let began = Instant::now();
         let limit = budget.unwrap_or_default().saturating_add(STUCK_AFTER);
-        match tokio::time::timeout(limit, self.piece(call, begin, budget, piece)).await {
+        match tokio::time::timeout(limit, self.piece(call, begin, budget, traced, piece)).await {
             // It cannot have run for longer than it was away.
             Ok(piece) => piece.map(|piece| Piece {
                 used: piece.used.min(began.elapsed()),
@@ -171,9 +176,16 @@ impl Worker {
         call: u64,
         begin: Option<Begin>,
         budget: Option<Duration>,
+        traced: bool,
         piece: oneshot::Receiver<Piece>,
     ) -> Result<Piece, NodeError> {
-        let sent = self.send(&ToWorker::Run { call, begin, budget }).await;
+        let run = ToWorker::Run {
+            call,
+            begin,
+            budget,
+            traced,
+        };
+        let sent = self.send(&run).await;
         if sent.is_err() {
             lock(&self.pending).remove(&call);
         }
@@ -319,11 +331,11 @@ impl Listening {
                 Some(name) => NodeError::Rejected { name, message },
                 None => NodeError::host("starting a worker")(message),
             })),
-            FromWorker::Stopped { call, used, how } => {
+            FromWorker::Stopped { call, used, did, how } => {
                 let waiting = lock(&self.worker.pending).remove(&call);
                 if let Some(waiting) = waiting {
                     // The caller may have gone away.
-                    let _ = waiting.send(Piece { used, how });
+                    let _ = waiting.send(Piece { used, did, how });
                 }
             }
             FromWorker::Output { call, errors, bytes } => {

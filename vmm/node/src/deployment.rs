@@ -1,7 +1,7 @@
 //! A deployed muscle: its settings, its worker, the calls that wait for a cell, and what they have used.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use utoipa::ToSchema;
 
+use crate::anomaly::{Anomaly, Change, Detector, Totals};
 use crate::crew::Worker;
 use crate::error::NodeError;
+use crate::histogram::Histogram;
 use crate::logs::Logs;
 use crate::nursery::Assessment;
 use crate::settings::Priority;
@@ -30,13 +32,20 @@ pub(crate) struct Deployment {
     pub paused: AtomicBool,
     retired: AtomicBool,
     pub logs: Arc<Logs>,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
+    /// How long calls took, from their taking to their end.
+    pub called: Histogram,
+    /// How long they waited for their first turn.
+    pub waited: Histogram,
+    detector: Mutex<Detector>,
     /// One permit for each call that may be under way.
     pub cells: Semaphore,
     /// What a real-time deployment was promised.
     place: Mutex<Option<Arc<Place>>>,
     waiting: AtomicUsize,
     worker: AsyncMutex<Staffing>,
+    /// How often in a row its worker failed, for those who only look.
+    failures: AtomicU32,
     /// The same worker, for those who only look.
     present: Mutex<Option<Arc<Worker>>>,
 }
@@ -58,7 +67,9 @@ pub(crate) struct Counters {
     pub cancelled: AtomicU64,
     pub host_errors: AtomicU64,
     pub refused: AtomicU64,
+    pub denials: AtomicU64,
     pub slices: AtomicU64,
+    pub exits: AtomicU64,
     pub used_us: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
@@ -82,8 +93,12 @@ pub struct Counted {
     pub host_errors: u64,
     /// Calls that were not taken because too many waited, or were refused before they ran.
     pub refused: u64,
+    /// Uses of a capability that were refused.
+    pub denials: u64,
     /// Pieces in which calls ran.
     pub slices: u64,
+    /// Times that cells stopped while calls ran.
+    pub exits: u64,
     /// Microseconds for which they had a slot.
     pub used_us: u64,
     /// Bytes of arguments.
@@ -105,7 +120,9 @@ impl Counters {
             cancelled: get(&self.cancelled),
             host_errors: get(&self.host_errors),
             refused: get(&self.refused),
+            denials: get(&self.denials),
             slices: get(&self.slices),
+            exits: get(&self.exits),
             used_us: get(&self.used_us),
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
@@ -133,10 +150,14 @@ impl Deployment {
             retired: AtomicBool::new(false),
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            called: Histogram::default(),
+            waited: Histogram::default(),
+            detector: Mutex::default(),
             place: Mutex::new(place.map(Arc::new)),
             waiting: AtomicUsize::new(0),
             worker: AsyncMutex::default(),
+            failures: AtomicU32::new(0),
             present: Mutex::default(),
         }
     }
@@ -206,7 +227,7 @@ impl Deployment {
                 return Ok(Arc::clone(worker));
             }
             if !worker.ended_in_order() {
-                staffing.failed();
+                self.failed(&mut staffing);
             }
             staffing.worker = None;
         }
@@ -224,7 +245,7 @@ impl Deployment {
                 Ok(worker)
             }
             Err(error) => {
-                staffing.failed();
+                self.failed(&mut staffing);
                 Err(error)
             }
         }
@@ -235,7 +256,18 @@ impl Deployment {
         if let Ok(mut staffing) = self.worker.try_lock() {
             staffing.failures = 0;
             staffing.not_before = None;
+            self.failures.store(0, Ordering::Relaxed);
         }
+    }
+
+    fn failed(&self, staffing: &mut Staffing) {
+        staffing.failed();
+        self.failures.store(staffing.failures, Ordering::Relaxed);
+    }
+
+    /// How often its worker has failed since a call last came to a good end: the next is made later and later.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Says that another has its name, or none: only calls that found it before still come.
@@ -245,6 +277,30 @@ impl Deployment {
 
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    /// Compares with what was usual, so long after it was last done.
+    pub(crate) fn compare(&self, passed: Duration) -> Vec<Change> {
+        let counted = self.counters.read();
+        let ended = [
+            counted.returned,
+            counted.function_errors,
+            counted.faults,
+            counted.cancelled,
+            counted.host_errors,
+        ];
+        let totals = Totals {
+            calls: ended.iter().fold(0, |sum, more| sum.saturating_add(*more)),
+            denials: counted.denials,
+            faults: counted.faults,
+            exits: counted.exits,
+        };
+        lock(&self.detector).look(totals, passed)
+    }
+
+    /// What is otherwise than it used to be.
+    pub(crate) fn anomalies(&self) -> Vec<Anomaly> {
+        lock(&self.detector).anomalies()
     }
 
     /// The worker, if one is there.

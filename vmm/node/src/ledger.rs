@@ -5,12 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use referee_audit::line::{MAX_REQUEST, REPLY_SIZE, Request, SentRecord, reply};
 use referee_audit::{AuditSink, Event, Kind, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
 
 /// Most cells that a worker may have begun and not ended.
@@ -23,6 +25,7 @@ const NAME_MAX: usize = 32;
 pub(crate) struct Ledger {
     audit: AuditSink,
     muscle: String,
+    counters: Arc<Counters>,
     /// Cells that began and are not over.
     cells: BTreeSet<String>,
 }
@@ -43,11 +46,12 @@ pub(crate) enum NotItsOwn {
 }
 
 impl Ledger {
-    /// For a worker that runs `muscle`, as `name version`.
-    pub(crate) fn new(audit: AuditSink, muscle: String) -> Ledger {
+    /// For a worker that runs `muscle`, as `name version`; refused uses are counted.
+    pub(crate) fn new(audit: AuditSink, muscle: String, counters: Arc<Counters>) -> Ledger {
         Ledger {
             audit,
             muscle,
+            counters,
             cells: BTreeSet::new(),
         }
     }
@@ -139,6 +143,13 @@ impl Ledger {
             .audit
             .for_cell(record.cell, record.muscle)
             .record(&record.event());
+        if record.kind == Kind::Deny {
+            add(&self.counters.denials, 1);
+        }
+        if taken.is_err() && record.kind == Kind::Start {
+            // It has no beginning, so it has no end.
+            self.cells.remove(record.cell);
+        }
         if let Err(error) = &taken {
             crate::report::problem(&format!("the audit log takes no record: {error}"));
         }
@@ -169,7 +180,7 @@ mod tests {
 
     fn ledger() -> Ledger {
         let audit = AuditSink::new(AuditLog::in_memory(Options::default()), "", "");
-        Ledger::new(audit, "demo 1.0.0".into())
+        Ledger::new(audit, "demo 1.0.0".into(), Arc::default())
     }
 
     fn record(cell: &'static str, muscle: &'static str, kind: Kind) -> SentRecord<'static> {
@@ -213,6 +224,9 @@ mod tests {
             ledger.take(&record("a\n", demo, Kind::Start)),
             Err(NotItsOwn::Cell)
         );
+        assert_eq!(ledger.take(&record("a", demo, Kind::Deny)), Ok(true));
+        assert_eq!(ledger.take(&record("b", demo, Kind::Deny)), Err(NotItsOwn::Cell));
+        assert_eq!(ledger.counters.read().denials, 1, "only what it may say counts");
         assert_eq!(ledger.take(&record("a", demo, Kind::End)), Ok(true));
         assert_eq!(ledger.take(&record("a", demo, Kind::Use)), Err(NotItsOwn::Cell));
     }

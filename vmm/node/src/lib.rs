@@ -11,6 +11,8 @@
 //! never reads what clients send nor runs a cell, and a worker has one deployment's cells and nothing else.
 #![forbid(unsafe_code)]
 
+mod alerts;
+mod anomaly;
 mod api;
 mod call;
 pub mod client;
@@ -20,6 +22,8 @@ mod deployment;
 mod error;
 mod forms;
 mod gate;
+mod health;
+mod histogram;
 mod ledger;
 mod line;
 mod logs;
@@ -29,17 +33,24 @@ mod nursery;
 mod report;
 mod serve;
 mod settings;
+mod stages;
 mod store;
 mod tls;
 mod turns;
 mod worker;
 
+pub use anomaly::{Anomaly, Signal};
 pub use api::{
     Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
 };
-pub use config::{Api, Audit, Cells, Config, DEFAULT_SOCKET, Scheduling, Tcp, TenantCap, TenantShare};
+pub use config::{
+    Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics, Scheduling, Tcp,
+    TenantCap, TenantShare, Traces,
+};
 pub use deployment::Counted;
 pub use error::NodeError;
+pub use health::{Degradation, Health};
+pub use histogram::{BOUNDS_US, Distribution};
 pub use logs::LogLine;
 pub use serve::serve;
 pub use settings::{CELLS_MAX, NotAPriority, Priority, Settings};

@@ -27,6 +27,8 @@ pub(crate) enum ToWorker {
         call: u64,
         begin: Option<Begin>,
         budget: Option<Duration>,
+        /// Whether its steps are wanted.
+        traced: bool,
     },
     /// End a call's present piece as if its budget were over. One that does not run is left alone.
     Preempt { call: u64 },
@@ -54,7 +56,12 @@ pub(crate) enum FromWorker {
         message: String,
     },
     /// A piece of a call is over.
-    Stopped { call: u64, used: Duration, how: How },
+    Stopped {
+        call: u64,
+        used: Duration,
+        did: Did,
+        how: How,
+    },
     /// The muscle wrote to its console while it ran this call.
     Output {
         call: u64,
@@ -62,6 +69,37 @@ pub(crate) enum FromWorker {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
+}
+
+/// What a worker did in a piece of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Did {
+    /// Times that the cell stopped.
+    pub exits: u64,
+    /// Its steps, each with its time since the piece began; only if the piece was to be traced.
+    pub steps: Vec<Step>,
+}
+
+/// Something that takes time within a piece of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub what: What,
+    /// From the beginning of the piece.
+    pub after: Duration,
+    pub lasted: Duration,
+}
+
+/// What a step is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum What {
+    /// A cell was made.
+    CellStart,
+    /// A cell that was there already was taken.
+    CellTake,
+    /// The muscle ran, and everything that it used.
+    Run,
+    /// A capability was used, by its name.
+    Use(String),
 }
 
 /// Why a piece of a call is over.
@@ -182,6 +220,7 @@ mod tests {
         FromWorker::Stopped {
             call,
             used: Duration::from_nanos(call),
+            did: Did::default(),
             how: How::Returned(result),
         }
     }

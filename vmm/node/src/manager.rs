@@ -4,6 +4,7 @@
 //! `NotifyAccess=main`.
 
 use std::env;
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
@@ -15,28 +16,44 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::NodeError;
 
-/// Takes the socket that the service manager made for the API, if it made one. Whoever forks must close it in the child.
+/// Sockets that the service manager made. Whoever forks must close them in the child.
+#[derive(Debug, Default)]
+pub(crate) struct HandedOver {
+    /// For the API.
+    pub api: Option<UnixListener>,
+    /// For metrics and health.
+    pub metrics: Option<TcpListener>,
+}
+
+/// Takes them: a Unix socket is the API's, one of TCP the metrics'.
 ///
 /// # Errors
-/// [`NodeError::Config`] when it is not one Unix socket that listens.
-pub(crate) fn take_listener() -> Result<Option<UnixListener>, NodeError> {
+/// [`NodeError::Config`] when they are anything else, or do not listen.
+pub(crate) fn take_listeners() -> Result<HandedOver, NodeError> {
     let refuse = |why: String| NodeError::Config(format!("what the service manager hands over {why}"));
     let mut handed = ListenFd::from_env();
-    if handed.len() > 1 {
-        return Err(refuse(format!(
-            "is {} descriptors; the API has one",
-            handed.len()
-        )));
-    }
-    let taken = handed.take_unix_listener(0);
-    let listener = taken.map_err(|error| refuse(format!("is no socket for the API: {error}")))?;
-    match &listener {
+    let mut taken = HandedOver::default();
+    for index in 0..handed.len() {
         // A unit with `Accept=yes` hands over connections.
-        Some(socket) if !socket_acceptconn(socket).unwrap_or(false) => {
-            Err(refuse("is a socket that does not listen".into()))
+        if let Ok(Some(socket)) = handed.take_unix_listener(index) {
+            if !socket_acceptconn(&socket).unwrap_or(false) {
+                return Err(refuse("is a socket that does not listen".into()));
+            }
+            if taken.api.replace(socket).is_some() {
+                return Err(refuse("is more than one Unix socket; the API has one".into()));
+            }
+            continue;
         }
-        _ => Ok(listener),
+        let tcp = handed.take_tcp_listener(index);
+        let tcp = tcp.map_err(|error| refuse(format!("is no socket for the API or for metrics: {error}")))?;
+        let Some(socket) = tcp.filter(|socket| socket_acceptconn(socket).unwrap_or(false)) else {
+            return Err(refuse("is a socket that does not listen".into()));
+        };
+        if taken.metrics.replace(socket).is_some() {
+            return Err(refuse("is more than one TCP socket; metrics have one".into()));
+        }
     }
+    Ok(taken)
 }
 
 /// Says that the node serves.

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
+use referee_trace::Tracer;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 
 use crate::api::Peer;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
 use crate::gate::Gate;
+use crate::health::Watch;
 use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
@@ -49,6 +51,9 @@ struct Inner {
     bodies: Semaphore,
     numbers: AtomicU64,
     draining: AtomicBool,
+    watch: Watch,
+    started: u64,
+    tracer: Tracer,
 }
 
 /// Who asked for something, as the audit log names them.
@@ -101,6 +106,9 @@ impl Node {
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            watch: Watch::default(),
+            started: now(),
+            tracer: tracer(&config)?,
             config,
         })))
     }
@@ -123,6 +131,19 @@ impl Node {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    /// When it was opened, in seconds since 1970.
+    pub(crate) fn started(&self) -> u64 {
+        self.0.started
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.0.tracer
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.0.watch
     }
 
     /// The API on TCP, if it is there.
@@ -440,6 +461,14 @@ impl Node {
             ("deployment", Value::Text(name)),
             ("bundle", Value::Text(bundle)),
         ];
+        self.record(op, &detail)
+    }
+
+    /// Records something about deployments or authority.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) fn record(&self, op: &str, detail: &[(&str, Value<'_>)]) -> Result<(), NodeError> {
         self.0
             .audit
             .record(&Event {
@@ -447,7 +476,7 @@ impl Node {
                 capability: None,
                 slot: None,
                 op: Some(op),
-                detail: &detail,
+                detail,
             })
             .or_host("recording a change")
     }
@@ -524,6 +553,13 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(act)
         .await
         .or_host("waiting for a thread")?
+}
+
+fn tracer(config: &Config) -> Result<Tracer, NodeError> {
+    match config.traces.endpoint()? {
+        None => Ok(Tracer::off()),
+        Some(endpoint) => Tracer::start(&endpoint, config.traces.sample).or_host("making traces"),
+    }
 }
 
 fn now() -> u64 {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
@@ -23,7 +24,8 @@ use tokio::time::MissedTickBehavior;
 use crate::api::{self, Listeners};
 use crate::config::Config;
 use crate::error::{NodeError, OrHost};
-use crate::manager;
+use crate::health;
+use crate::manager::{self, HandedOver};
 use crate::node::{Node, Principal};
 use crate::nursery::{self, Authority, Nursery};
 use crate::report;
@@ -42,8 +44,8 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         policies: config.policies.clone(),
         max_bundle_bytes: config.cells.bundle_bytes,
     };
-    let mut listener = manager::take_listener()?;
-    let (nursery_process, socket) = nursery::start(authority, &mut listener)?;
+    let mut handed_over = manager::take_listeners()?;
+    let (nursery_process, socket) = nursery::start(authority, &mut handed_over)?;
     let nursery_end = nursery_process
         .descriptor()
         .try_clone_to_owned()
@@ -58,7 +60,7 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         nursery: Nursery::new(socket),
         nursery_end,
         signals,
-        listener,
+        handed_over,
     };
     let served = runtime.block_on(run(config, found));
     // Requests to the nursery may still be under way on threads that block; it is ended below.
@@ -73,16 +75,16 @@ struct Found {
     /// Readable when the nursery has ended.
     nursery_end: OwnedFd,
     signals: StopSignals,
-    /// The API's socket, if the service manager made it.
-    listener: Option<StdListener>,
+    /// Sockets that the service manager made.
+    handed_over: HandedOver,
 }
 
 async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     let node = Node::open(config.clone(), found.nursery)?;
     // Without KVM it says why and ends; then nobody is told that the node is ready.
     node.nursery().greet().await?;
-    let handed_over = found.listener.is_some();
-    let listener = match found.listener {
+    let handed_over = found.handed_over.api.is_some();
+    let listener = match found.handed_over.api {
         Some(listener) => listener,
         None => listen(&config)?,
     };
@@ -98,6 +100,8 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         Some((tcp, _)) => format!(" and https {}", tcp.local_addr().or_host(doing)?),
         None => String::new(),
     };
+    let metrics = metrics(&config, found.handed_over.metrics)?;
+    health::look(&node).await;
     let mut heard = listen_to(found.signals, found.nursery_end)?;
     let router = api::router(node.clone());
     let idle = tokio::spawn({
@@ -109,6 +113,14 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         async move { turns.keep_time().await }
     });
     let pings = tokio::spawn(ping(node.clone()));
+    let watch = tokio::spawn({
+        let node = node.clone();
+        async move { health::watch(node).await }
+    });
+    let comparing = tokio::spawn({
+        let node = node.clone();
+        async move { node.compare().await }
+    });
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let listeners = Listeners {
         socket: listener,
@@ -118,9 +130,19 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         // Its sender is dropped only by sending.
         let _ = ended.await;
     }));
+    let mut scraped = String::new();
+    if let Some((listener, address)) = metrics {
+        scraped = format!(", metrics on http://{address}/metrics");
+        let router = api::open_router(node.clone());
+        // It says how the node is while calls end, too, and goes with the process.
+        tokio::spawn(api::serve_openly(listener, router, config.api.clone()));
+    }
     let status = status(&node);
     let path = address.as_pathname().unwrap_or(&config.api.socket);
-    report::notice(&format!("ready: {status}, API on {}{on_tcp}", path.display()));
+    report::notice(&format!(
+        "ready: {status}, API on {}{on_tcp}{scraped}",
+        path.display()
+    ));
     manager::ready(&status);
     let outcome = until_stopped(&node, &mut heard).await;
     manager::stopping("calls that are under way may end");
@@ -134,11 +156,16 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     idle.abort();
     time.abort();
     pings.abort();
-    let audit = node.audit().clone();
-    tokio::task::spawn_blocking(move || audit.sync())
-        .await
-        .or_host("flushing the audit log")?
-        .or_host("flushing the audit log")?;
+    watch.abort();
+    comparing.abort();
+    let (audit, tracer) = (node.audit().clone(), node.tracer().clone());
+    tokio::task::spawn_blocking(move || {
+        tracer.end();
+        audit.sync()
+    })
+    .await
+    .or_host("flushing the audit log")?
+    .or_host("flushing the audit log")?;
     if !handed_over {
         // It may be gone already. One that the service manager made goes on listening for the next life of the service.
         let _ = fs::remove_file(&config.api.socket);
@@ -263,6 +290,25 @@ fn listen(config: &Config) -> Result<StdListener, NodeError> {
     })?;
     fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode()?)).or_host(doing)?;
     Ok(listener)
+}
+
+/// Where metrics are to be had over TCP, if anywhere.
+fn metrics(
+    config: &Config,
+    handed_over: Option<StdTcpListener>,
+) -> Result<Option<(TcpListener, SocketAddr)>, NodeError> {
+    let doing = "listening for metrics";
+    let listener = match (handed_over, config.metrics.listen) {
+        (Some(listener), _) => listener,
+        (None, None) => return Ok(None),
+        (None, Some(address)) => StdTcpListener::bind(address).map_err(|error| {
+            NodeError::host("listening for metrics")(format!("metrics.listen {address}: {error}"))
+        })?,
+    };
+    listener.set_nonblocking(true).or_host(doing)?;
+    let listener = TcpListener::from_std(listener).or_host(doing)?;
+    let address = listener.local_addr().or_host(doing)?;
+    Ok(Some((listener, address)))
 }
 
 async fn listen_on_tcp(tls: &Tls) -> Result<TcpListener, NodeError> {

@@ -12,7 +12,9 @@ use referee_jail::Removal;
 use referee_policy::Binding;
 
 pub use audit::{AuditAction, AuditArgs, CheckpointArgs};
-pub use node::{ConfigAction, ConfigArgs, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
+pub use node::{
+    ConfigAction, ConfigArgs, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs, TopArgs,
+};
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
 /// that its manifest asked for and your policy granted.
@@ -56,6 +58,8 @@ pub enum Command {
     Deploy(DeployArgs),
     /// List what a node has deployed.
     Ps(PsArgs),
+    /// Watch what a node has deployed: calls, how long they take, faults, alerts.
+    Top(TopArgs),
     /// Print what a deployment's muscles wrote.
     Logs(LogsArgs),
     /// Let a deployment take no calls.

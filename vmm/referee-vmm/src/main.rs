@@ -18,6 +18,7 @@ mod prepare;
 mod receipt;
 mod session;
 mod terminal;
+mod top;
 mod transparency;
 mod values;
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Command::Config(args) => node::config(&args.action),
         Command::Deploy(args) => node::deploy(&args),
         Command::Ps(args) => node::ps(&args),
+        Command::Top(args) => top::top(&args),
         Command::Logs(args) => node::logs(&args),
         Command::Pause(args) => node::act(Method::POST, &args, "pause"),
         Command::Resume(args) => node::act(Method::POST, &args, "resume"),

@@ -253,7 +253,7 @@ pub fn no_node_to_retry() -> anyhow::Error {
 }
 
 /// The node that is meant.
-fn reach(args: &HostArgs) -> anyhow::Result<Host> {
+pub fn reach(args: &HostArgs) -> anyhow::Result<Host> {
     let credentials = Credentials {
         certificate: args.cert.clone(),
         key: args.key.clone(),
@@ -270,19 +270,26 @@ fn reach(args: &HostArgs) -> anyhow::Result<Host> {
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
 fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting a client")?;
-    match runtime.block_on(exchange) {
+    match runtime()?.block_on(exchange) {
         Ok(code) => code,
         Err(ClientError::Refused { body, .. }) => Ok(refused(&body.error)),
         Err(error) => Err(error.into()),
     }
 }
 
+/// What a client runs on.
+///
+/// # Errors
+/// When the host has no descriptors left.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a client")
+}
+
 /// Prints the node's refusal and gives its exit code.
-fn refused(error: &referee_node::Explanation) -> u8 {
+pub fn refused(error: &referee_node::Explanation) -> u8 {
     let message: String = error
         .message
         .chars()
@@ -313,6 +320,9 @@ fn one_line(answer: &[u8]) -> String {
 
 fn whole(shown: &Shown) -> String {
     let mut text = table(std::slice::from_ref(shown));
+    for anomaly in &shown.anomalies {
+        text.push_str(&format!("alert: {}\n", anomaly.reason));
+    }
     if let Some(decision) = &shown.decision {
         let pretty = serde_json::to_string_pretty(decision).unwrap_or_default();
         text.push_str(&format!("\npolicy, when it was deployed:\n{pretty}\n"));
@@ -320,7 +330,7 @@ fn whole(shown: &Shown) -> String {
     text
 }
 
-fn state(state: DeploymentState) -> &'static str {
+pub fn state(state: DeploymentState) -> &'static str {
     match state {
         DeploymentState::Idle => "idle",
         DeploymentState::Ready => "ready",
@@ -339,6 +349,7 @@ fn table(all: &[Shown]) -> String {
         "WAITING",
         "CALLS",
         "FAULTS",
+        "ALERTS",
         "BUNDLE",
     ]
     .map(str::to_owned);
@@ -353,10 +364,17 @@ fn table(all: &[Shown]) -> String {
             shown.waiting.to_string(),
             shown.counted.calls.to_string(),
             shown.counted.faults.to_string(),
+            match shown.anomalies.as_slice() {
+                [] => "-".to_owned(),
+                some => {
+                    let names: Vec<&str> = some.iter().map(|one| one.signal.name()).collect();
+                    names.join(",")
+                }
+            },
             shown.bundle.chars().take(12).collect(),
         ]
     });
-    let rows: Vec<[String; 10]> = std::iter::once(head).chain(rows).collect();
+    let rows: Vec<[String; 11]> = std::iter::once(head).chain(rows).collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();

@@ -9,6 +9,7 @@ use referee_cell::{CallStop, Host, HostFailure};
 use referee_policy::{Grants, Power};
 
 use crate::transcript::Transcript;
+use crate::uses;
 
 /// A broker, and where the sockets of outside programs are in the cell's root.
 #[derive(Debug)]
@@ -47,7 +48,9 @@ impl Host for BrokerHost {
         payload: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<FrameKind, CallStop> {
+        let began = uses::begin();
         let kind = self.broker.call(handle, name, payload, reply).map_err(stopped)?;
+        uses::note(began, (kind == FrameKind::Return).then_some(name));
         if let Some(transcript) = &self.transcript {
             let slot = self.broker.slot_name(handle).unwrap_or_default();
             transcript.call(slot, name, payload, kind, reply);

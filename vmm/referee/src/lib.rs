@@ -50,6 +50,7 @@ pub mod record;
 mod spec;
 mod tpm;
 mod transcript;
+pub mod uses;
 mod values;
 pub mod voucher;
 

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
+use referee_trace::Trace;
 
 use crate::api::Peer;
 use crate::api::body::{self, Bound};
@@ -61,12 +62,33 @@ pub(crate) async fn call(
     Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
+    let headers = request.headers();
+    let trace = node
+        .tracer()
+        .call(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+    let answer = traced(node, peer, (name, function), request, &trace).await;
+    if let Err(error) = &answer {
+        trace.failed(error.name());
+    }
+    answer
+}
+
+async fn traced(
+    node: Node,
+    peer: Peer,
+    (name, function): (String, String),
+    request: Request,
+    trace: &Trace,
+) -> ApiResult<Response> {
+    let stage = trace.stage("authorise");
     let access = Access::Call {
         name: &name,
         function: &function,
     };
     node.allow(&peer, access)?;
     let retries = retries(request.headers())?;
+    drop(stage);
+    let stage = trace.stage("arguments");
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
         true => is(request.headers(), &header::ACCEPT, CBOR),
@@ -80,7 +102,7 @@ pub(crate) async fn call(
         false => json::arguments(&body)
             .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
     };
-    drop(body);
+    drop((body, stage));
     let mut retried = 0;
     let reply = loop {
         // Only now, and each time: it may have been removed or changed while the body came or a worker ended.
@@ -89,12 +111,16 @@ pub(crate) async fn call(
             true => payload.clone(),
             false => std::mem::take(&mut payload),
         };
-        match node.call(deployment, function.clone(), payload).await {
+        match node
+            .call(deployment, function.clone(), payload, trace.clone())
+            .await
+        {
             Err(NodeError::WorkerGone { .. }) if retried < retries => retried += 1,
             reply => break reply?,
         }
         node.allow(&peer, access)?;
     };
+    let _stage = trace.stage("answer");
     let result = reply.result?;
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),

@@ -10,6 +10,7 @@ use referee_policy::Access;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::anomaly::Anomaly;
 use crate::api::Peer;
 use crate::api::body::{self as bodies, Bound};
 use crate::api::failure::ApiResult;
@@ -18,6 +19,7 @@ use crate::api::path::Named;
 use crate::deployment::{Counted, Deployment};
 use crate::error::{NodeError, OrHost};
 use crate::forms::from_map;
+use crate::histogram::Distribution;
 use crate::node::Node;
 use crate::settings::Settings;
 
@@ -74,6 +76,18 @@ pub struct Shown {
     pub settings: Settings,
     /// Since the node started.
     pub counted: Counted,
+    /// How long calls took, from their taking to their end.
+    #[serde(default)]
+    pub called: Distribution,
+    /// How long calls waited for their first turn.
+    #[serde(default)]
+    pub waited: Distribution,
+    /// What is otherwise than it used to be.
+    #[serde(default)]
+    pub anomalies: Vec<Anomaly>,
+    /// How often in a row its worker failed.
+    #[serde(default)]
+    pub worker_failures: u32,
     /// What policy said about each slot and limit when it was deployed; only for one deployment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<Object>)]
@@ -101,6 +115,10 @@ impl Shown {
             running: deployment.running(),
             settings,
             counted: deployment.counters.read(),
+            called: deployment.called.read(),
+            waited: deployment.waited.read(),
+            anomalies: deployment.anomalies(),
+            worker_failures: deployment.failures(),
             decision: None,
         }
     }

@@ -81,6 +81,11 @@ impl ApiError {
         }
     }
 
+    /// The stable name of why.
+    pub(crate) fn name(&self) -> &str {
+        &self.body.name
+    }
+
     /// A request that is none.
     pub(crate) fn bad_request(name: &str, message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::Rejected, name, message)

@@ -1,5 +1,6 @@
 //! Connections: how many, from whom, and how long they may take to say what they want.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +97,7 @@ pub(crate) async fn serve(
                 let (speaker, watcher) = (Arc::clone(&speaker), graceful.watcher());
                 let until = speaker.first_words_until();
                 tokio::spawn(async move {
-                    speaker.speak(stream, peer, until, watcher).await;
+                    speaker.speak(stream, Some(peer), until, watcher).await;
                     drop(place);
                 });
             }
@@ -114,7 +115,7 @@ pub(crate) async fn serve(
                     if let Ok(Ok(stream)) = tokio::time::timeout_at(until, acceptor.accept(stream)).await
                         && let Some(peer) = Peer::of_certificate(&stream)
                     {
-                        speaker.speak(stream, peer, until, watcher).await;
+                        speaker.speak(stream, Some(peer), until, watcher).await;
                     }
                     drop(place);
                 });
@@ -124,6 +125,26 @@ pub(crate) async fn serve(
     drop(listeners);
     graceful.shutdown().await;
     Ok(())
+}
+
+/// Serves whoever connects and does not ask who it is, within the limits of the API and with places of its own, for as long as the process
+/// lives.
+pub(crate) async fn serve_openly(listener: TcpListener, router: Router, api: Api) -> Infallible {
+    let graceful = GracefulShutdown::new();
+    let door = Door::new("metrics: ", api.connections);
+    let speaker = Arc::new(Speaker { router, api });
+    loop {
+        let taken = listener.accept().await.map(|(stream, _)| stream);
+        let Some((stream, place)) = door.take(taken).await else {
+            continue;
+        };
+        let (speaker, watcher) = (Arc::clone(&speaker), graceful.watcher());
+        let until = speaker.first_words_until();
+        tokio::spawn(async move {
+            speaker.speak(stream, None, until, watcher).await;
+            drop(place);
+        });
+    }
 }
 
 /// The next connection on TCP; never one if there is no such listener.
@@ -197,7 +218,7 @@ impl Speaker {
         Instant::now() + Duration::from_secs(self.api.header_seconds)
     }
 
-    async fn speak<S>(&self, stream: S, peer: Peer, until: Instant, watcher: Watcher)
+    async fn speak<S>(&self, stream: S, peer: Option<Peer>, until: Instant, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -224,7 +245,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 fn connection<S>(
     stream: S,
     router: Router,
-    peer: Peer,
+    peer: Option<Peer>,
     api: &Api,
     asked: Arc<Notify>,
 ) -> impl GracefulConnection<Error = BoxError, Output = Result<(), BoxError>> + Send + use<S>
@@ -244,7 +265,9 @@ where
         .keep_alive_interval(Some(Duration::from_secs(api.header_seconds)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         asked.notify_one();
-        request.extensions_mut().insert(peer.clone());
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         router.clone().call(request)
     });
     builder

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::api::Peer;
 use crate::api::failure::{ApiError, ApiResult};
 use crate::api::openapi::{Counting, Readying};
+use crate::health::Health;
 use crate::node::Node;
 
 /// The node in numbers.
@@ -85,6 +86,34 @@ pub(crate) async fn stats(
             })
             .collect(),
     }))
+}
+
+/// Says how the node is, and what is not as it should be.
+#[utoipa::path(
+    get, path = "/health", tag = "node",
+    responses(
+        (status = 200, description = "It takes calls.", body = Health),
+        (status = 503, description = "It is ending.", body = Health),
+        Counting,
+    ),
+)]
+pub(crate) async fn health(
+    State(node): State<Node>,
+    Extension(peer): Extension<Peer>,
+) -> ApiResult<(StatusCode, Json<Health>)> {
+    // It names deployments.
+    node.allow(&peer, Access::Node { action: "stats" })?;
+    Ok(open_health(State(node)).await)
+}
+
+/// The same for whoever may connect.
+pub(crate) async fn open_health(State(node): State<Node>) -> (StatusCode, Json<Health>) {
+    let health = Health::of(&node);
+    let status = match health.ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(health))
 }
 
 /// Says that the node is there.

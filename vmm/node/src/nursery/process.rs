@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,7 @@ use referee_policy::{Applicant, Binding, Decision, Grants, PolicySet, assess};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{NodeError, OrHost};
+use crate::manager::HandedOver;
 use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
 use crate::worker::{self, Birth, Shape};
@@ -27,13 +28,13 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 const KILL: i32 = 9;
 const SECCOMP: i32 = 31;
 
-/// Forks the nursery off. The caller must have one thread, and must keep the child: dropping it ends it. `listener` is closed in it.
+/// Forks the nursery off. The caller must have one thread, and must keep the child: dropping it ends it. `listeners` are closed in it.
 ///
 /// # Errors
 /// When trust store or policies are refused, `/dev/kvm` cannot be opened, or the fork fails.
 pub(crate) fn start(
     authority: Authority,
-    listener: &mut Option<UnixListener>,
+    listeners: &mut HandedOver,
 ) -> Result<(ChildProcess, OwnedFd), NodeError> {
     let trusted = Trusted::read(&authority)?;
     let (ours, theirs) = passing::pair().or_host("making a line to the nursery")?;
@@ -42,7 +43,7 @@ pub(crate) fn start(
         Forked::Child(_) => {
             drop(ours);
             // Its workers would have it too.
-            drop(listener.take());
+            drop(std::mem::take(listeners));
             // KVM is opened in there, so that the supervisor never has it.
             let code = match serve(theirs, authority, trusted) {
                 Ok(()) => 0,

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use referee::{
     BrokerLimits, CallError, Canceller, Cell, CellThread, ConsoleStreams, Input, Inputs, Loaded, Output,
-    OutputWriter, Permit, Progress, StartError,
+    OutputWriter, Permit, Progress, StartError, uses,
 };
 use referee_hv::process::exit_at_once;
 
 use crate::error::{NodeError, OrHost, with_causes};
-use crate::line::{self, Begin, Failure, FromWorker, How, OUTPUT_MAX, ToWorker, frame};
+use crate::line::{self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Step, ToWorker, What, frame};
 use crate::worker::Shape;
 
 /// The threads, before there is work.
@@ -159,7 +159,12 @@ impl Work {
     fn hand(&self, thread: &CellThread) -> ! {
         loop {
             match self.next() {
-                Some(ToWorker::Run { call, begin, budget }) => self.piece(thread, call, begin, budget),
+                Some(ToWorker::Run {
+                    call,
+                    begin,
+                    budget,
+                    traced,
+                }) => self.piece(thread, call, begin, budget, traced),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 // The supervisor is done with this worker, or gone.
@@ -214,10 +219,18 @@ impl Work {
     }
 
     /// Runs one piece of a call and says what came of it.
-    fn piece(&self, thread: &CellThread, call: u64, begin: Option<Begin>, budget: Option<Duration>) {
-        let started = Instant::now();
+    fn piece(
+        &self,
+        thread: &CellThread,
+        call: u64,
+        begin: Option<Begin>,
+        budget: Option<Duration>,
+        traced: bool,
+    ) {
+        let mut watch = StopWatch::start(traced);
+        let started = watch.started;
         let seat = match begin {
-            Some(begin) => self.begin(call, &begin),
+            Some(begin) => self.begin(call, &begin, &mut watch),
             None => lock(&self.calls)
                 .get_mut(&call)
                 .and_then(|call| call.seat.take())
@@ -225,7 +238,7 @@ impl Work {
         };
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
-            Ok(mut seat) => match seat.cell.advance(thread, budget) {
+            Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
                 Ok(Progress::Preempted) => (How::Preempted, Some(seat)),
                 Ok(Progress::Sleeping(until)) => {
@@ -235,6 +248,7 @@ impl Work {
                 Err(error) => (How::Failed(failure(&error)), Some(seat)),
             },
         };
+        let did = watch.did;
         let goes_on = matches!(how, How::Preempted | How::Sleeping(_));
         let done = match seat {
             Some(seat) if goes_on => {
@@ -258,20 +272,25 @@ impl Work {
             }
             other => other,
         };
-        self.tell(&FromWorker::Stopped { call, used, how });
+        self.tell(&FromWorker::Stopped { call, used, did, how });
         if let Some(seat) = done {
             self.put_back(seat);
         }
     }
 
-    fn begin(&self, call: u64, begin: &Begin) -> Result<Seat, Failure> {
+    fn begin(&self, call: u64, begin: &Begin, watch: &mut StopWatch) -> Result<Seat, Failure> {
         let idle = lock(&self.idle).pop();
-        let mut seat = match idle {
-            Some(seat) => seat,
-            None => self
-                .new_seat()
-                .map_err(|error| Failure::Host(with_causes(&error)))?,
+        let (mut seat, what) = match idle {
+            Some(seat) => (seat, What::CellTake),
+            None => {
+                let seat = self.new_seat();
+                (
+                    seat.map_err(|error| Failure::Host(with_causes(&error)))?,
+                    What::CellStart,
+                )
+            }
         };
+        watch.step(what);
         seat.call.store(call, Ordering::Relaxed);
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
@@ -341,6 +360,63 @@ impl Work {
         }
     }
 }
+
+/// Measures a piece of a call.
+struct StopWatch {
+    started: Instant,
+    traced: bool,
+    did: Did,
+}
+
+impl StopWatch {
+    fn start(traced: bool) -> StopWatch {
+        StopWatch {
+            started: Instant::now(),
+            traced,
+            did: Did::default(),
+        }
+    }
+
+    /// Notes what was done since the piece began.
+    fn step(&mut self, what: What) {
+        if self.traced {
+            self.did.steps.push(Step {
+                what,
+                after: Duration::ZERO,
+                lasted: self.started.elapsed(),
+            });
+        }
+    }
+
+    /// Has a cell run, and notes how often it stopped and what it used.
+    fn run<T>(&mut self, cell: &mut Cell, run: impl FnOnce(&mut Cell) -> T) -> T {
+        let exits = cell.usage().exits;
+        if self.traced {
+            uses::watch();
+        }
+        let after = self.started.elapsed();
+        let result = run(cell);
+        self.did.exits = cell.usage().exits.saturating_sub(exits);
+        if self.traced {
+            let lasted = self.started.elapsed().saturating_sub(after);
+            self.did.steps.push(Step {
+                what: What::Run,
+                after,
+                lasted,
+            });
+            let steps = uses::take().into_iter().map(|used| Step {
+                what: What::Use(used.name.unwrap_or_else(|| REFUSED.to_owned())),
+                after: used.began.saturating_duration_since(self.started),
+                lasted: used.lasted,
+            });
+            self.did.steps.extend(steps);
+        }
+        result
+    }
+}
+
+/// The name of a use that was refused.
+const REFUSED: &str = "refused";
 
 /// Takes a muscle's output to the supervisor.
 #[derive(Debug)]

@@ -104,6 +104,20 @@ pub struct PsArgs {
     pub json: bool,
 }
 
+/// `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Print one table and end.
+    #[arg(long)]
+    pub once: bool,
+    /// How long to wait between two looks, in milliseconds; rates are of that time.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub interval_ms: u64,
+}
+
 /// `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
