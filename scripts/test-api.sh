@@ -62,6 +62,8 @@ tool=$bin/cargo-muscle
 
 cat >"$work/api.cedar" <<'EOF'
 @id("test") @reason("may do everything") permit (principal, action, resource);
+@id("called") @reason("stays, so that there is something to call")
+forbid (principal is Client, action in [Action::"deploy", Action::"pause", Action::"remove"], resource == Deployment::"order-risk");
 EOF
 cat >"$work/node.toml" <<EOF
 trust_store = "$work/trust.store"
@@ -85,7 +87,7 @@ for _ in $(seq 100); do
 done
 [ -n "$port" ] || { cat "$work/node.log" >&2; say "the node did not start"; exit 1; }
 export REFEREE_HOST=https://localhost:$port REFEREE_CERT=$work/client.pem REFEREE_KEY=$work/client.key REFEREE_CA=$work/ca.pem
-"$bin/referee-vmm" deploy "$work/order-risk.muscle" --deadline-ms 2000
+"$bin/referee-vmm" deploy "$work/order-risk.muscle" --host "$work/api.sock" --deadline-ms 2000
 sed "s/DIGEST/$(sha256sum "$work/order-risk.muscle" | cut -d ' ' -f 1)/" scripts/api/schemathesis.toml >"$work/schemathesis.toml"
 say "[$((SECONDS - started)) s] a node serves"
 
