@@ -161,7 +161,10 @@ fn cells_from_one_template_have_in_common_what_they_cannot_write() {
         assert_eq!(count, 0);
     }
     // All but the one that was frozen itself: once the system slot, once the image up to its data.
-    let most = common_mappings().into_values().filter(|count| *count >= 7).count();
+    let most = common_mappings()
+        .into_values()
+        .filter(|count| *count >= 7)
+        .count();
     assert_eq!(most, 2, "{:?}", common_mappings());
     drop((cells, loaded));
 }
