@@ -1,5 +1,7 @@
 //! Decisions: each rule by a case that breaks just it.
 
+use std::time::Duration;
+
 use std::os::unix::fs::PermissionsExt;
 
 use cedar_policy::SchemaFragment;
@@ -148,9 +150,36 @@ fn the_schema_has_an_action_for_every_capability_and_limit() {
     let schema: serde_json::Value = serde_json::from_str(SCHEMA_JSON).expect("JSON");
     let actions = schema[""]["actions"].as_object().expect("actions");
     let mut expected: Vec<&str> = CapabilityKind::ALL.iter().map(|kind| kind.name()).collect();
-    expected.extend(["memory", "cpu", "deadline"]);
+    expected.extend(["memory", "cpu", "deadline", "spin"]);
     expected.sort_unstable();
     assert_eq!(actions.keys().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn spinning_is_asked_apart_and_changes_nothing_else() {
+    let manifest = manifest(&[]);
+    let applicant = applicant(&manifest);
+    let spin = r#"@id("spin") permit (principal, action == Action::"spin", resource) when { context.idle_us <= 50 };"#;
+    let limits = r#"@id("limits") permit (principal, action in [Action::"memory", Action::"cpu", Action::"deadline"], resource);"#;
+    let policies = PolicySet::parse(&[("spin.cedar", spin), ("limits.cedar", limits)]).expect("policies");
+    let mut decision = assess(&applicant, &[], &policies);
+    let before = (decision.grants(), decision.items().len());
+    for refused in [Duration::from_micros(51), Duration::MAX] {
+        assert!(decision.ask_spin(&applicant, refused, &policies).is_err());
+        assert_eq!((decision.grants(), decision.items().len()), before);
+    }
+    let shortest = Duration::from_micros(50);
+    decision
+        .ask_spin(&applicant, shortest, &policies)
+        .expect("is permitted");
+    assert_eq!(decision.grants(), before.0);
+    assert_eq!(decision.items().last().map(|item| item.capability), Some("spin"));
+    let mut decision = assess(&applicant, &[], &PolicySet::shipped().expect("shipped"));
+    assert!(
+        decision
+            .ask_spin(&applicant, shortest, &PolicySet::shipped().expect("shipped"))
+            .is_err()
+    );
 }
 
 #[test]
