@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,12 @@ impl Host {
     }
 }
 
+/// Each test needs both cores for itself, or its cells are never hot for long.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn hot() -> Arc<HotThread> {
     Arc::new(HotThread::start().expect("a thread"))
 }
@@ -88,6 +94,7 @@ fn thread_here() -> CellThread {
 
 #[test]
 fn a_hot_thread_stays_on_its_core() {
+    let _alone = alone();
     let (host, thread) = (Host::new(Some(SPIN)), thread_here());
     let hot = Arc::new(HotThread::start_on(0).expect("every machine has a first core"));
     let mut cell = host.start("reactor", "echoes", LONG, &hot);
@@ -116,6 +123,7 @@ fn heat(cell: &mut Cell, thread: &CellThread) -> u32 {
 
 #[test]
 fn nothing_spins_unless_policy_permits_it() {
+    let _alone = alone();
     let host = Host::new(None);
     let mut permit = host
         .muscle("reactor", "echoes")
@@ -171,6 +179,7 @@ fn nothing_spins_unless_policy_permits_it() {
 
 #[test]
 fn calls_of_a_hot_cell_need_no_exit() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let mut cell = host.start("reactor", "echoes", LONG, &hot);
     let until = Instant::now() + Duration::from_secs(60);
@@ -192,6 +201,7 @@ fn calls_of_a_hot_cell_need_no_exit() {
 
 #[test]
 fn no_call_is_lost_or_done_twice_when_the_cell_cools_at_any_moment() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let idle = Duration::from_micros(100);
     let mut cell = host.start("reactor", "echoes", idle, &hot);
@@ -216,6 +226,7 @@ fn no_call_is_lost_or_done_twice_when_the_cell_cools_at_any_moment() {
 
 #[test]
 fn a_muscle_that_does_not_poll_is_called_in_the_usual_way() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     for name in ["deaf", "yields"] {
         let mut cell = host.start("hot", name, LONG, &hot);
@@ -227,6 +238,7 @@ fn a_muscle_that_does_not_poll_is_called_in_the_usual_way() {
 
 #[test]
 fn a_muscle_of_the_sdk_calls_its_host_while_it_is_hot() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let shop = shop().expect("builds");
     let policy = folder.path().join("spin.cedar");
@@ -268,6 +280,7 @@ fn a_muscle_of_the_sdk_calls_its_host_while_it_is_hot() {
 
 #[test]
 fn a_muscle_that_will_not_park_is_stopped() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let mut cell = host.start("hot", "restless", Duration::from_millis(5), &hot);
     let calls = heat(&mut cell, &thread);
@@ -288,6 +301,7 @@ fn a_muscle_that_will_not_park_is_stopped() {
 
 #[test]
 fn what_a_hot_muscle_does_is_what_it_did() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     for (name, kind, is_so) in [
         ("quits", "end", "\"how\":\"exited\",\"code\":7,"),
@@ -321,6 +335,7 @@ fn what_a_hot_muscle_does_is_what_it_did() {
 
 #[test]
 fn limits_and_cancelling_hold_in_a_hot_cell() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let mut permit = host.permit("hot", "spins-later", LONG);
     permit.narrow_deadline(200);
@@ -357,26 +372,32 @@ fn limits_and_cancelling_hold_in_a_hot_cell() {
 
 #[test]
 fn kicks_at_any_moment_lose_nothing() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let mut cell = host.start("reactor", "echoes", LONG, &hot);
     let canceller = cell.canceller();
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let done = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&done);
     let kicks = thread::spawn(move || {
-        while !until.load(std::sync::atomic::Ordering::SeqCst) {
+        // At ever other moments of a call, but not so often that nothing gets on.
+        for round in 0u64.. {
+            if until.load(Ordering::SeqCst) {
+                break;
+            }
             canceller.interrupt();
-            thread::yield_now();
+            thread::sleep(Duration::from_micros(100 + round % 200));
         }
     });
     for calls in 0..MANY {
         assert_eq!(count(&mut cell, &thread).expect("answers"), calls);
     }
-    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    done.store(true, Ordering::SeqCst);
     kicks.join().expect("nobody panicked");
 }
 
 #[test]
 fn a_reset_of_a_hot_cell_is_a_new_life() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let mut cell = host.start("reactor", "echoes", LONG, &hot);
     for _ in 0..20 {
@@ -391,6 +412,7 @@ fn a_reset_of_a_hot_cell_is_a_new_life() {
 
 #[test]
 fn cells_share_a_hot_thread_and_outlive_it() {
+    let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
     let mut cells: Vec<Cell> = (0..3)
         .map(|_| host.start("reactor", "echoes", Duration::from_micros(500), &hot))

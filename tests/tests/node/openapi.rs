@@ -130,7 +130,10 @@ fn the_document_names_exactly_the_errors_that_there_are() {
     for operation in document["paths"].as_object().expect("has paths").values() {
         for operation in operation.as_object().expect("has operations").values() {
             for (status, response) in operation["responses"].as_object().expect("has responses") {
-                if status.starts_with('2') {
+                let schema = response.pointer("/content/application~1json/schema/$ref");
+                // How a node is that ends is no error.
+                let is_health = schema == Some(&"#/components/schemas/Health".into());
+                if status.starts_with('2') || is_health {
                     continue;
                 }
                 let description = response["description"].as_str().expect("is described");
@@ -139,7 +142,6 @@ fn the_document_names_exactly_the_errors_that_there_are() {
                     .entry(status.clone())
                     .or_default()
                     .extend(named.map(str::to_owned));
-                let schema = response.pointer("/content/application~1json/schema/$ref");
                 assert_eq!(schema, Some(&"#/components/schemas/Explained".into()), "{status}");
             }
         }

@@ -70,9 +70,11 @@ pub struct LoadedCell {
     pub(crate) hot: Option<Hot>,
     /// What the processor stopped for on a hot thread, if that was not acted on yet.
     pub(crate) unsettled: Option<Stopped>,
-    /// Whether the next park may come from a muscle that has looked into its rings before something was put there, because it ran
-    /// meanwhile.
+    /// Whether the next park may come from a muscle that looked into its rings before something was put there: it was
+    /// interrupted between the look and the doorbell, or ran meanwhile.
     pub(crate) may_have_missed: bool,
+    /// Whether it stopped last at no doing of its own.
+    pub(crate) was_interrupted: bool,
 }
 
 /// Where a muscle stands that has nothing to do.
@@ -164,6 +166,7 @@ impl LoadedCell {
             hot: None,
             unsettled: None,
             may_have_missed: false,
+            was_interrupted: false,
         }
     }
 
@@ -309,7 +312,7 @@ impl LoadedCell {
     /// One exit: enter, stop, move everything that can be moved, act.
     fn step(&mut self) -> Result<Option<Stop>, Halt> {
         // What arrived while the muscle was parked must be in its rings before it looks at them.
-        self.pump()?;
+        self.may_have_missed |= self.pump()? && self.was_interrupted;
         // A wish to stop that came before this thread could be kicked interrupts nothing by itself.
         if self.sockets.is_stopped() {
             return Err(Halt::Interrupted);
@@ -318,9 +321,14 @@ impl LoadedCell {
         self.rest = Rest::None;
         let was_hot = self.unsettled.is_some();
         let action = self.next_action()?;
+        self.was_interrupted = matches!(action, Action::Interrupted);
         let mut delivered = self.pump()?;
-        if matches!(action, Action::Ring(Bell::Park { .. } | Bell::Ready)) {
-            delivered |= std::mem::take(&mut self.may_have_missed) && self.rpc.is_waiting();
+        match action {
+            Action::Ring(Bell::Park { .. } | Bell::Ready) => {
+                delivered |= std::mem::take(&mut self.may_have_missed);
+            }
+            Action::Interrupted => self.may_have_missed |= delivered,
+            _ => {}
         }
         match action {
             Action::Resume => Ok(None),

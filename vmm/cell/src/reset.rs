@@ -145,6 +145,7 @@ impl LoadedCell {
         self.exits = 0;
         self.unsettled = None;
         self.may_have_missed = false;
+        self.was_interrupted = false;
         Ok(())
     }
 
