@@ -126,7 +126,7 @@ pub fn moved(
     let batch = match length {
         _ if what == b'e' => 16,
         ..65_536 => 1024,
-        ..1_048_576 => 16,
+        65_536..1_048_576 => 16,
         _ => 4,
     };
     let mut message = vec![7; length];
