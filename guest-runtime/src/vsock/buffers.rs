@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use muscle_abi::channel::{BUFFERS_OFFSET, MAILBOX_OFFSET, MAILBOX_POLL_OFFSET, QUEUE_SIZE, QUEUES_OFFSET};
+use muscle_abi::channel::{BUFFERS_OFFSET, POLL_OFFSET, QUEUE_SIZE, QUEUES_OFFSET};
 
 use super::packet::{HEADER_SIZE, Header};
 use crate::queue::{Queue, Writer};
@@ -103,7 +103,7 @@ impl Buffers {
 
     /// Waits for the device to finish with a buffer for as long as the host wants the muscle to poll; whether it did.
     pub(super) fn poll(&self) -> bool {
-        while self.window.load_u32(size(MAILBOX_OFFSET + MAILBOX_POLL_OFFSET)) != 0 {
+        while self.window.load_u32(size(POLL_OFFSET)) != 0 {
             if self.receive.has_used(&self.window) || self.transmit.has_used(&self.window) {
                 return true;
             }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::num::Wrapping;
 
-use muscle_abi::channel::{MAILBOX_POLL_OFFSET, QUEUE_AVAILABLE, QUEUE_USED, QUEUES_OFFSET};
+use muscle_abi::channel::{POLL_OFFSET, QUEUE_AVAILABLE, QUEUE_USED, QUEUES_OFFSET};
 
 use super::packet::{HEADER_SIZE, Header, Operation, TYPE_STREAM};
 use super::{Bell, Driver};
@@ -127,7 +127,7 @@ impl Host {
 
     /// Says whether the driver should poll.
     pub(crate) fn set_poll_word(&mut self, value: u32) {
-        self.put(size(MAILBOX_POLL_OFFSET), &value.to_le_bytes());
+        self.put(size(POLL_OFFSET), &value.to_le_bytes());
     }
 
     /// Asks for a connection from `host_port` to a port on which the driver may listen.

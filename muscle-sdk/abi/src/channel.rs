@@ -1,8 +1,9 @@
 //! The window that muscle and device share, and the addresses used on the channel.
 //!
 //! ```text
-//!   window + 0x0000  mailbox: word 0 answers GROW; word 1 says whether to poll; from 64 on, text of an ABORT
+//!   window + 0x0000  mailbox: word 0 answers GROW; from 64 on, text of an ABORT
 //!          + 0x1000  queue 0, receive:  descriptors, then available ring, then used ring
+//!          + 0x1800  the poll word
 //!          + 0x2000  queue 1, transmit: the same
 //!          + 0x3000  queue 2, events:   the same
 //!          + 0x4000  packet buffers, the driver's to cut up
@@ -14,10 +15,10 @@
 
 /// Offset of the mailbox in the window.
 pub const MAILBOX_OFFSET: u64 = 0;
-/// Offset in the mailbox of a 32-bit word that the host may change at any time: while it is not 0, a muscle that has nothing to
+/// Offset in the window, in the page of queue 0, of a 32-bit word that the host may change at any time, if the queues are where it put them: while it is not 0, a muscle that has nothing to
 /// do polls its queues instead of ringing [`crate::doorbell::PARK`] or [`crate::doorbell::READY`], as the host polls them too. It
 /// need not: whatever it parks for is served as ever. In a new cell it is 0.
-pub const MAILBOX_POLL_OFFSET: u64 = 8;
+pub const POLL_OFFSET: u64 = 0x1800;
 /// Offset in the mailbox of the text of an `ABORT`.
 pub const MAILBOX_TEXT_OFFSET: u64 = 64;
 /// Most bytes that an `ABORT` text may have.
@@ -42,6 +43,11 @@ pub const RPC_PORT: u32 = 1;
 /// The lowest port that a muscle may listen on or be granted; lower ones are the VMM's services.
 pub const FIRST_MUSCLE_PORT: u32 = 1024;
 
+const _: () = assert!(
+    QUEUES_OFFSET + QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= POLL_OFFSET
+        && POLL_OFFSET < QUEUES_OFFSET + 4096,
+    "the poll word is in the page of queue 0 and not in the queue"
+);
 const _: () = assert!(
     QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= 4096,
     "a queue fits its page"

@@ -8,7 +8,7 @@
 //!   polls ◄────────────────── transmit ◄─────────── puts the answer, polls on
 //!     …                                             no call for `idle`: told to park; the processor goes home
 //! ```
-//! The muscle polls only while the poll word in its mailbox says so ([`muscle_abi::channel::MAILBOX_POLL_OFFSET`]). Whatever else makes
+//! The muscle polls only while the poll word beside its receive queue says so ([`muscle_abi::channel::POLL_OFFSET`]). Whatever else makes
 //! it stop (a doorbell, a fault, its end, the alarm) ends this too: the processor goes back to the cell with the exit that it
 //! stopped for, and the cell acts on it as on any other; what is in the rings is still there. So no call is lost or done twice,
 //! and a muscle that does not poll is only slower. A call that is not answered within [`HOT_CALL`] goes on in the usual way, where its limits
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use muscle_abi::channel::MAILBOX_POLL_OFFSET;
+use muscle_abi::channel::POLL_OFFSET;
 use referee_hv::{HvError, Memory, RemoteKick, Stopped, Vcpu, VcpuThread, vcpus_move_cheaply};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vm_memory::{Bytes, GuestAddress};
@@ -94,7 +94,7 @@ impl PollWord {
         // It is in the window, always.
         let _ = self.0.store(
             u32::from(poll).to_le(),
-            GuestAddress(WINDOW_GPA + MAILBOX_POLL_OFFSET),
+            GuestAddress(WINDOW_GPA + POLL_OFFSET),
             Ordering::Release,
         );
     }

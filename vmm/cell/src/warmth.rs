@@ -60,6 +60,7 @@ impl LoadedCell {
     /// Lends the processor of a muscle that has just answered and parked, if that is worth it.
     pub(crate) fn heat(&mut self, begun: Instant, now: Instant) -> Result<(), CellError> {
         if let Some(hot) = &mut self.hot
+            && self.machine.vsock.has_prepared_queue()
             && hot.is_due(begun, now)
             && let Err(refused) = hot.lend(self.machine.vcpu.take()?)
         {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use muscle_abi::channel::QUEUES_OFFSET;
 use vm_memory::{GuestAddress, GuestMemory};
 
 use crate::chain::Chain;
@@ -220,6 +221,12 @@ impl Vsock {
     /// Whether [`Vsock::drain`] would find something to do: a cheap question, for a guest that runs meanwhile.
     pub fn is_offered<M: GuestMemory>(&self, mem: &M) -> bool {
         self.registers.transmit.offers(mem) || self.registers.receive.offers(mem) && self.has_pending()
+    }
+
+    /// Whether the guest's receive queue is where [`Vsock::prepare`] put it.
+    pub fn has_prepared_queue(&self) -> bool {
+        let prepared = self.window.map(|window| window.0.saturating_add(QUEUES_OFFSET));
+        self.registers.running() && prepared == Some(self.registers.receive.table().address.0)
     }
 
     /// Whether something waits for the guest that it could be given if it offered a buffer.
