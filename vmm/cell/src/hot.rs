@@ -48,6 +48,8 @@ pub struct HotThread {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// As was found when the thread was started: by who knows which cores it may use, and once, for it takes system calls.
+    is_useful: bool,
     /// Whether a cell has the thread.
     busy: AtomicBool,
     ending: AtomicBool,
@@ -119,7 +121,10 @@ impl HotThread {
     }
 
     fn start_where(core: Option<usize>) -> Result<HotThread, CellError> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            is_useful: HotThread::is_useful(),
+            ..Shared::default()
+        });
         let (ready, is_ready) = std::sync::mpsc::channel();
         let its = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -153,7 +158,7 @@ impl HotThread {
         Ok(hot)
     }
 
-    /// Whether cells can be hot on this host: with one core they would only take it from their callers, and before Linux 6.13 moving a
+    /// Whether cells can be hot on this host, for a thread that is started by the calling one: with one core they would only take it from their callers, and before Linux 6.13 moving a
     /// processor to another thread takes milliseconds.
     pub fn is_useful() -> bool {
         thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) && vcpus_move_cheaply()
@@ -325,7 +330,7 @@ impl Hot {
     pub(crate) fn is_due(&mut self, begun: Instant, now: Instant) -> bool {
         let before = self.answered.replace(now);
         let close = before.is_some_and(|before| begun.saturating_duration_since(before) < self.idle);
-        if !close || !HotThread::is_useful() {
+        if !close || !self.shared.is_useful {
             return false;
         }
         let (left, _) = &mut self.penalty;
