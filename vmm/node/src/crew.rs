@@ -10,7 +10,7 @@ use referee_audit::AuditSink;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
 use crate::deployment::Counters;
 use crate::error::{NodeError, OrHost};
@@ -42,6 +42,7 @@ pub(crate) struct Worker {
     line: std::os::unix::net::UnixStream,
     pending: Mutex<HashMap<u64, oneshot::Sender<Piece>>>,
     gone: OnceLock<String>,
+    reaping: AsyncMutex<()>,
     /// Whether its lines are closed and all of it is recorded.
     closed: watch::Sender<bool>,
     last_used: Mutex<Instant>,
@@ -93,6 +94,7 @@ impl Worker {
             line,
             pending: Mutex::default(),
             gone: OnceLock::new(),
+            reaping: AsyncMutex::new(()),
             closed: watch::Sender::new(false),
             last_used: Mutex::new(Instant::now()),
         });
@@ -244,14 +246,17 @@ impl Worker {
 
     /// Has the nursery see the worker to its end; the first to ask hears how it ended, and says it.
     async fn reap(&self, patience: Duration) {
-        let how = match self.nursery.reap(self.number, patience).await {
-            Ok(how) => how,
-            Err(error) => error.with_causes(),
-        };
-        let in_order = how == IN_ORDER;
-        if self.gone.set(how.clone()).is_ok() && !in_order {
-            let number = self.number;
-            report::problem(&format!("worker {number} {how}"));
+        // To whoever asked after it, the worker would not have been there.
+        let _first = self.reaping.lock().await;
+        if !self.is_gone() {
+            let how = match self.nursery.reap(self.number, patience).await {
+                Ok(how) => how,
+                Err(error) => error.with_causes(),
+            };
+            if how != IN_ORDER {
+                report::problem(&format!("worker {} {how}", self.number));
+            }
+            let _ = self.gone.set(how);
         }
         // Whoever waits for a piece hears that its sender is gone.
         lock(&self.pending).clear();
