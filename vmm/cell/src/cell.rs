@@ -376,6 +376,8 @@ impl LoadedCell {
     /// something new to look at.
     pub(crate) fn pump(&mut self) -> Result<bool, Halt> {
         let mut delivered = false;
+        // A muscle that runs meanwhile could have something new for ever: then whoever calls looks at the clock between two rounds.
+        let runs = self.hot.as_ref().is_some_and(Hot::is_lent);
         loop {
             let Machine { vsock, .. } = &mut self.machine;
             let progress = vsock.drain(&self.view).map_err(MuscleFault::from)?;
@@ -391,7 +393,7 @@ impl LoadedCell {
             }
             moved |= self.rpc.service(vsock, &mut Served(&mut self.host))?;
             moved |= self.sockets.service(vsock);
-            if !moved {
+            if !moved || runs {
                 return Ok(delivered);
             }
         }
