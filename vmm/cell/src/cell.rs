@@ -20,6 +20,7 @@ use crate::layout::{HEAP_GPA, WINDOW_GPA};
 use crate::load::{self, CheckedImage, Machine, Shell};
 use crate::report::FaultReport;
 use crate::reset::{Origin, Touched};
+use crate::ring::RingEnd;
 use crate::rpc::{Answer, Rpc};
 use crate::sockets::Sockets;
 use crate::spec::{CellLimits, CellSpec, ClockAccess};
@@ -32,6 +33,11 @@ pub enum Stop {
     Parked {
         /// When it wants to go on even if nothing arrives.
         until: Option<Instant>,
+    },
+    /// The muscle waits for the other side of a ring.
+    Waiting {
+        /// Which of the cell's rings ([`CellSpec::rings`]).
+        ring: usize,
     },
     /// The muscle is done.
     Exited(u8),
@@ -350,6 +356,15 @@ impl LoadedCell {
             }
             Action::Ring(Bell::Grow { pages }) => self.grow(pages).map(|()| None),
             Action::Ring(Bell::Yield) => Ok(None),
+            Action::Ring(Bell::RingWait { handle }) => {
+                let (ring, end) = self.ring_of(handle)?;
+                Ok((!end.take_ring() && !delivered).then_some(Stop::Waiting { ring }))
+            }
+            Action::Ring(Bell::RingWake { handle }) => {
+                let (_, end) = self.ring_of(handle)?;
+                end.wake_other();
+                Ok(None)
+            }
         }
     }
 
@@ -397,6 +412,15 @@ impl LoadedCell {
                 return Ok(delivered);
             }
         }
+    }
+
+    /// The end of a ring that a handle names, and which of the cell's it is.
+    fn ring_of(&self, handle: u64) -> Result<(usize, &RingEnd), MuscleFault> {
+        let grants = self.told.grants.iter().filter(|entry| load::is_ring(entry));
+        let mut rings = grants.zip(&self.told.rings).enumerate();
+        let found = rings.find(|(_, (entry, _))| entry.handle == handle);
+        let (index, (_, end)) = found.ok_or(MuscleFault::RingHandle(handle))?;
+        Ok((index, end))
     }
 
     fn park(&mut self, until_ns: u64) -> Result<Stop, Halt> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  guest-physical                                virtual (ring 3, one random 512 GiB slot)
+//!  0x0100_0000  rings, if any               rings: layout/rings.rs
 //!  0x3f00_0000  doorbells, no memory             control page, vsock page
 //!               system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
 //!               trap stack, page tables          (page tables are mapped nowhere)
@@ -24,6 +25,10 @@ use referee_hv::x86_64::system::{
     STUBS_OFFSET, SYSTEM_PAGES_SIZE, SystemPages, TABLES_OFFSET, TRAP_STACK_OFFSET,
 };
 use serde::Serialize;
+
+mod rings;
+
+pub use rings::{RingPlace, RingSpan};
 
 /// Guest-physical start of the window, which ends a page before the heap begins: what runs out of it is in neither.
 pub const WINDOW_GPA: u64 = HEAP_GPA - PAGE_SIZE - WINDOW_SIZE;
@@ -66,6 +71,10 @@ pub enum RegionKind {
     Resume,
     /// The heap's reservation.
     Heap,
+    /// The part of a ring that this cell may only read.
+    RingReadable,
+    /// The part of a ring that this cell may write.
+    RingWritable,
     /// Descriptor tables of ring 0.
     SystemTables,
     /// Trap stubs of ring 0.
@@ -122,7 +131,7 @@ pub struct Sizes {
 }
 
 /// Random bytes of a layout: two for each of its throws.
-pub type LayoutSeed = [u8; 34];
+pub type LayoutSeed = [u8; 56];
 
 /// All regions of one cell.
 #[derive(Debug, Clone)]
@@ -131,6 +140,7 @@ pub struct Layout {
     system: SystemPages,
     image_base: u64,
     sizes: Sizes,
+    rings: Vec<RingPlace>,
     /// Guest-physical starts.
     system_gpa: u64,
     image_gpa: u64,
@@ -142,7 +152,12 @@ impl Layout {
     ///
     /// # Errors
     /// [`HvError::Layout`] when a size is larger than the place for it.
-    pub fn random(sizes: Sizes, segments: &[SegmentSpan], random: &LayoutSeed) -> Result<Layout, HvError> {
+    pub fn random(
+        sizes: Sizes,
+        segments: &[SegmentSpan],
+        rings: &[RingSpan],
+        random: &LayoutSeed,
+    ) -> Result<Layout, HvError> {
         if sizes.image > IMAGE_MAX || sizes.stack > STACK_MAX || sizes.heap > HEAP_MAX {
             return Err(HvError::Layout("image, stack or heap larger than its place"));
         }
@@ -224,6 +239,7 @@ impl Layout {
                 access: Access::ReadWrite,
             });
         }
+        let rings = rings::place(rings, slot, &mut dice, &mut regions)?;
         // Their number depends on no address of the system's own pages.
         let tables = page_tables(0, &regions_with_system(&regions, &system, 0))?.length();
         let system_gpa = image_gpa - SYSTEM_PAGES_SIZE - tables;
@@ -234,6 +250,7 @@ impl Layout {
             system,
             image_base,
             sizes,
+            rings,
             system_gpa,
             image_gpa,
             private_gpa,
@@ -279,6 +296,11 @@ impl Layout {
     /// The sizes the layout was made for.
     pub fn sizes(&self) -> Sizes {
         self.sizes
+    }
+
+    /// Where the ends of rings are, in the order in which they were asked for.
+    pub fn rings(&self) -> &[RingPlace] {
+        &self.rings
     }
 
     /// Bytes of the image, from its base on, that ring 3 cannot write; 0 when a data segment lies before one of another kind.
@@ -450,6 +472,8 @@ impl Dice<'_> {
 
 #[cfg(test)]
 mod tests {
+    use muscle_abi::ring::{DATA_MAX, RINGS_MAX, Role};
+
     use super::*;
 
     const SIZES: Sizes = Sizes {
@@ -477,14 +501,25 @@ mod tests {
         },
     ];
 
+    const RINGS: [RingSpan; 2] = [
+        RingSpan {
+            role: Role::Send,
+            data: 0x1000,
+        },
+        RingSpan {
+            role: Role::Receive,
+            data: 0x40_0000,
+        },
+    ];
+
     fn layout(seed: u8) -> Layout {
-        let mut random = [0u8; 34];
+        let mut random: LayoutSeed = [0; size_of::<LayoutSeed>()];
         for (index, byte) in random.iter_mut().enumerate() {
             *byte = seed
                 .wrapping_mul(31)
                 .wrapping_add(u8::try_from(index).expect("small").wrapping_mul(seed | 1));
         }
-        Layout::random(SIZES, &SEGMENTS, &random).expect("lays out")
+        Layout::random(SIZES, &SEGMENTS, &RINGS, &random).expect("lays out")
     }
 
     #[test]
@@ -507,7 +542,7 @@ mod tests {
     fn the_unwritable_image_ends_where_data_begins() {
         assert_eq!(layout(1).unwritable_image(), 0x3000);
         let with = |segments: &[SegmentSpan]| {
-            let layout = Layout::random(SIZES, segments, &[7; 34]).expect("lays out");
+            let layout = Layout::random(SIZES, segments, &[], &[7; size_of::<LayoutSeed>()]).expect("lays out");
             layout.unwritable_image()
         };
         let [constants, code, data] = SEGMENTS;
@@ -542,6 +577,44 @@ mod tests {
     }
 
     #[test]
+    fn the_most_and_largest_rings_have_room_beside_the_largest_heap() {
+        let sizes = Sizes {
+            heap: HEAP_MAX,
+            stack: STACK_MAX,
+            ..SIZES
+        };
+        let largest = [Role::Send, Role::Receive].map(|role| RingSpan { role, data: DATA_MAX });
+        let rings: Vec<RingSpan> = largest.into_iter().cycle().take(RINGS_MAX).collect();
+        for byte in [0, 0x55, 0xaa, 0xff] {
+            let seed = [byte; size_of::<LayoutSeed>()];
+            let layout = Layout::random(sizes, &SEGMENTS, &rings, &seed).expect("lays out");
+            layout.system_bytes().expect("maps without overlap");
+            let mut ranges: Vec<(u64, u64)> = layout.regions().map(|region| (region.gpa, region.length)).collect();
+            ranges.sort_unstable();
+            for pair in ranges.windows(2) {
+                assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:x?}");
+            }
+            assert_eq!(layout.rings().len(), RINGS_MAX);
+            let one_more = [&rings[..], &rings[..1]].concat();
+            assert!(Layout::random(SIZES, &SEGMENTS, &one_more, &seed).is_err());
+        }
+    }
+
+    #[test]
+    fn a_ring_is_mapped_as_its_role_says_and_never_to_be_executed() {
+        let layout = layout(5);
+        for (ring, span) in layout.rings().iter().zip(RINGS) {
+            assert_eq!((ring.place.role, ring.place.data), (span.role, span.data));
+            let at = |gpa| layout.regions().find(|region| region.gpa == gpa).expect("is mapped");
+            let (readable, writable) = (at(ring.readable_gpa), at(ring.writable_gpa));
+            assert_eq!((readable.access, writable.access), (Access::Read, Access::ReadWrite));
+            let place = |(offset, length)| (ring.place.base + span.role.place_of(offset), length);
+            assert_eq!((readable.va, readable.length), place(span.role.readable(span.data)));
+            assert_eq!((writable.va, writable.length), place(span.role.writable(span.data)));
+        }
+    }
+
+    #[test]
     fn seeds_move_every_region() {
         let (one, other) = (layout(1), layout(2));
         for kind in [
@@ -551,6 +624,7 @@ mod tests {
             RegionKind::Heap,
             RegionKind::Window,
             RegionKind::TrapStubs,
+            RegionKind::RingReadable,
         ] {
             assert_ne!(one.va(kind), other.va(kind), "{kind:?}");
         }

@@ -47,6 +47,7 @@ mod pool;
 mod powers;
 pub mod receipt;
 pub mod record;
+mod ring;
 mod spec;
 mod tpm;
 mod transcript;
