@@ -120,6 +120,14 @@ impl Header {
         said.unwrap_or(&self.expected)
     }
 
+    /// The end of a ring that the guest has: such a guest runs beside another one, in a program that joins them.
+    pub fn ring(&self) -> Option<(&str, Role, u64)> {
+        self.slots.iter().find_map(|slot| match slot.request {
+            CapabilityRequest::Ring { role, bytes } => Some((slot.name.as_str(), role, bytes)),
+            _ => None,
+        })
+    }
+
     /// The manifest of a guest of this name, without its image.
     pub fn manifest(&self, name: &str) -> Manifest {
         let mut manifest = cargo_muscle::empty_manifest(name);
