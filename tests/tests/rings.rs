@@ -359,7 +359,7 @@ fn a_ring_is_joined_as_both_were_granted_it_or_not_at_all() {
     drop(start(&feeder));
     let refusals = host.records();
     let refusals = refusals.iter().filter(|record| record["kind"] == "reject");
-    assert_eq!(refusals.count(), 9);
+    assert_eq!(refusals.count(), 10);
 }
 
 #[test]

@@ -13,4 +13,5 @@ ask:
     call_frame 1, "random.fill", ask_end
     .byte 0x81, 8
 ask_end:
+    .text
 channel
