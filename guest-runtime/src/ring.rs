@@ -7,9 +7,9 @@ use muscle_abi::frame::ErrorCode;
 use muscle_abi::ring::{Place, Role};
 use muscle_ring::RingError;
 
+use crate::Global;
 use crate::doorbell;
 use crate::rpc::CallError;
-use crate::Global;
 
 /// The end of a ring by which a muscle sends. Dropped and opened again it goes on where it was.
 #[derive(Debug)]
@@ -217,7 +217,13 @@ mod tests {
         };
         let code = |result: Result<(), CallError>| result.expect_err("cannot be").code;
         assert_eq!(code(Sender::open(&grant(Role::Send)).map(drop)), ErrorCode::Io);
-        assert_eq!(code(Sender::open(&grant(Role::Receive)).map(drop)), ErrorCode::Invalid);
-        assert_eq!(code(Receiver::open(&grant(Role::Send)).map(drop)), ErrorCode::Invalid);
+        assert_eq!(
+            code(Sender::open(&grant(Role::Receive)).map(drop)),
+            ErrorCode::Invalid
+        );
+        assert_eq!(
+            code(Receiver::open(&grant(Role::Send)).map(drop)),
+            ErrorCode::Invalid
+        );
     }
 }

@@ -28,7 +28,7 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut guests = workshop.guests()?;
-    // These are never alone: tests/rings.rs runs them.
+    // These are never alone: tests/rings runs them.
     guests.retain(|guest| guest.header.ring().is_none());
     if arguments.list {
         let tests = guests

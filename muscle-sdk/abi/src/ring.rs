@@ -238,7 +238,14 @@ mod tests {
             assert_eq!(Role::from_number(role as u64), Some(role));
             assert_eq!(role.other().other(), role);
         }
-        for bad in [0, 0x5000 | 11, 0x5000 | 27, 0x5000 | 63, 0x5000 | (2 << 6) | 12, 0x5fff] {
+        for bad in [
+            0,
+            0x5000 | 11,
+            0x5000 | 27,
+            0x5000 | 63,
+            0x5000 | (2 << 6) | 12,
+            0x5fff,
+        ] {
             assert_eq!(Place::from_detail(bad), None, "{bad:#x}");
         }
         for ended in [[false, false], [true, false], [false, true], [true, true]] {

@@ -55,12 +55,7 @@ impl<'a> Sender<'a> {
             })
     }
 
-    fn attempt(
-        &mut self,
-        message: &[u8],
-        units: u32,
-        bell: &mut impl Bell,
-    ) -> Result<Option<()>, RingError> {
+    fn attempt(&mut self, message: &[u8], units: u32, bell: &mut impl Bell) -> Result<Option<()>, RingError> {
         if room(&mut self.0, units)?.is_none() {
             return Ok(None);
         }

@@ -232,7 +232,10 @@ impl Manifest {
             slot.check(index)?;
         }
         check_sorted("slots", self.slots.iter().map(|slot| &slot.name))?;
-        let rings = self.slots.iter().filter(|slot| matches!(slot.request, CapabilityRequest::Ring { .. }));
+        let rings = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.request, CapabilityRequest::Ring { .. }));
         in_range("ring slots", rings.count() as u64, 0, RINGS_MAX as u64)?;
         for (index, export) in self.exports.iter().enumerate() {
             if !is_identifier(export, EXPORT_MAX) {

@@ -766,7 +766,11 @@ fn rejects_rings_of_a_size_that_cannot_wrap_and_more_of_them_than_a_cell_has_roo
             })
         );
     }
-    let many = |count| (0..count).map(|at| slot(&format!("ring-{at}"), ring(DATA_MIN))).collect();
+    let many = |count| {
+        (0..count)
+            .map(|at| slot(&format!("ring-{at}"), ring(DATA_MIN)))
+            .collect()
+    };
     assert_eq!(refused(many(RINGS_MAX)), None);
     assert!(matches!(
         refused(many(RINGS_MAX + 1)),

@@ -81,6 +81,8 @@ pub struct LoadedCell {
     pub(crate) may_have_missed: bool,
     /// Whether it stopped last at no doing of its own.
     pub(crate) was_interrupted: bool,
+    /// The ring that it waits for.
+    pub(crate) waiting: Option<usize>,
 }
 
 /// Where a muscle stands that has nothing to do.
@@ -173,6 +175,7 @@ impl LoadedCell {
             unsettled: None,
             may_have_missed: false,
             was_interrupted: false,
+            waiting: None,
         }
     }
 
@@ -183,6 +186,10 @@ impl LoadedCell {
     /// # Errors
     /// [`CellError`] when the host failed; the cell must be dropped then, too.
     pub fn run(&mut self, thread: &VcpuThread, budget: Option<Duration>) -> Result<Stop, CellError> {
+        // It looks again as soon as it runs, so what rang before is heard.
+        if let Some(end) = self.waiting.take().and_then(|ring| self.told.rings.get(ring)) {
+            end.take_ring();
+        }
         let entered = Instant::now();
         let begun = *self.started.get_or_insert(entered);
         if let Some(stop) = self.run_hot(thread, entered, budget)? {
@@ -358,7 +365,11 @@ impl LoadedCell {
             Action::Ring(Bell::Yield) => Ok(None),
             Action::Ring(Bell::RingWait { handle }) => {
                 let (ring, end) = self.ring_of(handle)?;
-                Ok((!end.take_ring() && !delivered).then_some(Stop::Waiting { ring }))
+                if end.take_ring() || delivered {
+                    return Ok(None);
+                }
+                self.waiting = Some(ring);
+                Ok(Some(Stop::Waiting { ring }))
             }
             Action::Ring(Bell::RingWake { handle }) => {
                 let (_, end) = self.ring_of(handle)?;

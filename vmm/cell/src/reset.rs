@@ -149,6 +149,7 @@ impl LoadedCell {
         self.unsettled = None;
         self.may_have_missed = false;
         self.was_interrupted = false;
+        self.waiting = None;
         Ok(())
     }
 

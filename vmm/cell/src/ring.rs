@@ -267,7 +267,10 @@ mod tests {
     #[test]
     fn first_lives_leave_the_ring_and_second_ones_empty_it() {
         let ring = ring();
-        let (mut sender, mut receiver) = (ring.take(Role::Send).expect("a"), ring.take(Role::Receive).expect("b"));
+        let (mut sender, mut receiver) = (
+            ring.take(Role::Send).expect("a"),
+            ring.take(Role::Receive).expect("b"),
+        );
         sender.begin().expect("begins");
         receiver.begin().expect("begins");
         assert_eq!(state(&ring).epoch, 0);
@@ -303,7 +306,10 @@ mod tests {
     #[test]
     fn a_bell_that_rang_before_the_wait_is_heard_and_a_new_life_hears_none_of_the_old_ones() {
         let ring = ring();
-        let (mut sender, receiver) = (ring.take(Role::Send).expect("a"), ring.take(Role::Receive).expect("b"));
+        let (mut sender, receiver) = (
+            ring.take(Role::Send).expect("a"),
+            ring.take(Role::Receive).expect("b"),
+        );
         receiver.end().wake_other();
         assert!(sender.end().is_rung() && sender.end().take_ring());
         assert!(!sender.end().take_ring());

@@ -163,7 +163,13 @@ mod tests {
     fn only_what_is_there_can_be_shared_and_nothing_twice_in_one_place() {
         let shared = Shared::new(3 * PAGE).expect("is made");
         let mut vm = vm();
-        for (offset, bytes) in [(0, 4 * PAGE), (3 * PAGE, PAGE), (0, 0), (1, PAGE), (u64::MAX - PAGE + 1, PAGE)] {
+        for (offset, bytes) in [
+            (0, 4 * PAGE),
+            (3 * PAGE, PAGE),
+            (0, 0),
+            (1, PAGE),
+            (u64::MAX - PAGE + 1, PAGE),
+        ] {
             let refused = vm.add_shared(PAGE, &shared, offset, bytes, SharedAccess::Read);
             assert!(
                 matches!(refused, Err(HvError::BadRange { .. })),
@@ -216,8 +222,9 @@ mod tests {
         let code = [
             0x48, 0xb8, 0, 0, 0, 0, 0x57, 0x55, 0, 0, 0x48, 0x89, 0x00, 0x48, 0x89, 0x7f, 0x08,
         ];
-        let mut guest = TinyGuest::with_frozen(&kvm, &code, |vm| vm.add_shared(FROZEN, shared, 0, PAGE, access))
-            .expect("makes a guest");
+        let mut guest =
+            TinyGuest::with_frozen(&kvm, &code, |vm| vm.add_shared(FROZEN, shared, 0, PAGE, access))
+                .expect("makes a guest");
         guest.first_stop().expect("runs")
     }
 

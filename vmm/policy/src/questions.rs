@@ -100,7 +100,9 @@ pub(crate) fn describe(request: &CapabilityRequest) -> String {
         CapabilityRequest::Clock {
             grade: ClockGrade::Fine,
         } => "nanoseconds".to_owned(),
-        CapabilityRequest::Ring { role, bytes: size } => format!("{} by a ring of {}", role.name(), bytes(*size)),
+        CapabilityRequest::Ring { role, bytes: size } => {
+            format!("{} by a ring of {}", role.name(), bytes(*size))
+        }
         CapabilityRequest::Random => "random bytes".to_owned(),
         CapabilityRequest::Attest => "evidence of the host's TPM".to_owned(),
         CapabilityRequest::State { max_bytes } => format!("keep {} from run to run", bytes(*max_bytes)),

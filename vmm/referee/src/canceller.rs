@@ -73,7 +73,10 @@ impl Shared {
 
     /// Has `waker` woken, too, whenever another cell wakes this one.
     pub(crate) fn wake_by(&self, waker: Option<Waker>) {
-        let old = std::mem::replace(&mut *self.waker.lock().unwrap_or_else(PoisonError::into_inner), waker);
+        let old = std::mem::replace(
+            &mut *self.waker.lock().unwrap_or_else(PoisonError::into_inner),
+            waker,
+        );
         drop(old);
     }
 

@@ -208,7 +208,12 @@ impl Permit {
     pub(crate) fn add_ring(&mut self, joined: Joined) {
         let Parts { rings, grants, .. } = Arc::make_mut(&mut self.0);
         rings.push(joined);
-        let place = |joined: &Joined| grants.slots().iter().position(|grant| grant.slot() == joined.slot());
+        let place = |joined: &Joined| {
+            grants
+                .slots()
+                .iter()
+                .position(|grant| grant.slot() == joined.slot())
+        };
         rings.sort_by_key(place);
     }
 
@@ -291,7 +296,9 @@ impl Permit {
     fn take_rings(&self) -> Result<Vec<RingHold>, StartError> {
         let taken = self.0.rings.iter().map(Joined::take).collect();
         match taken {
-            Err(refused @ StartError::Rejected { .. }) => Err(self.engine().refusal(refused, &self.title())?),
+            Err(refused @ StartError::Rejected { .. }) => {
+                Err(self.engine().refusal(refused, &self.title())?)
+            }
             other => other,
         }
     }

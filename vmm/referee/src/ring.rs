@@ -87,7 +87,12 @@ impl Permit {
     }
 }
 
-fn join(sender: &mut Permit, slot: &str, receiver: &mut Permit, receiver_slot: &str) -> Result<(), StartError> {
+fn join(
+    sender: &mut Permit,
+    slot: &str,
+    receiver: &mut Permit,
+    receiver_slot: &str,
+) -> Result<(), StartError> {
     let data = size_of_free(sender, slot, Role::Send)?;
     let other = size_of_free(receiver, receiver_slot, Role::Receive)?;
     if data != other {
@@ -101,7 +106,10 @@ fn join(sender: &mut Permit, slot: &str, receiver: &mut Permit, receiver_slot: &
     let ring = Ring::new(data).map_err(StartError::host("making a ring"))?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let peers = [receiver.title(), sender.title()];
-    let ends = [(sender, slot, Role::Send), (receiver, receiver_slot, Role::Receive)];
+    let ends = [
+        (sender, slot, Role::Send),
+        (receiver, receiver_slot, Role::Receive),
+    ];
     for ((permit, slot, role), peer) in ends.into_iter().zip(peers) {
         permit.add_ring(Joined {
             slot: slot.to_owned(),

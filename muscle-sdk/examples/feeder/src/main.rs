@@ -20,11 +20,16 @@ fn feed(total: u64, each: u32) -> muscle::Result<String> {
     let (mut left, mut state) = (total, 0x9e37_79b9_7f4a_7c15_u64);
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(each).min(each);
-        let Some(message) = message.get_mut(..length) else { break };
+        let Some(message) = message.get_mut(..length) else {
+            break;
+        };
         // Bytes that differ from message to message, for no more than storing them costs.
         for chunk in message.chunks_mut(8) {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            chunk.iter_mut().zip(state.to_le_bytes()).for_each(|(to, from)| *to = from);
+            chunk
+                .iter_mut()
+                .zip(state.to_le_bytes())
+                .for_each(|(to, from)| *to = from);
         }
         digest.update(&*message);
         out.send(message)?;
