@@ -36,6 +36,7 @@ mod error;
 mod receiver;
 mod sender;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests;
 
 pub use end::{Bell, Memory};
