@@ -23,7 +23,7 @@ build_muscles() {
     "$bin/cargo-muscle" keygen root
     "$bin/cargo-muscle" trust init trust.store --root-key root.key --expires 1d
     "$bin/cargo-muscle" trust add-publisher trust.store --name bench --key author.pub --scope '*' --expires 1d --root-key root.key
-    for name in compute stream; do
+    for name in compute ringer stream; do
       CARGO_TARGET_DIR="$target" "$bin/cargo-muscle" build --folder "$folder" -p "$name" --key author.key -o "$name.muscle"
     done
     # The flag of a muscle that changes its code; the others are the linker's.

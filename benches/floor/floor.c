@@ -12,6 +12,7 @@
  *   floor flush N      each such write and its fdatasync
  *   floor stream-W-L N each message of L bytes between two processes over a pair of Unix sockets: W is i, the child takes them; o, it gives
  *                      them; e, it sends each back; the clock is read once for a MiB or so
+ *   floor copy-L N    each copy of L bytes into a buffer of 1 MiB that wraps around, and out of it again; the clock is read once for 16 MiB or so
  *   floor tpm N        each start of a software TPM, 16 random bytes from it, and its end
  *   floor process 1    prints nothing and is timed from outside: a child in namespaces of its own with an empty root, and a VM in it
  *
@@ -267,6 +268,34 @@ static void streams(const char *mode, int count)
 	checked(waitpid(child, NULL, 0), "waitpid");
 }
 
+static void copies(size_t length, int count)
+{
+	enum { RING = 1 << 20 };
+	static unsigned char ring[RING], from[RING], to[RING];
+	if (length < 1 || length > RING)
+		exit(100);
+	long batch = (16 << 20) / length;
+	size_t at = 0;
+	memset(ring, 1, RING);
+	memset(from, 7, RING);
+	memset(to, 1, RING);
+	for (int i = -2; i < count; i++) {
+		long begun = now();
+		for (long j = 0; j < batch; j++) {
+			if (at + length > RING)
+				at = 0;
+			memcpy(ring + at, from, length);
+			/* That neither copy is left out, as nobody looks. */
+			__asm__ volatile("" : : "r"(ring), "r"(to) : "memory");
+			memcpy(to, ring + at, length);
+			__asm__ volatile("" : : "r"(ring), "r"(to) : "memory");
+			at += length;
+		}
+		if (i >= 0)
+			printf("%ld\n", (now() - begun) / batch);
+	}
+}
+
 static void tpms(int count)
 {
 	/* TPM2_GetRandom of 16 bytes: tag, size, command, count. */
@@ -356,6 +385,8 @@ int main(int argc, char **argv)
 		writes(count, 1);
 	else if (strncmp(argv[1], "stream-", 7) == 0)
 		streams(argv[1] + 7, count);
+	else if (strncmp(argv[1], "copy-", 5) == 0)
+		copies(strtoul(argv[1] + 5, NULL, 10), count);
 	else if (strcmp(argv[1], "tpm") == 0)
 		tpms(count);
 	else if (strcmp(argv[1], "process") == 0)

@@ -9,6 +9,7 @@ mod compare;
 mod compute_rows;
 mod floor;
 mod muscles;
+mod ring_rows;
 mod rows;
 mod stream_rows;
 mod table;

@@ -11,9 +11,10 @@ use referee_bundle::{Algorithm, NameScope, PublisherKey, UnixTime};
 use referee_tests::{Guest, Workshop};
 
 use crate::muscles::Muscles;
+use crate::ring_rows::Ringers;
 use crate::stream_rows::Streamer;
 use crate::tpm_rows::TpmHost;
-use crate::{audit_rows, call_rows, compute_rows, stream_rows, tpm_rows};
+use crate::{audit_rows, call_rows, compute_rows, ring_rows, stream_rows, tpm_rows};
 
 /// What the benches permit besides what is permitted by itself.
 const SPIN: &str = r#"@id("spin") permit (principal, action == Action::"spin", resource);"#;
@@ -33,7 +34,7 @@ pub struct Row {
 }
 
 /// Every row, in the order of the table.
-pub const ROWS: [Row; 40] = [
+pub const ROWS: [Row; 47] = [
     Row {
         name: "verify",
         what: "signature, trust store, digests, image of the smallest bundle",
@@ -252,6 +253,55 @@ pub const ROWS: [Row; 40] = [
         measure: |bench, count, samples| stream_rows::moved(bench, count, samples, b'e', 1024),
     },
     Row {
+        name: "ring_64",
+        what: "each message of 64 bytes from muscle to muscle through a ring; floor: a pair of Unix sockets",
+        floor: Some("stream-i-64"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["send", "take"], 64),
+    },
+    Row {
+        name: "ring_1k",
+        what: "the same, 1 KiB; floor likewise",
+        floor: Some("stream-i-1024"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["send", "take"], 1024),
+    },
+    Row {
+        name: "ring_64k",
+        what: "the same, 64 KiB; floor likewise",
+        floor: Some("stream-i-65536"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["send", "take"], 65536),
+    },
+    Row {
+        name: "ring_copy_64",
+        what: "as ring_64; floor: a copy into a buffer of 1 MiB and one out of it",
+        floor: Some("copy-64"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["send", "take"], 64),
+    },
+    Row {
+        name: "ring_copy_1k",
+        what: "as ring_1k; floor likewise",
+        floor: Some("copy-1024"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["send", "take"], 1024),
+    },
+    Row {
+        name: "ring_copy_64k",
+        what: "as ring_64k; floor likewise",
+        floor: Some("copy-65536"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["send", "take"], 65536),
+    },
+    Row {
+        name: "ring_trip",
+        what: "64 bytes there and back through two rings; floor: likewise over a pair of Unix sockets",
+        floor: Some("stream-e-64"),
+        cost: 50,
+        measure: |bench, count, samples| ring_rows::passed(bench, count, samples, ["trip", "echo"], 64),
+    },
+    Row {
         name: "kill",
         what: "from cancel to the call's return; floor: immediate_exit and a signal",
         floor: Some("kill"),
@@ -337,6 +387,7 @@ pub struct Bench {
     /// The one that computes. Made when a row asks for it, as what follows.
     pub compute: Option<Cell>,
     pub streamer: Option<Streamer>,
+    pub ringers: Option<Ringers>,
     tpm: Option<TpmHost>,
     /// Where the logs are.
     pub folder: tempfile::TempDir,
@@ -401,6 +452,7 @@ impl Bench {
             },
             compute: None,
             streamer: None,
+            ringers: None,
             tpm: None,
             folder,
         })

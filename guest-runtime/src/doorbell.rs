@@ -26,6 +26,16 @@ pub fn yield_now() {
     ring(doorbell::YIELD, 0);
 }
 
+/// Waits until the other side of the ring with this handle rings; at once if it has since the last wait. May return earlier.
+pub(crate) fn ring_wait(handle: u64) {
+    ring(doorbell::RING_WAIT, handle);
+}
+
+/// Wakes the other side of the ring with this handle.
+pub(crate) fn ring_wake(handle: u64) {
+    ring(doorbell::RING_WAKE, handle);
+}
+
 /// Ends the cell. Codes above [`MAX_EXIT_CODE`] become that code, since larger ones are a fault.
 pub fn exit(code: u8) -> ! {
     ring(doorbell::EXIT, u64::from(code).min(MAX_EXIT_CODE));

@@ -34,6 +34,7 @@ pub mod cell;
 pub mod console;
 pub mod doorbell;
 pub mod entries;
+pub mod ring;
 pub mod rpc;
 pub mod vsock;
 pub mod x86_64;

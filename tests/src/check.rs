@@ -150,7 +150,11 @@ fn report(streams: &Streams, ended: &Ended) -> anyhow::Result<Value> {
     serde_json::from_str(last).context("the report is not JSON")
 }
 
-fn check_report(expected: &FaultExpectation, report: &Value) -> anyhow::Result<()> {
+/// Compares a fault's report with what was expected.
+///
+/// # Errors
+/// Says what differs.
+pub fn check_report(expected: &FaultExpectation, report: &Value) -> anyhow::Result<()> {
     let text = |pointer: &str| report.pointer(pointer).and_then(Value::as_str);
     let count = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
     ensure!(

@@ -7,6 +7,7 @@
 //!   # expect-tcg: exit 98                          … and QEMU emulates the processor
 //!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000 offered=functions:one+other
+//!   #        ring=ring:send:4096
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
 //!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
 //!   # socket: out                                a Unix socket there at which nobody listens
@@ -18,6 +19,7 @@
 
 use anyhow::{Context, bail};
 use muscle_abi::boot::Style;
+use muscle_abi::ring::Role;
 use referee_bundle::{CapabilityRequest, ClockGrade, FilesAccess, Manifest, Slot};
 
 use crate::expectation::{Expectation, number, words};
@@ -116,6 +118,14 @@ impl Header {
         };
         let said = special.iter().find(|ends| !ends.is_empty()).copied();
         said.unwrap_or(&self.expected)
+    }
+
+    /// The end of a ring that the guest has: such a guest runs beside another one, in a program that joins them.
+    pub fn ring(&self) -> Option<(&str, Role, u64)> {
+        self.slots.iter().find_map(|slot| match slot.request {
+            CapabilityRequest::Ring { role, bytes } => Some((slot.name.as_str(), role, bytes)),
+            _ => None,
+        })
     }
 
     /// The manifest of a guest of this name, without its image.
@@ -222,6 +232,13 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
         },
         ["connect", _] => CapabilityRequest::VsockConnect {
             port: u32::try_from(number_at(1)?)?,
+        },
+        ["ring", role @ ("send" | "receive"), _] => CapabilityRequest::Ring {
+            role: match *role {
+                "send" => Role::Send,
+                _ => Role::Receive,
+            },
+            bytes: number_at(2)?,
         },
         ["functions", names] => CapabilityRequest::Functions {
             names: names.split('+').map(str::to_owned).collect(),

@@ -28,7 +28,7 @@ mod shop;
 mod trial;
 mod workshop;
 
-pub use check::{check, check_audit};
+pub use check::{check, check_audit, check_report};
 pub use expectation::{Expectation, FaultExpectation, ParseError};
 pub use flavour::Flavour;
 pub use guest::Guest;

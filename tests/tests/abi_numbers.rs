@@ -5,7 +5,8 @@ use std::path::Path;
 
 use muscle_abi::boot::BootInfo;
 use muscle_abi::frame::FrameKind;
-use muscle_abi::{capability, channel, doorbell};
+use muscle_abi::ring::Role;
+use muscle_abi::{capability, channel, doorbell, ring};
 
 fn numbers() -> HashMap<String, u64> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests");
@@ -74,6 +75,8 @@ fn doorbells_channel_and_frames_are_the_abis() {
         ("GROW", doorbell::GROW),
         ("YIELD", doorbell::YIELD),
         ("READY", doorbell::READY),
+        ("RING_WAIT", doorbell::RING_WAIT),
+        ("RING_WAKE", doorbell::RING_WAKE),
         ("MAILBOX_TEXT", channel::MAILBOX_TEXT_OFFSET),
         ("RX", channel::QUEUES_OFFSET),
         ("TX", channel::QUEUES_OFFSET + channel::QUEUE_STRIDE),
@@ -89,7 +92,16 @@ fn doorbells_channel_and_frames_are_the_abis() {
         ("KIND_ERROR", FrameKind::Error as u64),
     ];
     let numbers = numbers();
-    for (name, value) in expected {
+    let rings = [
+        ("RECEIVER_PAGE", Role::Send.place_of(ring::RECEIVER_PAGE)),
+        ("SENDER_HOST_PAGE", Role::Send.place_of(ring::HOST_PAGE)),
+        ("RECEIVER_HOST_PAGE", Role::Receive.place_of(ring::HOST_PAGE)),
+        ("SENDER_PAGE", Role::Send.place_of(ring::SENDER_PAGE)),
+        ("SENDER_PAGE", Role::Receive.place_of(ring::SENDER_PAGE)),
+        ("RING_DATA", Role::Send.place_of(ring::DATA)),
+        ("RING_DATA", Role::Receive.place_of(ring::DATA)),
+    ];
+    for (name, value) in expected.into_iter().chain(rings) {
         assert_eq!(numbers.get(name).copied(), Some(value), "{name}");
     }
 }

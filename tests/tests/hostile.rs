@@ -27,7 +27,9 @@ fn run() -> anyhow::Result<ExitCode> {
         println!("{count} guests are in {}", Path::new(&target).display());
         return Ok(ExitCode::SUCCESS);
     }
-    let guests = workshop.guests()?;
+    let mut guests = workshop.guests()?;
+    // These are never alone: tests/rings runs them.
+    guests.retain(|guest| guest.header.ring().is_none());
     if arguments.list {
         let tests = guests
             .iter()

@@ -40,11 +40,13 @@ pub enum CapabilityKind {
     State = 11,
     /// Functions of the program in which the cell is embedded.
     Functions = 12,
+    /// One end of a ring: memory through which messages go from one cell to another.
+    Ring = 13,
 }
 
 impl CapabilityKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [CapabilityKind; 12] = [
+    pub const ALL: [CapabilityKind; 13] = [
         CapabilityKind::Console,
         CapabilityKind::Args,
         CapabilityKind::Env,
@@ -57,6 +59,7 @@ impl CapabilityKind {
         CapabilityKind::Attest,
         CapabilityKind::State,
         CapabilityKind::Functions,
+        CapabilityKind::Ring,
     ];
 
     /// The kind with this number, if there is one.
@@ -81,6 +84,7 @@ impl CapabilityKind {
             CapabilityKind::Attest => "attest",
             CapabilityKind::State => "state",
             CapabilityKind::Functions => "functions",
+            CapabilityKind::Ring => "ring",
         }
     }
 
@@ -94,7 +98,7 @@ impl CapabilityKind {
 ///
 /// ```text
 ///   0  8  handle        8  4  kind       12  4  length of the slot's name
-///  16  8  detail (port, first port | last port << 32, clock grade, file rights)
+///  16  8  detail (port, first port | last port << 32, clock grade, file rights, place of a ring)
 ///  24 32  slot's name, padded with zeros
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +110,7 @@ pub struct GrantEntry {
     /// Bytes of the name.
     pub name_len: u32,
     /// What a driver needs to know of the grant: the port of a vsock grant, `first | last << 32` of a port
-    /// range, 1 coarse or 2 fine of a clock, 0 read or 1 read-write of files, most bytes of a state.
+    /// range, 1 coarse or 2 fine of a clock, 0 read or 1 read-write of files, most bytes of a state, where a ring is ([`crate::ring::Place`]).
     pub detail: u64,
     /// The slot's name as the manifest has it.
     pub name: [u8; SLOT_NAME_MAX],

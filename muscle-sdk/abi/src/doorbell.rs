@@ -13,6 +13,8 @@
 //!   0x20 YIELD  drain the queues and let me go on at once
 //!   0x30 READY  PARK without a time, for a muscle that has started and waits for its first call, where
 //!               `FLAG_READY_BELL` is set; value: any
+//!   0x38 RING_WAIT  nothing to do until the other side of a ring rings; value: the grant's handle
+//!   0x40 RING_WAKE  wakes the other side of a ring if it waits, or else when it waits next; value: the handle
 //! ```
 
 /// Register offsets in the control page.
@@ -29,3 +31,7 @@ pub const YIELD: u64 = 0x20;
 /// addresses, the heap's length and its context id; seed, arguments and grants it reads from the block whenever it
 /// needs them, and they may be others when the doorbell returns. Means no more than [`PARK`] once a call has come.
 pub const READY: u64 = 0x30;
+/// Waits for the other side of a ring. May return earlier.
+pub const RING_WAIT: u64 = 0x38;
+/// Wakes the other side of a ring, and goes on at once.
+pub const RING_WAKE: u64 = 0x40;

@@ -14,6 +14,7 @@ pub mod capability;
 pub mod channel;
 pub mod doorbell;
 pub mod frame;
+pub mod ring;
 pub mod vector;
 
 /// Version of everything in this crate; a bundle built for another version is refused.

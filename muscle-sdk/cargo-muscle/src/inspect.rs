@@ -165,6 +165,7 @@ fn request_text(request: &CapabilityRequest) -> String {
         CapabilityRequest::Console { input: false } => format!("{kind}: output"),
         CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => kind.to_owned(),
         CapabilityRequest::State { max_bytes } => format!("{kind}: up to {}", size(*max_bytes)),
+        CapabilityRequest::Ring { role, bytes } => format!("{kind}: {} {}", role.name(), size(*bytes)),
         CapabilityRequest::Env { names } | CapabilityRequest::Functions { names } => {
             format!("{kind}: {}", names.join(", "))
         }
@@ -195,6 +196,9 @@ fn request_json(request: &CapabilityRequest) -> Value {
             json!({ "kind": kind })
         }
         CapabilityRequest::State { max_bytes } => json!({ "kind": kind, "max_bytes": max_bytes }),
+        CapabilityRequest::Ring { role, bytes } => {
+            json!({ "kind": kind, "role": role.name(), "bytes": bytes })
+        }
         CapabilityRequest::Functions { names } => json!({ "kind": kind, "functions": names }),
         CapabilityRequest::Env { names } => json!({ "kind": kind, "variables": names }),
         CapabilityRequest::Clock { grade } => json!({ "kind": kind, "grade": grade_name(*grade) }),

@@ -1,6 +1,7 @@
 //! `Muscle.toml`: what an author writes, and the manifest that it becomes.
 
 use muscle_abi::boot::Style;
+use muscle_abi::ring::Role;
 use referee_bundle::{Arch, CapabilityRequest, ClockGrade, FilesAccess, Limits, Manifest, Slot};
 use serde::Deserialize;
 
@@ -126,6 +127,11 @@ enum SlotSetting {
         name: String,
         max_bytes: Size,
     },
+    Ring {
+        name: String,
+        role: RoleSetting,
+        size: Size,
+    },
     Files {
         name: String,
         access: AccessSetting,
@@ -152,6 +158,13 @@ enum SlotSetting {
 enum GradeSetting {
     Coarse,
     Fine,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RoleSetting {
+    Send,
+    Receive,
 }
 
 #[derive(Deserialize)]
@@ -214,6 +227,14 @@ impl SlotSetting {
             SlotSetting::Functions { name, mut functions } => {
                 functions.sort();
                 (name, CapabilityRequest::Functions { names: functions })
+            }
+            SlotSetting::Ring { name, role, size } => {
+                let role = match role {
+                    RoleSetting::Send => Role::Send,
+                    RoleSetting::Receive => Role::Receive,
+                };
+                let bytes = size.bytes()?;
+                (name, CapabilityRequest::Ring { role, bytes })
             }
             SlotSetting::State { name, max_bytes } => {
                 let max_bytes = max_bytes.bytes()?;

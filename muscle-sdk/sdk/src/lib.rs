@@ -36,6 +36,7 @@ pub mod pio;
 pub mod prelude;
 pub mod process;
 pub mod random;
+pub mod ring;
 pub mod state;
 pub mod testing;
 pub mod vsock;

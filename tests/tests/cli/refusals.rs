@@ -381,3 +381,11 @@ fn a_log_that_cannot_be_written_takes_the_refusals_place() {
     assert_eq!(ended.code, Some(104), "{}", ended.errors());
     assert!(ended.errors().contains("audit log"), "{}", ended.errors());
 }
+
+#[test]
+fn rejects_an_end_of_a_ring_that_nobody_joins_to_another() {
+    let desk = Desk::new();
+    for name in ["sends", "peeks"] {
+        refused(&desk, &[], &bundle("ring", name), "ring-not-joined");
+    }
+}

@@ -281,6 +281,12 @@ fn what_bundle_trust_or_policy_refuse_is_not_deployed() {
             "wrong-style",
             "referee-vmm run",
         ),
+        (
+            &read(&bundle("ring", "reacts")),
+            json!({}),
+            "ring-not-joined",
+            "`ring`",
+        ),
     ] {
         let digest = send(&node, bytes);
         let answer = deploy(&node, "new", &json!({"bundle": digest, "settings": settings}));
@@ -290,7 +296,7 @@ fn what_bundle_trust_or_policy_refuse_is_not_deployed() {
     assert_eq!(node.ask("GET", "/v1/deployments", b"").json(), json!([]));
     assert!(node.workers().is_empty());
     let refused = node.managed();
-    assert_eq!(refused.len(), 9);
+    assert_eq!(refused.len(), 10);
     assert!(
         refused.iter().all(|(op, name)| op == "refuse" && name == "new"),
         "{refused:?}"

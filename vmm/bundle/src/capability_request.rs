@@ -1,6 +1,7 @@
 //! What a muscle asks for: named slots, each with one request.
 
 use muscle_abi::capability::CapabilityKind;
+use muscle_abi::ring::{DATA_MAX, DATA_MIN, Role, is_data_size};
 
 use crate::cbor::{Reader, Writer};
 use crate::names::{VARIABLE_MAX, is_identifier, is_slot_name};
@@ -74,6 +75,13 @@ pub enum CapabilityRequest {
         /// Their names, sorted.
         names: Vec<String>,
     },
+    /// One end of a ring.
+    Ring {
+        /// Which.
+        role: Role,
+        /// Bytes of its data: a power of two, from [`muscle_abi::ring::DATA_MIN`] to [`muscle_abi::ring::DATA_MAX`].
+        bytes: u64,
+    },
     /// A directory.
     Files {
         /// What is done with it.
@@ -114,6 +122,7 @@ impl CapabilityRequest {
             CapabilityRequest::Attest => CapabilityKind::Attest,
             CapabilityRequest::State { .. } => CapabilityKind::State,
             CapabilityRequest::Functions { .. } => CapabilityKind::Functions,
+            CapabilityRequest::Ring { .. } => CapabilityKind::Ring,
             CapabilityRequest::Files { .. } => CapabilityKind::Files,
             CapabilityRequest::VsockListen { .. } => CapabilityKind::VsockListen,
             CapabilityRequest::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -132,6 +141,16 @@ impl CapabilityRequest {
             CapabilityRequest::Pio { first, last } => {
                 in_range("pio last", (*last).into(), (*first).into(), u16::MAX.into())
             }
+            CapabilityRequest::Ring { bytes, .. } => match is_data_size(*bytes) {
+                true => Ok(()),
+                false => {
+                    in_range("ring bytes", *bytes, DATA_MIN, DATA_MAX)?;
+                    Err(Rejected::NotAPowerOfTwo {
+                        field: "ring bytes",
+                        value: *bytes,
+                    })
+                }
+            },
             CapabilityRequest::State { max_bytes } => in_range(
                 "state max bytes",
                 *max_bytes,
@@ -166,6 +185,13 @@ impl CapabilityRequest {
             },
             CapabilityKind::Functions => CapabilityRequest::Functions {
                 names: read_names(reader, "function names", FUNCTIONS_MAX)?,
+            },
+            CapabilityKind::Ring => CapabilityRequest::Ring {
+                role: {
+                    let number = reader.u64("ring role")?;
+                    Role::from_number(number).ok_or_else(|| unknown("ring role", number))?
+                },
+                bytes: reader.u64("ring bytes")?,
             },
             CapabilityKind::Clock => CapabilityRequest::Clock {
                 grade: match reader.u64("clock grade")? {
@@ -216,6 +242,10 @@ impl CapabilityRequest {
                 names.iter().for_each(|name| writer.text(name));
             }
             CapabilityRequest::Clock { grade } => writer.u64(*grade as u64),
+            CapabilityRequest::Ring { role, bytes } => {
+                writer.u64(*role as u64);
+                writer.u64(*bytes);
+            }
             CapabilityRequest::State { max_bytes } => writer.u64(*max_bytes),
             CapabilityRequest::Files {
                 access,
@@ -247,7 +277,7 @@ impl CapabilityRequest {
             | CapabilityRequest::State { .. }
             | CapabilityRequest::VsockListen { .. }
             | CapabilityRequest::VsockConnect { .. } => 2,
-            CapabilityRequest::Pio { .. } => 3,
+            CapabilityRequest::Pio { .. } | CapabilityRequest::Ring { .. } => 3,
             CapabilityRequest::Files { .. } => 4,
         }
     }

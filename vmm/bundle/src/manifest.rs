@@ -15,8 +15,9 @@
 use std::fmt;
 
 use muscle_abi::boot::Style;
+use muscle_abi::ring::RINGS_MAX;
 
-use crate::capability_request::{Slot, in_range};
+use crate::capability_request::{CapabilityRequest, Slot, in_range};
 use crate::cbor::{Reader, Writer, same_again};
 use crate::digest::Digest;
 use crate::limits::ReadLimits;
@@ -231,6 +232,11 @@ impl Manifest {
             slot.check(index)?;
         }
         check_sorted("slots", self.slots.iter().map(|slot| &slot.name))?;
+        let rings = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.request, CapabilityRequest::Ring { .. }));
+        in_range("ring slots", rings.count() as u64, 0, RINGS_MAX as u64)?;
         for (index, export) in self.exports.iter().enumerate() {
             if !is_identifier(export, EXPORT_MAX) {
                 return Err(Rejected::NameInvalid {

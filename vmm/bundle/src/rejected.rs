@@ -132,6 +132,8 @@ pub enum Rejected {
         least: u64,
         most: u64,
     },
+    #[error("`{field}` is {value} and must be a power of two; change it")]
+    NotAPowerOfTwo { field: &'static str, value: u64 },
     #[error(
         "`{field}`: item {index} is not above the one before it; sort the list and remove what is there twice"
     )]
@@ -366,6 +368,7 @@ impl Rejected {
             Rejected::TrailingInDocument { .. } => "trailing-in-document",
             Rejected::UnknownValue { .. } => "unknown-value",
             Rejected::OutOfRange { .. } => "out-of-range",
+            Rejected::NotAPowerOfTwo { .. } => "not-a-power-of-two",
             Rejected::NotSorted { .. } => "not-sorted",
             Rejected::NameInvalid { .. } => "name-invalid",
             Rejected::Unsigned => "unsigned",

@@ -2,6 +2,7 @@
 
 mod support;
 
+use muscle_abi::ring::{DATA_MAX, DATA_MIN, RINGS_MAX, Role};
 use referee_bundle::{
     CapabilityRequest, Digest, Document, Manifest, PartKind, Permissions, ReadLimits, Rejected, Slot, verify,
 };
@@ -500,7 +501,7 @@ fn rejects_requests_of_another_shape() {
             ..
         }
     ));
-    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 13], 13)] {
+    for (kind, value) in [(&[0x81, 0][..], 0), (&[0x81, 20], 20)] {
         assert_eq!(
             refused(kind),
             Rejected::UnknownValue {
@@ -510,6 +511,14 @@ fn rejects_requests_of_another_shape() {
             }
         );
     }
+    assert!(matches!(
+        refused(&[0x83, 13, 2, 0x19, 0x10, 0]),
+        Rejected::UnknownValue {
+            field: "ring role",
+            value: 2,
+            ..
+        }
+    ));
     assert!(matches!(
         refused(&[0x82, 4, 3]),
         Rejected::UnknownValue {
@@ -723,4 +732,52 @@ fn slot(name: &str, request: CapabilityRequest) -> Slot {
         name: name.to_owned(),
         request,
     }
+}
+
+#[test]
+fn rejects_rings_of_a_size_that_cannot_wrap_and_more_of_them_than_a_cell_has_room_for() {
+    let ring = |bytes| CapabilityRequest::Ring {
+        role: Role::Send,
+        bytes,
+    };
+    let refused = |slots: Vec<Slot>| {
+        let mut bad = manifest();
+        bad.slots = slots;
+        Pieces::with_bytes(bad.encode()).verify().err()
+    };
+    for bytes in [0, 2048, DATA_MAX * 2, u64::MAX] {
+        assert!(
+            matches!(
+                refused(vec![slot("out", ring(bytes))]),
+                Some(Rejected::OutOfRange {
+                    field: "ring bytes",
+                    ..
+                })
+            ),
+            "{bytes}"
+        );
+    }
+    for bytes in [DATA_MIN + 8, 3 * DATA_MIN, DATA_MAX - 4096] {
+        assert_eq!(
+            refused(vec![slot("out", ring(bytes))]),
+            Some(Rejected::NotAPowerOfTwo {
+                field: "ring bytes",
+                value: bytes
+            })
+        );
+    }
+    let many = |count| {
+        (0..count)
+            .map(|at| slot(&format!("ring-{at}"), ring(DATA_MIN)))
+            .collect()
+    };
+    assert_eq!(refused(many(RINGS_MAX)), None);
+    assert!(matches!(
+        refused(many(RINGS_MAX + 1)),
+        Some(Rejected::OutOfRange {
+            field: "ring slots",
+            value: 9,
+            ..
+        })
+    ));
 }

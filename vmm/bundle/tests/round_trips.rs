@@ -3,6 +3,7 @@
 mod support;
 
 use muscle_abi::boot::Style;
+use muscle_abi::ring::Role;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -29,6 +30,12 @@ fn request() -> impl Strategy<Value = CapabilityRequest> {
         }),
         btree_set("[a-z_][a-z0-9_]{0,8}", 0..4).prop_map(|names| CapabilityRequest::Functions {
             names: names.into_iter().collect()
+        }),
+        (prop_oneof![Just(Role::Send), Just(Role::Receive)], 12u32..=26).prop_map(|(role, order)| {
+            CapabilityRequest::Ring {
+                role,
+                bytes: 1 << order,
+            }
         }),
         prop_oneof![Just(ClockGrade::Coarse), Just(ClockGrade::Fine)]
             .prop_map(|grade| CapabilityRequest::Clock { grade }),

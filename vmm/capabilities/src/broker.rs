@@ -139,6 +139,7 @@ impl Broker {
                 | Power::Attest
                 | Power::State { .. }
                 | Power::Functions { .. }
+                | Power::Ring { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => Held::Nothing,
             };

@@ -76,6 +76,7 @@ impl Resources {
                 | Power::Attest
                 | Power::State { .. }
                 | Power::Functions { .. }
+                | Power::Ring { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => {}
             }

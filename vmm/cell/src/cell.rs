@@ -20,6 +20,7 @@ use crate::layout::{HEAP_GPA, WINDOW_GPA};
 use crate::load::{self, CheckedImage, Machine, Shell};
 use crate::report::FaultReport;
 use crate::reset::{Origin, Touched};
+use crate::ring::RingEnd;
 use crate::rpc::{Answer, Rpc};
 use crate::sockets::Sockets;
 use crate::spec::{CellLimits, CellSpec, ClockAccess};
@@ -32,6 +33,11 @@ pub enum Stop {
     Parked {
         /// When it wants to go on even if nothing arrives.
         until: Option<Instant>,
+    },
+    /// The muscle waits for the other side of a ring.
+    Waiting {
+        /// Which of the cell's rings ([`CellSpec::rings`]).
+        ring: usize,
     },
     /// The muscle is done.
     Exited(u8),
@@ -75,6 +81,8 @@ pub struct LoadedCell {
     pub(crate) may_have_missed: bool,
     /// Whether it stopped last at no doing of its own.
     pub(crate) was_interrupted: bool,
+    /// The ring that it waits for.
+    pub(crate) waiting: Option<usize>,
 }
 
 /// Where a muscle stands that has nothing to do.
@@ -167,6 +175,7 @@ impl LoadedCell {
             unsettled: None,
             may_have_missed: false,
             was_interrupted: false,
+            waiting: None,
         }
     }
 
@@ -177,6 +186,10 @@ impl LoadedCell {
     /// # Errors
     /// [`CellError`] when the host failed; the cell must be dropped then, too.
     pub fn run(&mut self, thread: &VcpuThread, budget: Option<Duration>) -> Result<Stop, CellError> {
+        // It looks again as soon as it runs, so what rang before is heard.
+        if let Some(end) = self.waiting.take().and_then(|ring| self.told.rings.get(ring)) {
+            end.take_ring();
+        }
         let entered = Instant::now();
         let begun = *self.started.get_or_insert(entered);
         if let Some(stop) = self.run_hot(thread, entered, budget)? {
@@ -350,6 +363,19 @@ impl LoadedCell {
             }
             Action::Ring(Bell::Grow { pages }) => self.grow(pages).map(|()| None),
             Action::Ring(Bell::Yield) => Ok(None),
+            Action::Ring(Bell::RingWait { handle }) => {
+                let (ring, end) = self.ring_of(handle)?;
+                if end.take_ring() || delivered {
+                    return Ok(None);
+                }
+                self.waiting = Some(ring);
+                Ok(Some(Stop::Waiting { ring }))
+            }
+            Action::Ring(Bell::RingWake { handle }) => {
+                let (_, end) = self.ring_of(handle)?;
+                end.wake_other();
+                Ok(None)
+            }
         }
     }
 
@@ -397,6 +423,15 @@ impl LoadedCell {
                 return Ok(delivered);
             }
         }
+    }
+
+    /// The end of a ring that a handle names, and which of the cell's it is.
+    fn ring_of(&self, handle: u64) -> Result<(usize, &RingEnd), MuscleFault> {
+        let grants = self.told.grants.iter().filter(|entry| load::is_ring(entry));
+        let mut rings = grants.zip(&self.told.rings).enumerate();
+        let found = rings.find(|(_, (entry, _))| entry.handle == handle);
+        let (index, (_, end)) = found.ok_or(MuscleFault::RingHandle(handle))?;
+        Ok((index, end))
     }
 
     fn park(&mut self, until_ns: u64) -> Result<Stop, Halt> {

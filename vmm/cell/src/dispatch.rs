@@ -38,6 +38,10 @@ pub(crate) enum Bell {
     Grow { pages: u64 },
     /// Drain and go on.
     Yield,
+    /// Wait for the other side of a ring.
+    RingWait { handle: u64 },
+    /// Wake the other side of a ring.
+    RingWake { handle: u64 },
 }
 
 /// Decides about every exit but a trap, which needs more of the cell's state.
@@ -101,6 +105,8 @@ fn bell(offset: u64, data: &[u8]) -> Result<Bell, MuscleFault> {
         doorbell::GROW => Ok(Bell::Grow { pages: value }),
         doorbell::YIELD => Ok(Bell::Yield),
         doorbell::READY => Ok(Bell::Ready),
+        doorbell::RING_WAIT => Ok(Bell::RingWait { handle: value }),
+        doorbell::RING_WAKE => Ok(Bell::RingWake { handle: value }),
         _ => Err(misuse),
     }
 }
@@ -131,6 +137,8 @@ mod tests {
                 0x18 => Ok(Bell::Grow { pages: 7 }),
                 0x20 => Ok(Bell::Yield),
                 0x30 => Ok(Bell::Ready),
+                0x38 => Ok(Bell::RingWait { handle: 7 }),
+                0x40 => Ok(Bell::RingWake { handle: 7 }),
                 _ => Err(MuscleFault::Doorbell {
                     offset,
                     length: 8,

@@ -38,7 +38,7 @@ pub enum CellError {
     Hv(#[from] referee_hv::HvError),
     /// The memory limit leaves no room for what every cell has.
     #[error(
-        "the memory limit of {limit} bytes is too small: image, stack, window and boot pages take {needed}"
+        "the memory limit of {limit} bytes is too small: image, stack, window, boot pages and rings take {needed}"
     )]
     MemoryLimit {
         /// Granted, in bytes.

@@ -61,6 +61,9 @@ pub enum MuscleFault {
     /// It asked to be woken at a time without a clock grant.
     #[error("parked until a time, which needs a `clock` grant")]
     ParkWithoutClock,
+    /// It waited for, or woke, the other side of a ring that it does not have.
+    #[error("doorbell of a ring with {0:#x}, which is the handle of none of its rings")]
+    RingHandle(u64),
     /// It broke a rule of virtio-vsock.
     #[error("vsock device: {0}")]
     Channel(DeviceFault),
@@ -137,6 +140,7 @@ impl MuscleFault {
             MuscleFault::HeapBeyondGrant { .. } => "heap-beyond-grant",
             MuscleFault::Doorbell { .. } => "doorbell",
             MuscleFault::ParkWithoutClock => "park-without-clock",
+            MuscleFault::RingHandle(_) => "ring-handle",
             MuscleFault::Channel(_) => "channel",
             MuscleFault::Frame(_) => "frame",
             MuscleFault::UnexpectedAnswer(_) => "unexpected-answer",

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  guest-physical                                virtual (ring 3, one random 512 GiB slot)
+//!  0x0100_0000  rings, if any                    rings: layout/rings.rs
 //!  0x3f00_0000  doorbells, no memory             control page, vsock page
 //!               system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
 //!               trap stack, page tables          (page tables are mapped nowhere)
@@ -31,6 +32,12 @@ use referee_hv::x86_64::system::{
 };
 use serde::Serialize;
 
+mod rings;
+#[cfg(test)]
+mod tests;
+
+pub use rings::{RingPlace, RingSpan};
+
 /// Guest-physical start of the window, which ends a page before the heap begins: what runs out of it is in neither.
 pub const WINDOW_GPA: u64 = HEAP_GPA - PAGE_SIZE - WINDOW_SIZE;
 /// Guest-physical address of the control doorbell page; the vsock page follows.
@@ -51,8 +58,8 @@ pub const HEAP_MAX: u64 = 64 << 30;
 pub(crate) const WARM_STACK: u64 = 2 * PAGE_SIZE;
 /// Pages that can come with one exit.
 const GROUP: u64 = 8 * PAGE_SIZE;
-/// Gigabytes in each of the slot's three bands: one for the image, one for the heap, one for the rest.
-const BAND: u64 = 170;
+/// Gigabytes in each of three bands of the slot: one for the image, one for the heap, one for the rest. Rings come above them.
+const BAND: u64 = 149;
 /// The bands that image, rest and heap have, in each order that there is.
 const ORDERS: [[u64; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
@@ -80,6 +87,10 @@ pub enum RegionKind {
     Resume,
     /// The heap's reservation.
     Heap,
+    /// The part of a ring that this cell may only read.
+    RingReadable,
+    /// The part of a ring that this cell may write.
+    RingWritable,
     /// Descriptor tables of ring 0.
     SystemTables,
     /// Trap stubs of ring 0.
@@ -136,7 +147,7 @@ pub struct Sizes {
 }
 
 /// Random bytes of a layout: two for each of its throws.
-pub type LayoutSeed = [u8; 34];
+pub type LayoutSeed = [u8; 56];
 
 /// All regions of one cell.
 #[derive(Debug, Clone)]
@@ -145,6 +156,7 @@ pub struct Layout {
     system: SystemPages,
     image_base: u64,
     sizes: Sizes,
+    rings: Vec<RingPlace>,
     /// Guest-physical starts.
     system_gpa: u64,
     image_gpa: u64,
@@ -156,7 +168,12 @@ impl Layout {
     ///
     /// # Errors
     /// [`HvError::Layout`] when a size is larger than the place for it.
-    pub fn random(sizes: Sizes, segments: &[SegmentSpan], random: &LayoutSeed) -> Result<Layout, HvError> {
+    pub fn random(
+        sizes: Sizes,
+        segments: &[SegmentSpan],
+        rings: &[RingSpan],
+        random: &LayoutSeed,
+    ) -> Result<Layout, HvError> {
         if sizes.image > IMAGE_MAX || sizes.stack > STACK_MAX || sizes.heap > HEAP_MAX {
             return Err(HvError::Layout("image, stack or heap larger than its place"));
         }
@@ -269,6 +286,7 @@ impl Layout {
                 access: Access::ReadWrite,
             });
         }
+        let rings = rings::place(rings, slot, &mut dice, &mut regions)?;
         // Their number depends on no address of the system's own pages.
         let tables = page_tables(0, &regions_with_system(&regions, &system, 0))?.length();
         let system_gpa = image_gpa - SYSTEM_PAGES_SIZE - tables;
@@ -279,6 +297,7 @@ impl Layout {
             system,
             image_base,
             sizes,
+            rings,
             system_gpa,
             image_gpa,
             private_gpa,
@@ -324,6 +343,11 @@ impl Layout {
     /// The sizes the layout was made for.
     pub fn sizes(&self) -> Sizes {
         self.sizes
+    }
+
+    /// Where the ends of rings are, in the order in which they were asked for.
+    pub fn rings(&self) -> &[RingPlace] {
+        &self.rings
     }
 
     /// Bytes of the image, from its base on, that ring 3 cannot write; 0 when a data segment lies before one of another kind.
@@ -490,188 +514,5 @@ impl Dice<'_> {
         let high = self.bytes.get(self.at + 1).copied().unwrap_or(0);
         self.at += 2;
         u64::from(u16::from_le_bytes([low, high])) % limit
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIZES: Sizes = Sizes {
-        image: 0x5000,
-        boot: 0x1000,
-        stack: 0x1_0000,
-        heap: 0x41_3000,
-        resume: 0x1000,
-    };
-    const SEGMENTS: [SegmentSpan; 3] = [
-        SegmentSpan {
-            offset: 0,
-            length: 0x1000,
-            kind: RegionKind::Constants,
-        },
-        SegmentSpan {
-            offset: 0x1000,
-            length: 0x2000,
-            kind: RegionKind::Code,
-        },
-        SegmentSpan {
-            offset: 0x3000,
-            length: 0x2000,
-            kind: RegionKind::Data,
-        },
-    ];
-
-    fn layout(seed: u8) -> Layout {
-        let mut random = [0u8; 34];
-        for (index, byte) in random.iter_mut().enumerate() {
-            *byte = seed
-                .wrapping_mul(31)
-                .wrapping_add(u8::try_from(index).expect("small").wrapping_mul(seed | 1));
-        }
-        Layout::random(SIZES, &SEGMENTS, &random).expect("lays out")
-    }
-
-    #[test]
-    fn what_has_memory_from_the_start_is_adjacent() {
-        for seed in 0..=255 {
-            let layout = layout(seed);
-            let (system, root) = layout.system_bytes().expect("is built");
-            assert_eq!(root, layout.system_gpa() + SYSTEM_PAGES_SIZE);
-            assert_eq!(layout.system_gpa() + system.len() as u64, layout.image_gpa());
-            assert_eq!(layout.image_gpa() + SIZES.image, layout.private_gpa());
-            assert_eq!(
-                layout.private_gpa() + SIZES.boot + SIZES.stack + SIZES.resume,
-                WINDOW_GPA
-            );
-            assert!(layout.system_gpa() > VSOCK_GPA + PAGE_SIZE);
-        }
-    }
-
-    #[test]
-    fn the_unwritable_image_ends_where_data_begins() {
-        assert_eq!(layout(1).unwritable_image(), 0x3000);
-        let with = |segments: &[SegmentSpan]| {
-            let layout = Layout::random(SIZES, segments, &[7; 34]).expect("lays out");
-            layout.unwritable_image()
-        };
-        let [constants, code, data] = SEGMENTS;
-        let at = |segment, offset| SegmentSpan {
-            offset,
-            length: 0x1000,
-            ..segment
-        };
-        assert_eq!(with(&[constants, code]), SIZES.image);
-        assert_eq!(
-            with(&[at(data, 0x3000), at(constants, 0x1000), at(code, 0)]),
-            0x3000
-        );
-        assert_eq!(with(&[constants, at(data, 0x1000), at(code, 0x2000)]), 0);
-        assert_eq!(with(&[at(data, 0), code]), 0);
-    }
-
-    #[test]
-    fn every_seed_gives_regions_with_guards_between() {
-        for seed in 0..=255 {
-            let layout = layout(seed);
-            for pair in layout.regions.windows(2) {
-                let image =
-                    |kind| matches!(kind, RegionKind::Code | RegionKind::Constants | RegionKind::Data);
-                let gap = pair[1].va - pair[0].end();
-                let is_boot = |region: &Region| region.kind == RegionKind::Boot;
-                if is_boot(&pair[0]) || is_boot(&pair[1]) {
-                    assert_eq!(gap, 0, "{:?} and {:?}", pair[0], pair[1]);
-                } else if !(image(pair[0].kind) && image(pair[1].kind)) {
-                    assert!(gap >= PAGE_SIZE, "{:?} touches {:?}", pair[0], pair[1]);
-                }
-            }
-            layout.system_bytes().expect("maps without overlap");
-        }
-    }
-
-    #[test]
-    fn what_is_touched_first_is_in_as_few_groups_as_it_can_be() {
-        for seed in 0..=255 {
-            let layout = layout(seed);
-            assert!(layout.image_base().is_multiple_of(GROUP));
-            let (stack, boot, window) = (
-                layout.region(RegionKind::Stack).expect("a stack").end(),
-                layout.va(RegionKind::Boot),
-                layout.va(RegionKind::Window),
-            );
-            assert!((stack - WARM_STACK).is_multiple_of(GROUP));
-            assert_eq!((stack, boot + SIZES.boot), (boot, window));
-            let layout = Layout::random(
-                Sizes {
-                    stack: PAGE_SIZE,
-                    ..SIZES
-                },
-                &SEGMENTS,
-                &[seed; 34],
-            )
-            .expect("lays out a stack of a page");
-            assert!(layout.va(RegionKind::Stack).is_multiple_of(GROUP));
-        }
-    }
-
-    #[test]
-    fn seeds_move_every_region() {
-        let (one, other) = (layout(1), layout(2));
-        for kind in [
-            RegionKind::Code,
-            RegionKind::Stack,
-            RegionKind::Resume,
-            RegionKind::Heap,
-            RegionKind::Window,
-            RegionKind::TrapStubs,
-        ] {
-            assert_ne!(one.va(kind), other.va(kind), "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn locate_names_region_side_and_distance() {
-        let layout = layout(3);
-        let stack = *layout.region(RegionKind::Stack).expect("has a stack");
-        let at = |va| layout.locate(va);
-        assert_eq!(
-            at(stack.va - 8),
-            Location {
-                region: Some(RegionKind::Stack),
-                side: Side::Below,
-                distance: 8
-            }
-        );
-        let window = layout.region(RegionKind::Window).expect("has a window").end();
-        assert_eq!(
-            at(window),
-            Location {
-                region: Some(RegionKind::Window),
-                side: Side::Above,
-                distance: 1
-            }
-        );
-        assert_eq!(
-            at(stack.va + 15),
-            Location {
-                region: Some(RegionKind::Stack),
-                side: Side::Inside,
-                distance: 16
-            }
-        );
-    }
-
-    #[test]
-    fn system_pages_and_doorbells_do_not_translate() {
-        let layout = layout(4);
-        assert!(layout.translate(layout.va(RegionKind::TrapStack), 8).is_none());
-        assert!(
-            layout
-                .translate(layout.va(RegionKind::ControlDoorbell), 8)
-                .is_none()
-        );
-        let heap = layout.va(RegionKind::Heap);
-        assert_eq!(layout.translate(heap + 5, 8), Some(HEAP_GPA + 5));
-        assert_eq!(layout.translate(heap + SIZES.heap - 4, 8), None);
     }
 }

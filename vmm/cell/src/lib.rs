@@ -1,7 +1,7 @@
 //! One muscle's life: acquire, load, run, dispatch, limits, end.
 //!
 //! ```text
-//!   Shell::create ─► LoadedCell::load ─► run ─► Stop::{Parked, Exited, Faulted, Preempted}
+//!   Shell::create ─► LoadedCell::load ─► run ─► Stop::{Parked, Waiting, Exited, Faulted, Preempted}
 //!                                        │
 //!            Vcpu::run ─► Exit ─► dispatch ─► Action      vsock.drain ─► events ─► Rpc │ Sockets
 //! ```
@@ -23,6 +23,7 @@ mod load;
 mod pio;
 mod report;
 mod reset;
+mod ring;
 mod rpc;
 mod seat;
 mod sockets;
@@ -40,6 +41,7 @@ pub use hot::HotThread;
 pub use layout::{Location, RegionKind, Side};
 pub use load::{CheckedImage, Shell};
 pub use report::{BacktraceEntry, FaultReport};
+pub use ring::{Ring, RingEnd, RingHold};
 pub use rpc::Answer;
 pub use sockets::{Sockets, Wake};
 pub use spec::{CellLimits, CellSpec, ClockAccess};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use linux_loader::loader::{KernelLoader, elf::Elf};
 use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY, FLAG_READY_BELL};
-use muscle_abi::capability::GRANT_ENTRY_SIZE;
+use muscle_abi::capability::{CapabilityKind, GRANT_ENTRY_SIZE, GrantEntry};
 use muscle_abi::channel::BUFFERS_OFFSET;
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
@@ -21,9 +21,11 @@ use vm_memory::GuestAddress;
 
 use crate::error::CellError;
 use crate::layout::{
-    HEAP_GPA, Layout, LayoutSeed, RegionKind, SegmentSpan, Sizes, WARM_STACK, WINDOW_GPA, WINDOW_SIZE,
+    HEAP_GPA, Layout, LayoutSeed, RegionKind, RingSpan, SegmentSpan, Sizes, WARM_STACK, WINDOW_GPA,
+    WINDOW_SIZE,
 };
 use crate::reset::{PAGE, ZERO};
+use crate::ring::RingEnd;
 use crate::seat::Seat;
 use crate::spec::{CellSpec, ClockAccess, pages};
 use crate::template::Template;
@@ -122,7 +124,7 @@ pub(crate) fn load(
         None => {
             let mut random: LayoutSeed = [0; size_of::<LayoutSeed>()];
             getrandom::fill(&mut random).map_err(CellError::Random)?;
-            Layout::random(sizes(plan, spec)?, &spans(plan), &random)?
+            Layout::random(sizes(plan, spec)?, &spans(plan), &ring_spans(spec), &random)?
         }
     };
     let sizes = layout.sizes();
@@ -157,6 +159,9 @@ pub(crate) fn load(
     pieces.push(Piece::zeroed(HEAP_GPA, heap_bytes));
     pieces.retain(|piece| piece.bytes > 0);
     vm.add_pieces(&pieces)?;
+    for (ring, place) in spec.rings.iter().zip(layout.rings()) {
+        ring.map(&mut vm, place.readable_gpa, place.writable_gpa)?;
+    }
 
     let page_table_root = match (template, common) {
         (Some(template), Some(_)) => template.entry.page_table_root,
@@ -267,9 +272,19 @@ fn boot_block(machine: &Machine, spec: &CellSpec) -> Vec<u8> {
         seed: spec.seed.unwrap_or_default(),
     };
     let mut block = boot.to_bytes().to_vec();
-    block.extend(spec.grants.iter().flat_map(|entry| entry.to_bytes()));
+    let mut places = layout.rings().iter();
+    for entry in &spec.grants {
+        let place = is_ring(entry).then(|| places.next()).flatten();
+        let detail = place.map_or(entry.detail, |ring| ring.place.to_detail());
+        block.extend(GrantEntry { detail, ..*entry }.to_bytes());
+    }
     block.extend_from_slice(arguments);
     block
+}
+
+/// Whether a grant is an end of a ring: the first of them is of the first of the cell's rings, and so on.
+pub(crate) fn is_ring(entry: &GrantEntry) -> bool {
+    entry.kind == CapabilityKind::Ring as u32
 }
 
 /// Writes the block to the end of its pages, so that nothing of an earlier life's longer arguments stays behind.
@@ -301,7 +316,8 @@ fn sizes(plan: &ImagePlan, spec: &CellSpec) -> Result<Sizes, CellError> {
     let needed = image
         .saturating_add(boot)
         .saturating_add(stack)
-        .saturating_add(WINDOW_SIZE);
+        .saturating_add(WINDOW_SIZE)
+        .saturating_add(ring_bytes(spec));
     let heap = limit
         .checked_sub(needed)
         .ok_or(CellError::MemoryLimit { limit, needed })?;
@@ -312,6 +328,20 @@ fn sizes(plan: &ImagePlan, spec: &CellSpec) -> Result<Sizes, CellError> {
         heap,
         resume: if spec.resettable { PAGE_SIZE } else { 0 },
     })
+}
+
+/// Bytes of rings that the muscle can write, and so have take room.
+fn ring_bytes(spec: &CellSpec) -> u64 {
+    let writable = |ring: &RingEnd| ring.role().writable(ring.data()).1;
+    spec.rings.iter().map(writable).fold(0, u64::saturating_add)
+}
+
+fn ring_spans(spec: &CellSpec) -> Vec<RingSpan> {
+    let span = |ring: &RingEnd| RingSpan {
+        role: ring.role(),
+        data: ring.data(),
+    };
+    spec.rings.iter().map(span).collect()
 }
 
 fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {

@@ -13,6 +13,7 @@
 //!
 //!   what it cannot write: code, constants, boot block, tables, stubs. The trap stack, which the processor writes, is
 //!   zeroed. Model-specific registers are out of ring 3's reach but FS and GS base, which are among the segments.
+//!   A ring is another cell's, too: whoever has it has it emptied (ring.rs).
 //!   A heap that has grown since is not taken back: the cell is then replaced.
 //! ```
 //! A cell that has not run yet has nothing to put back and is only told its new arguments and grants: so cells are loaded ahead.
@@ -86,7 +87,7 @@ pub(crate) struct Touched {
 
 impl LoadedCell {
     /// Whether [`LoadedCell::reset`] can be done: not if the cell was not made for it, the heap has grown since, the arguments
-    /// need more pages than the cell's boot block has, or a template does not fit. Load another cell then.
+    /// need more pages than the cell's boot block has, its rings are others, or a template does not fit. Load another cell then.
     pub fn can_be_reset(&self, spec: &CellSpec) -> bool {
         let sizes = self.machine.layout.sizes();
         let heap = match &self.origin {
@@ -95,7 +96,9 @@ impl LoadedCell {
             Origin::Template(template) if template.fits(spec) => template.heap_bytes,
             Origin::Template(_) => return false,
         };
-        self.machine.heap_bytes == heap && load::boot_bytes(spec) <= sizes.boot
+        self.machine.heap_bytes == heap
+            && load::boot_bytes(spec) <= sizes.boot
+            && self.told.rings == spec.rings
     }
 
     /// Gives the cell a new life, with other arguments, grants and host. The layout stays. Only if
@@ -146,6 +149,7 @@ impl LoadedCell {
         self.unsettled = None;
         self.may_have_missed = false;
         self.was_interrupted = false;
+        self.waiting = None;
         Ok(())
     }
 

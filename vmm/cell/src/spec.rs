@@ -7,6 +7,8 @@ use muscle_abi::boot::Style;
 use muscle_abi::capability::GrantEntry;
 use referee_vsock::{Cid, VsockLimits};
 
+use crate::ring::RingEnd;
+
 /// Everything a cell gets besides its image.
 #[derive(Debug, Clone)]
 pub struct CellSpec {
@@ -26,6 +28,8 @@ pub struct CellSpec {
     pub seed: Option<[u8; 32]>,
     /// What of the time the muscle may know.
     pub clock: ClockAccess,
+    /// Ends of rings: one for each grant of one, in the grants' order.
+    pub rings: Vec<RingEnd>,
     /// Whether the cell will have further lives, see [`crate::LoadedCell::reset`].
     pub resettable: bool,
 }
@@ -56,7 +60,8 @@ pub enum ClockAccess {
 /// Limits on memory and time; all exact.
 #[derive(Debug, Clone, Copy)]
 pub struct CellLimits {
-    /// All memory the muscle can reach, in bytes: image, stack, boot pages, window and heap.
+    /// All memory the muscle can reach, in bytes: image, stack, boot pages, window and heap,
+    /// and those parts of rings that it can write.
     pub memory_bytes: u64,
     /// The stack's part of it.
     pub stack_bytes: u64,

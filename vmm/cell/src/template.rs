@@ -12,7 +12,8 @@
 //!   the record of every later life, and what it was told would be another life's;
 //! - was told what every life is told: no grants, whose handles are random, and no seed. Or else the muscle promises, by the doorbell `READY` instead of its first `PARK`, that it keeps
 //!   nothing of the block that differs between lives and reads it when it needs it ([`muscle_abi::doorbell::READY`]);
-//! - parked without a time, loaded no segments, and did not lose its connection.
+//! - parked without a time, loaded no segments, and did not lose its connection;
+//! - has no ring, in which another cell writes as it likes.
 //!
 //! Everything else keeps its start-up: [`LoadedCell::reset`] then goes back to before the first instruction.
 
@@ -120,6 +121,7 @@ impl LoadedCell {
     pub fn can_be_frozen(&self) -> bool {
         self.exits == 0
             && matches!(self.origin, Origin::Loaded(_))
+            && self.told.rings.is_empty()
             && self.machine.layout.region(RegionKind::Resume).is_some()
     }
 
@@ -155,6 +157,8 @@ impl LoadedCell {
                     written.extend(here.map(|gpa| region.va + (gpa - region.gpa)));
                 }
                 RegionKind::Boot
+                | RegionKind::RingReadable
+                | RegionKind::RingWritable
                 | RegionKind::Resume
                 | RegionKind::ControlDoorbell
                 | RegionKind::VsockDoorbell
@@ -201,6 +205,7 @@ impl LoadedCell {
         }
         let quiet = self.asked_for_nothing()
             && self.rpc.is_unused()
+            && self.told.rings.is_empty()
             && !self.sockets.any()
             && self.machine.vsock.connections() == 1
             && !self.machine.vsock.has_pending();

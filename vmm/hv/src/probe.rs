@@ -60,6 +60,15 @@ impl TinyGuest {
     /// # Errors
     /// [`HvError`].
     pub fn new(kvm: &Kvm, code: &[u8]) -> Result<TinyGuest, HvError> {
+        TinyGuest::with_frozen(kvm, code, |vm| vm.add_read_only_memory(FROZEN, 0x1000))
+    }
+
+    /// The same with something else at `FROZEN`, which its tables let it write.
+    pub(crate) fn with_frozen(
+        kvm: &Kvm,
+        code: &[u8],
+        add_frozen: impl FnOnce(&mut Vm) -> Result<(), HvError>,
+    ) -> Result<TinyGuest, HvError> {
         let mut vm = kvm.create_vm()?;
         let pages = SystemPages {
             tables_va: SYSTEM_VA,
@@ -90,7 +99,7 @@ impl TinyGuest {
         vm.write(CODE, code)?;
         vm.add_memory(DATA, 0x1000)?;
         vm.write(DATA, &[0xc3; 16])?;
-        vm.add_read_only_memory(FROZEN, 0x1000)?;
+        add_frozen(&mut vm)?;
         let mut vcpu = vm.create_vcpu(kvm)?;
         vcpu.enter_at(&EntryState {
             entry: CODE_VA,

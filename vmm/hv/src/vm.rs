@@ -118,6 +118,22 @@ impl Vm {
                 .insert_region(Arc::new(region))
                 .map_err(|_| HvError::BadRange { start, bytes })?;
         }
+        self.put_slot(whole, start, bytes, flags)?;
+        self.memory = memory;
+        Ok(())
+    }
+
+    /// Makes a slot of a mapping that is `bytes` long.
+    pub(crate) fn put_slot(
+        &mut self,
+        whole: Arc<MmapRegion>,
+        start: u64,
+        bytes: u64,
+        flags: u32,
+    ) -> Result<(), HvError> {
+        if u64::try_from(whole.size()).is_ok_and(|size| size < bytes) {
+            return Err(HvError::BadRange { start, bytes });
+        }
         let host_address = whole.as_ptr() as u64;
         self.backing
             .0
@@ -131,12 +147,11 @@ impl Vm {
             memory_size: bytes,
             userspace_addr: host_address,
         };
-        // SAFETY: `host_address` is the start of a mapping of `bytes` bytes made above; it is
+        // SAFETY: `host_address` is the start of a mapping of at least `bytes` bytes, as was looked at above; it is
         // owned by `self.backing`, from which nothing is ever removed and which the VM and its vCPU drop
-        // after their descriptors, so it outlives the slot. No other slot covers it: it was mapped just now.
+        // after their descriptors, so it outlives the slot. No other slot covers it: each mapping comes here once.
         unsafe { self.fd.set_user_memory_region(slot) }
             .map_err(HvError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
-        self.memory = memory;
         self.next_slot += 1;
         Ok(())
     }
@@ -213,7 +228,7 @@ impl Vm {
 }
 
 /// A range's length for `mmap`, if a slot can have it.
-fn size_of_range(start: u64, bytes: u64) -> Result<usize, HvError> {
+pub(crate) fn size_of_range(start: u64, bytes: u64) -> Result<usize, HvError> {
     let aligned = start.is_multiple_of(4096) && bytes.is_multiple_of(4096) && bytes > 0;
     match usize::try_from(bytes) {
         Ok(size) if aligned && start.checked_add(bytes).is_some() => Ok(size),

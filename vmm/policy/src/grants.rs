@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use muscle_abi::capability::CapabilityKind;
+use muscle_abi::ring::Role;
 use referee_bundle::{ClockGrade, FilesAccess};
 
 use crate::binding::SerialTo;
@@ -57,6 +58,13 @@ pub enum Power {
     Functions {
         /// The names.
         names: Vec<String>,
+    },
+    /// One end of a ring.
+    Ring {
+        /// Which.
+        role: Role,
+        /// Bytes that it holds.
+        bytes: u64,
     },
     /// A directory.
     Files {
@@ -171,6 +179,14 @@ impl Grants {
             .map(String::as_str)
     }
 
+    /// The ends of rings that are granted, in the slots' order: slot, which end, bytes.
+    pub fn rings(&self) -> impl Iterator<Item = (&str, Role, u64)> {
+        self.slots.iter().filter_map(|grant| match grant.power {
+            Power::Ring { role, bytes } => Some((grant.slot.as_str(), role, bytes)),
+            _ => None,
+        })
+    }
+
     /// The finest clock that is granted.
     pub fn clock(&self) -> Option<ClockGrade> {
         self.slots
@@ -238,6 +254,7 @@ impl Power {
             Power::Attest => CapabilityKind::Attest,
             Power::State { .. } => CapabilityKind::State,
             Power::Functions { .. } => CapabilityKind::Functions,
+            Power::Ring { .. } => CapabilityKind::Ring,
             Power::Files { .. } => CapabilityKind::Files,
             Power::VsockListen { .. } => CapabilityKind::VsockListen,
             Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
@@ -250,6 +267,8 @@ impl Power {
         match self {
             Power::Console { input } => u64::from(*input),
             Power::Args | Power::Env { .. } | Power::Random | Power::Attest | Power::Functions { .. } => 0,
+            // Where it is, only the cell knows.
+            Power::Ring { .. } => 0,
             Power::State { max_bytes } => *max_bytes,
             Power::Clock {
                 grade: ClockGrade::Coarse,

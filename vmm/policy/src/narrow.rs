@@ -94,6 +94,10 @@ fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
         CapabilityRequest::Random => Some(Power::Random),
         CapabilityRequest::Attest => Some(Power::Attest),
         CapabilityRequest::Functions { names } => Some(Power::Functions { names: names.clone() }),
+        CapabilityRequest::Ring { role, bytes } => Some(Power::Ring {
+            role: *role,
+            bytes: *bytes,
+        }),
         CapabilityRequest::State { max_bytes } => Some(Power::State {
             max_bytes: *max_bytes,
         }),
@@ -127,7 +131,8 @@ fn how_to_bind(slot: &Slot) -> Option<String> {
         | CapabilityRequest::Random
         | CapabilityRequest::Attest
         | CapabilityRequest::State { .. }
-        | CapabilityRequest::Functions { .. } => None,
+        | CapabilityRequest::Functions { .. }
+        | CapabilityRequest::Ring { .. } => None,
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, R
             .iter()
             .map(|name| named(vec![("name", text(name))]))
             .collect()),
+        Power::Ring { role, bytes } => one(vec![
+            ("role", text(role.name())),
+            ("bytes", number(slot, *bytes)?),
+        ]),
         Power::Clock { grade } => {
             let grade = match grade {
                 ClockGrade::Coarse => "coarse",
@@ -96,6 +100,9 @@ pub(crate) fn describe(request: &CapabilityRequest) -> String {
         CapabilityRequest::Clock {
             grade: ClockGrade::Fine,
         } => "nanoseconds".to_owned(),
+        CapabilityRequest::Ring { role, bytes: size } => {
+            format!("{} by a ring of {}", role.name(), bytes(*size))
+        }
         CapabilityRequest::Random => "random bytes".to_owned(),
         CapabilityRequest::Attest => "evidence of the host's TPM".to_owned(),
         CapabilityRequest::State { max_bytes } => format!("keep {} from run to run", bytes(*max_bytes)),

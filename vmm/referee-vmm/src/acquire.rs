@@ -126,6 +126,14 @@ pub fn session<'a>(
             ),
         }));
     }
+    if let Some((slot, ..)) = grants.rings().next() {
+        return Err(refused(Rejection {
+            name: "ring-not-joined",
+            message: format!(
+                "slot `{slot}` is an end of a ring, which a program joins to another muscle that embeds both by the library; this one runs a muscle alone"
+            ),
+        }));
+    }
     let spec = spec(&grants, bundle_args, args, arguments, &task)?;
     let mut resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;
     let mut tpm_line = None;

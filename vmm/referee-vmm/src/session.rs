@@ -351,6 +351,8 @@ fn drive(
             Stop::Faulted(report) => break Outcome::Faulted(report),
             Stop::Preempted if cell.sockets().is_stopped() => break Outcome::Stopped,
             Stop::Preempted => {}
+            // Nobody is on the other side: rings are refused before this.
+            Stop::Waiting { .. } => break Outcome::Faulted(Box::new(cell.parked_for_ever())),
             Stop::Parked { until } => {
                 if until.is_none() && !cell.can_be_woken() {
                     break Outcome::Faulted(Box::new(cell.parked_for_ever()));

@@ -4,12 +4,13 @@
 //! [`CellThread::enter`]; between two calls it may move to another.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use muscle_abi::boot::Style;
 use muscle_abi::frame::FrameKind;
 use referee_audit::{AuditSink, Head};
-use referee_cell::{Answer, CellError, Heirs, HotThread, LoadedCell, Stop, Usage};
+use referee_cell::{Answer, CellError, Heirs, HotThread, LoadedCell, RingHold, Stop, Usage};
 pub use referee_hv::VcpuThread as CellThread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,8 @@ pub struct Cell {
     /// A call that waits for the start-up, which is to be frozen first.
     begun: Option<(String, Vec<u8>)>,
     hot: Option<Arc<HotThread>>,
+    /// Its ends of rings, as long as it is not over.
+    rings: Vec<RingHold>,
 }
 
 /// How far a call is that is performed piece by piece.
@@ -52,6 +55,14 @@ pub enum Progress {
     Preempted,
     /// The muscle waits until this time.
     Sleeping(Instant),
+    /// The muscle waits for the muscle on the other side of a ring. It goes on with an [`Cell::advance`] after that one has run: when
+    /// the waker of [`Cell::wake_by`] is woken. One that comes earlier only costs time.
+    Waiting {
+        /// The ring's slot.
+        slot: String,
+        /// When its time is over even so, as an advance then says.
+        until: Option<Instant>,
+    },
 }
 
 /// Whether the cell's start-up is worth to be frozen.
@@ -66,19 +77,37 @@ enum Freezing {
 }
 
 impl Cell {
-    pub(crate) fn new(permit: Permit, style: Style, cell: Box<LoadedCell>, audit: AuditSink) -> Cell {
-        Cell {
+    pub(crate) fn new(
+        permit: Permit,
+        style: Style,
+        cell: Box<LoadedCell>,
+        audit: AuditSink,
+        mut rings: Vec<RingHold>,
+    ) -> Result<Cell, StartError> {
+        let shared: Arc<Shared> = Arc::default();
+        for ring in &mut rings {
+            ring.begin().map_err(StartError::host("beginning with a ring"))?;
+            ring.end().set_waker(Some(Waker::from(Arc::clone(&shared))));
+        }
+        Ok(Cell {
             permit,
             style,
             used: cell.usage(),
             cell: Some(cell),
             audit,
-            shared: Arc::default(),
+            shared,
             payload: Vec::new(),
             freezing: Freezing::Unneeded,
             begun: None,
             hot: None,
-        }
+            rings,
+        })
+    }
+
+    /// Has `waker` woken whenever a cell on the other side of a ring wakes this one, so that whoever advances it does so again. It is woken on
+    /// that cell's thread, and must be quick. A cell that takes the place of one that is over needs it anew.
+    pub fn wake_by(&self, waker: Option<Waker>) {
+        self.shared.wake_by(waker);
     }
 
     /// Lets the cell use a hot thread: while calls follow each other closely they need no exit, as muscle and caller poll for each other. Only a
@@ -198,7 +227,11 @@ impl Cell {
         cell.cool()
             .map_err(StartError::host("fetching a processor back"))?;
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
+        let rings = &mut self.rings;
         let reset = |cell: &mut Box<LoadedCell>| {
+            for ring in rings {
+                ring.begin().map_err(StartError::host("emptying a ring"))?;
+            }
             let life = self.permit.life(self.style, inputs, &self.audit)?;
             let engine = self.permit.engine();
             if cell.can_be_reset(&life.spec) {
@@ -223,6 +256,7 @@ impl Cell {
         };
         if let Err(error) = reset(cell) {
             self.cell = None;
+            self.rings.clear();
             record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)
                 .map_err(StartError::host("recording an end"))?;
             return Err(error);
@@ -298,6 +332,7 @@ impl Cell {
             match self.slice(thread, Until::Parked, budget)? {
                 Slice::Preempted => return Ok(Progress::Preempted),
                 Slice::Sleeping(until) => return Ok(Progress::Sleeping(until)),
+                Slice::Waiting { ring, until } => return Ok(self.waiting(ring, until)),
                 Slice::Reached(_, outcome) => {
                     if let Some(ended) = self.freeze(outcome)? {
                         return Ok(Progress::Returned(ended.answered()?));
@@ -312,8 +347,17 @@ impl Cell {
         Ok(match self.slice(thread, Until::Answered, budget)? {
             Slice::Preempted => Progress::Preempted,
             Slice::Sleeping(until) => Progress::Sleeping(until),
+            Slice::Waiting { ring, until } => self.waiting(ring, until),
             Slice::Reached(answer, outcome) => Progress::Returned(ended(answer, outcome)?.answered()?),
         })
+    }
+
+    fn waiting(&self, ring: usize, until: Option<Instant>) -> Progress {
+        let joined = self.permit.rings().get(ring);
+        Progress::Waiting {
+            slot: joined.map(|joined| joined.slot().to_owned()).unwrap_or_default(),
+            until,
+        }
     }
 
     pub(crate) fn drive(&mut self, thread: &CellThread) -> Result<Ended, CallError> {
@@ -352,6 +396,11 @@ impl Cell {
                 Slice::Reached(answer, outcome) => return Ok((answer, outcome)),
                 Slice::Preempted => {}
                 Slice::Sleeping(time) => self.shared.wait(time),
+                Slice::Waiting { ring, until } => {
+                    let end = self.rings.get(ring).map(RingHold::end);
+                    self.shared
+                        .wait_for(until, || end.is_none_or(|end| end.is_rung()));
+                }
             }
         }
     }
@@ -377,6 +426,7 @@ impl Cell {
     /// Records that the host failed the cell, which is then over.
     fn fail(&mut self, error: CellError) -> CallError {
         self.cell = None;
+        self.rings.clear();
         match record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR) {
             Ok(()) => error.into(),
             Err(unrecorded) => unrecorded.into(),
@@ -388,6 +438,8 @@ impl Cell {
             // If its thread is gone, so is the account of what it spent there.
             let _ = cell.cool();
             self.used = cell.usage();
+            // Whoever waits for it hears of its end.
+            self.rings.clear();
             let recorded = record::end(&self.audit, outcome, &self.used);
             if matches!(outcome, Outcome::Faulted(_)) && cell.template().is_some() {
                 self.permit.distrust();
@@ -449,6 +501,10 @@ enum Slice {
     Reached(Option<Answer>, Option<Outcome>),
     Preempted,
     Sleeping(Instant),
+    Waiting {
+        ring: usize,
+        until: Option<Instant>,
+    },
 }
 
 /// Runs a cell once: until it has what it is run for, is over, waits, or has used its budget up.
@@ -474,8 +530,14 @@ fn run(
     Ok(match stop? {
         Stop::Exited(code) => Slice::Reached(answer, Some(Outcome::Exited(code))),
         Stop::Faulted(report) => Slice::Reached(answer, Some(Outcome::Faulted(report))),
-        Stop::Preempted | Stop::Parked { .. } if answer.is_some() => Slice::Reached(answer, None),
+        Stop::Preempted | Stop::Parked { .. } | Stop::Waiting { .. } if answer.is_some() => {
+            Slice::Reached(answer, None)
+        }
         Stop::Preempted => Slice::Preempted,
+        Stop::Waiting { ring } => Slice::Waiting {
+            ring,
+            until: cell.deadline(),
+        },
         Stop::Parked { .. } if until == Until::Parked => Slice::Reached(None, None),
         Stop::Parked { until: None } => {
             let report = Box::new(cell.parked_for_ever());

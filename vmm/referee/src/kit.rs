@@ -145,6 +145,8 @@ fn run_to_rest(
     while !stop() {
         match cell.run(thread, Some(SLICE))? {
             Stop::Parked { .. } => return Ok(None),
+            // No cell that is made ahead has a ring.
+            Stop::Waiting { .. } => break,
             Stop::Exited(code) => return Ok(Some(Outcome::Exited(code))),
             Stop::Faulted(report) => return Ok(Some(Outcome::Faulted(report))),
             // It asked for something, and there is nobody to answer.

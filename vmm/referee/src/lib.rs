@@ -28,7 +28,8 @@
 //! # }
 //! ```
 //!
-//! `examples/portfolio.rs` is a whole program, which also offers functions of its own to the muscle ([`Functions`]).
+//! `examples/portfolio.rs` is a whole program, which also offers functions of its own to the muscle ([`Functions`]);
+//! `examples/ring.rs` has two muscles send each other messages ([`Permit::join_ring`]).
 #![forbid(unsafe_code)]
 
 mod authority;
@@ -47,6 +48,7 @@ mod pool;
 mod powers;
 pub mod receipt;
 pub mod record;
+mod ring;
 mod spec;
 mod tpm;
 mod transcript;

@@ -11,7 +11,7 @@ use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
 use referee_bundle::{Manifest, VerifiedBundle};
 use referee_capabilities::{Broker, CellClock, Resources, argument_block};
-use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, Services, Shell, Sockets, Template};
+use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template};
 use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess};
 
 use crate::authority::Referee;
@@ -22,6 +22,7 @@ use crate::error::StartError;
 use crate::inputs::Inputs;
 use crate::kit::{Recipe, StartUp};
 use crate::record;
+use crate::ring::Joined;
 use crate::spec::cell_spec;
 use crate::tpm::HostTpm;
 use crate::transcript::Transcript;
@@ -136,6 +137,8 @@ struct Parts {
     opened: Option<Arc<Resources>>,
     /// How long after a call a hot thread may poll for its cells.
     spin: Option<Duration>,
+    /// Rings that lead to other permits, in the order of their slots.
+    rings: Vec<Joined>,
 }
 
 /// Cells of a permit that are kept loaded; dropping it ends that.
@@ -172,6 +175,7 @@ impl Permit {
             grants,
             opened: opened.map(Arc::new),
             spin: None,
+            rings: Vec::new(),
         }))
     }
 
@@ -194,6 +198,23 @@ impl Permit {
     /// What policy said about each slot, and why.
     pub fn decision(&self) -> &Decision {
         &self.0.decision
+    }
+
+    pub(crate) fn rings(&self) -> &[Joined] {
+        &self.0.rings
+    }
+
+    /// Notes what a granted slot is joined to.
+    pub(crate) fn add_ring(&mut self, joined: Joined) {
+        let Parts { rings, grants, .. } = Arc::make_mut(&mut self.0);
+        rings.push(joined);
+        let place = |joined: &Joined| {
+            grants
+                .slots()
+                .iter()
+                .position(|grant| grant.slot() == joined.slot())
+        };
+        rings.sort_by_key(place);
     }
 
     /// Lowers the wall-clock time of each call, in milliseconds; never raises it. Cells that were started before keep theirs.
@@ -249,11 +270,36 @@ impl Permit {
         }
     }
 
-    /// Refuses inputs that lack what was granted.
+    /// Refuses inputs that lack what was granted, and rings that lead nowhere.
     pub(crate) fn covered(&self, inputs: &Inputs) -> Result<(), StartError> {
-        match inputs.functions.cover(&self.0.grants) {
+        let covered = inputs.functions.cover(&self.0.grants);
+        match covered.and_then(|()| self.all_rings_joined()) {
             Ok(()) => Ok(()),
             Err(missing) => Err(self.engine().refusal(missing, &self.title())?),
+        }
+    }
+
+    fn all_rings_joined(&self) -> Result<(), StartError> {
+        let joined = |slot: &str| self.0.rings.iter().any(|joined| joined.slot() == slot);
+        match self.0.grants.rings().find(|(slot, ..)| !joined(slot)) {
+            None => Ok(()),
+            Some((slot, ..)) => Err(StartError::Rejected {
+                name: "ring-not-joined",
+                message: format!(
+                    "the ring in slot `{slot}` leads to no other muscle: join it by Permit::join_ring before the first start"
+                ),
+            }),
+        }
+    }
+
+    /// The ends of all rings, for a new cell alone.
+    fn take_rings(&self) -> Result<Vec<RingHold>, StartError> {
+        let taken = self.0.rings.iter().map(Joined::take).collect();
+        match taken {
+            Err(refused @ StartError::Rejected { .. }) => {
+                Err(self.engine().refusal(refused, &self.title())?)
+            }
+            other => other,
         }
     }
 
@@ -282,6 +328,7 @@ impl Permit {
         observe: impl FnOnce(&CellSpec) -> Option<Transcript>,
     ) -> Result<Cell, StartError> {
         self.engine().pool().check_log()?;
+        let rings = self.take_rings()?;
         let audit = self.engine().audit(&cell_name()?, &self.title());
         record::start(
             &audit,
@@ -291,14 +338,21 @@ impl Permit {
             self.engine().not_confined_by(),
         )
         .map_err(StartError::host("recording a start"))?;
+        for joined in &self.0.rings {
+            record::joined(&audit, joined).map_err(StartError::host("recording a ring"))?;
+        }
         let life = self.life(style, inputs, &audit).map(|mut life| {
             if let Some(transcript) = observe(&life.spec) {
                 life.host = life.host.with_transcript(transcript);
             }
             life
         });
-        match life.and_then(|life| self.furnish(style, life)) {
-            Ok(cell) => Ok(Cell::new(self.clone(), style, cell, audit)),
+        let started = life.and_then(|life| {
+            let cell = self.furnish(style, life)?;
+            Cell::new(self.clone(), style, cell, audit.clone(), rings)
+        });
+        match started {
+            Ok(cell) => Ok(cell),
             Err(error) => {
                 let message = error.to_string();
                 record::failed(&audit, None, &message, record::HOST_ERROR)
@@ -319,6 +373,15 @@ impl Permit {
     /// # Errors
     /// [`StartError`] when a cell could not be started either.
     pub fn keep_loaded(&self, count: usize) -> Result<Loaded, StartError> {
+        if let Some((slot, ..)) = self.0.grants.rings().next() {
+            let refused = StartError::Rejected {
+                name: "ring-not-kept",
+                message: format!(
+                    "cells cannot be loaded ahead with the ring in slot `{slot}`, which one cell has at a time"
+                ),
+            };
+            return Err(self.engine().refusal(refused, &self.title())?);
+        }
         let Life { mut spec, .. } =
             self.life(Style::Reactor, Inputs::default(), &self.engine().audit("", ""))?;
         spec.seed = None;
@@ -429,6 +492,7 @@ impl Permit {
         let broker = Broker::new(grants, resources, audit.clone(), clock, inputs.limits)
             .map_err(StartError::host("handing over the grants"))?;
         spec.grants = broker.entries();
+        spec.rings = self.0.rings.iter().map(Joined::end).collect();
         spec.resettable = true;
         Ok(Life {
             spec,

@@ -7,6 +7,7 @@ use referee_cell::Usage;
 use referee_policy::{Decision, Grants};
 
 use crate::outcome::Outcome;
+use crate::ring::Joined;
 
 /// Exit code of a program whose host failed it; what the log says of such an end.
 pub const HOST_ERROR: u8 = 104;
@@ -78,6 +79,25 @@ pub fn start(
         })?;
     }
     Ok(())
+}
+
+/// Records with whom a cell shares a ring; what passes there is not recorded.
+///
+/// # Errors
+/// When the log cannot be written; then nothing may run.
+pub(crate) fn joined(audit: &AuditSink, joined: &Joined) -> Result<(), AuditError> {
+    let detail = [
+        ("ring", Value::Number(joined.number())),
+        ("role", Value::Text(joined.role().name())),
+        ("peer", Value::Text(joined.peer())),
+    ];
+    audit.record(&Event {
+        kind: Kind::Use,
+        capability: Some("ring"),
+        slot: Some(joined.slot()),
+        op: Some("ring.join"),
+        detail: &detail,
+    })
 }
 
 /// Records how a cell ended. Whoever calls has the log put onto the disk, now or soon.

@@ -38,6 +38,7 @@ pub fn cell_spec(grants: &Grants, style: Style, argument_block: Vec<u8>) -> Resu
         cid: Cid::FIRST_GUEST,
         vsock: VsockLimits::default(),
         grants: Vec::new(),
+        rings: Vec::new(),
         seed: grants.allows_random().then(|| boot_seed(grants)).transpose()?,
         clock,
         resettable: false,

@@ -206,6 +206,14 @@ impl Nest {
             });
         }
         referee::embeddable(&grants, &bundle, None)?;
+        if let Some((slot, ..)) = grants.rings().next() {
+            return Err(NodeError::Rejected {
+                name: "ring-not-joined".into(),
+                message: format!(
+                    "slot `{slot}` is an end of a ring, which only an embedding program joins to another muscle"
+                ),
+            });
+        }
         if let Some(name) = grants.function_names().next() {
             return Err(NodeError::Rejected {
                 name: "host-function-missing".into(),

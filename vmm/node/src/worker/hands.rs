@@ -241,6 +241,8 @@ impl Work {
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
                 Ok(Progress::Preempted) => (How::Preempted, Some(seat)),
+                // No deployment has a ring; if one had, it would be looked after again and again until its time is over.
+                Ok(Progress::Waiting { .. }) => (How::Preempted, Some(seat)),
                 Ok(Progress::Sleeping(until)) => {
                     let left = until.saturating_duration_since(Instant::now());
                     (How::Sleeping(left), Some(seat))
