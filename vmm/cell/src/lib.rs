@@ -25,6 +25,7 @@ mod report;
 mod reset;
 mod rpc;
 mod seat;
+mod sleep;
 mod sockets;
 mod spec;
 mod template;
