@@ -194,6 +194,22 @@ fn heap_that_a_life_took_is_the_host_s_again_when_it_is_over() {
     assert_eq!(node.counted("hoards", "workers_started"), 1);
 }
 
+#[test]
+fn a_cell_that_rests_in_swap_takes_no_memory_of_the_host() {
+    let node = Node::with("memory.idle_seconds = 1");
+    if memory(&node)["idle_cells"] != "swap" {
+        eprintln!("not tested: this host has no swap");
+        return;
+    }
+    node.deploy(&bundle("reactor", "hoards"), "hoards", &["--cells", "1", "--keep-memory"]);
+    node.call("hoards", "f", "[]").good();
+    let workers = node.workers();
+    let worker = *workers.first().expect("is there");
+    wait_for("its memory goes", || resident(worker, "RssShmem:") < 16 * MIB);
+    wait_for("that is counted", || node.counted("hoards", "cells_paged_out") == 1);
+    assert_eq!(node.counted("hoards", "workers_started"), 1);
+}
+
 fn oom_score(pid: u32) -> i32 {
     let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("is there");
     text.trim().parse().expect("is a number")

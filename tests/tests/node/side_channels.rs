@@ -23,7 +23,7 @@ fn replies_and_errors_leave_no_sooner_than_the_next_tick_and_headers_say_whole_t
         assert_eq!(answer.status, status, "{function}");
         if let Some(used) = answer.header("referee-used-us") {
             let used: u64 = used.parse().expect("is a number");
-            assert!(used > 0 && used % tick_us == 0, "{used}");
+            assert!(used > 0 && used.is_multiple_of(tick_us), "{used}");
         }
     }
     // Bad arguments wait, too: what is looked at before the muscle runs takes time that depends on what was sent.
