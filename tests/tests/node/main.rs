@@ -3,6 +3,7 @@
 
 mod anomalies;
 mod authority;
+mod chaos;
 mod crashes;
 mod crowd;
 mod endings;
@@ -10,7 +11,9 @@ mod faults;
 mod health;
 mod http;
 mod isolation;
+mod leftovers;
 mod life;
+mod memory;
 mod metrics;
 mod node;
 mod openapi;
@@ -19,6 +22,8 @@ mod processes;
 mod prometheus;
 mod refusals;
 mod reload;
+mod side_channels;
+mod soak;
 mod starting;
 mod tls;
 mod traces;

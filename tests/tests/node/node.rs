@@ -17,6 +17,8 @@ use crate::{setup, text, wait_for};
 /// A running node. When it is dropped, it must end in order, leave no process behind and a log that tells of an end for each start.
 pub struct Node {
     folder: tempfile::TempDir,
+    /// A program and its arguments that become the service.
+    wrapper: Vec<String>,
     supervisor: Child,
     /// Whether it was killed, so that nobody could record what was under way.
     crashed: bool,
@@ -35,15 +37,22 @@ impl Node {
 
     /// Starts one with more lines of configuration, as `cells.queue = 1`.
     pub fn with(more: &str) -> Node {
+        Node::through(&[], more)
+    }
+
+    /// Starts one by another program, which is to execute what its last arguments are.
+    pub fn through(wrapper: &[&str], more: &str) -> Node {
         let folder = tempfile::Builder::new()
             .prefix("referee-node-")
             .tempdir()
             .expect("a folder");
         fs::copy(setup().workshop.trust_store(), folder.path().join("trust.store")).expect("is copied");
         configure(folder.path(), more);
-        let supervisor = spawn(folder.path());
+        let wrapper: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
+        let supervisor = spawn_through(&wrapper, folder.path());
         let node = Node {
             folder,
+            wrapper,
             supervisor,
             crashed: false,
             ended: false,
@@ -54,7 +63,7 @@ impl Node {
 
     /// Starts it again, where it was, after [`Node::crash`] or [`Node::stop`].
     pub fn again(&mut self) {
-        self.supervisor = spawn(self.folder.path());
+        self.supervisor = spawn_through(&self.wrapper, self.folder.path());
         self.ended = false;
         self.is_ready();
     }
@@ -285,13 +294,33 @@ pub fn configure(folder: &Path, more: &str) {
 
 /// Starts the service in a folder; what it says is appended to a file there.
 pub fn spawn(folder: &Path) -> Child {
+    spawn_through(&[], folder)
+}
+
+fn spawn_through(wrapper: &[String], folder: &Path) -> Child {
     let errors = File::options()
         .create(true)
         .append(true)
         .open(folder.join("stderr"))
         .expect("opens");
     let config = text(&folder.join("node.toml"));
-    let mut command = setup().program.command(["serve", "--config", &config]);
+    let service = setup().program.command(["serve", "--config", &config]);
+    let mut command = match wrapper.split_first() {
+        None => service,
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            command.arg(service.get_program()).args(service.get_args());
+            for (name, value) in service.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            command.stdin(Stdio::null());
+            command
+        }
+    };
     command.stdout(Stdio::null()).stderr(errors);
     command.spawn().expect("starts")
 }

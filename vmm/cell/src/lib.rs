@@ -26,6 +26,7 @@ mod reset;
 mod ring;
 mod rpc;
 mod seat;
+mod sleep;
 mod sockets;
 mod spec;
 mod template;

@@ -16,6 +16,7 @@ pub mod kick;
 pub mod kvm;
 mod mapping;
 mod namespaces;
+mod page_out;
 pub mod probe;
 pub mod process;
 mod shared;

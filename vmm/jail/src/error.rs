@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use crate::filter_set::PolicyError;
 use crate::report::Layer;
+use crate::side_channels::{Defence, Lacking};
 
 /// Why a process could not be confined. Every one is a failure of the host, never of a muscle.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,14 @@ pub enum JailError {
         layer: Layer,
         /// What the kernel said; `ENOSYS` for a namespace that the fork did not make.
         errno: Errno,
+    },
+    /// A defence against side channels that the caller requires is not to be had.
+    #[error("this host does not have the defence '{defence}', which is required: {why}")]
+    Undefended {
+        /// Which.
+        defence: Defence,
+        /// Why not.
+        why: Lacking,
     },
     /// A layer that every host allows failed.
     #[error("could not apply the layer '{layer}': {errno}")]

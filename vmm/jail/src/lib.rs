@@ -23,7 +23,9 @@
 //! [`Jailed`] is the proof that `confine` came back; only it can make one, and loading a muscle asks for it.
 #![forbid(unsafe_code)]
 
+mod cache_partition;
 mod confine;
+mod core_scheduling;
 mod descriptors;
 mod directories;
 mod error;
@@ -34,7 +36,10 @@ mod origin;
 mod privileges;
 mod report;
 mod root;
+mod side_channels;
+mod speculation;
 
+pub use cache_partition::Partition;
 pub use confine::{JailConfig, Jailed, Require, confine};
 pub use directories::DirectoryGrant;
 pub use error::JailError;
@@ -44,3 +49,4 @@ pub use limits::LimitConfig;
 pub use origin::Origin;
 pub use report::{Confinement, Layer, LayerState, Limit};
 pub use root::SocketMount;
+pub use side_channels::{Defence, Defended, Lacking, Wish, Wishes, defend, offered};

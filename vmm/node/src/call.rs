@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::crew::{Piece, Plan, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::{NodeError, OrHost};
+use crate::flood::Allowance;
 use crate::line::{Begin, Failure, How};
 use crate::node::{Node, begin_to_renew};
 use crate::stages;
@@ -107,6 +108,7 @@ impl Node {
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
         drop(stage);
         call.runs_on(&worker);
+        let inside = self.room_for_call(deployment, &worker).await?;
         let place = deployment.place(self.turns())?;
         let mut begin = Some(Begin { function, payload });
         let mut stage = call.trace.stage("slot");
@@ -175,7 +177,7 @@ impl Node {
                 }
             };
         }
-        drop((cell, stage));
+        drop((inside, cell, stage));
         deployment.went_well().await;
         Ok(reply)
     }
@@ -193,12 +195,17 @@ impl Node {
     async fn start_worker(&self, deployment: &Deployment) -> Result<Arc<Worker>, NodeError> {
         let settings = &deployment.deployed.settings;
         let cells = &self.config().cells;
+        let room = self.room_for_worker(deployment).await?;
         Worker::start(
             self.nursery(),
             Plan {
                 number: self.next_number(),
                 order: self.order(deployment)?,
                 shape: Shape {
+                    wishes: self
+                        .config()
+                        .side_channels
+                        .for_tenant(&self.config().tenants, &deployment.assessment().publisher),
                     slots: self.slot_count().min(settings.cells),
                     cells: settings.cells,
                     ahead: settings.ahead,
@@ -211,6 +218,13 @@ impl Node {
                 audit: self.audit().clone(),
                 logs: Arc::clone(&deployment.logs),
                 counters: Arc::clone(&deployment.counters),
+                room,
+                allowance: Allowance {
+                    per_second: self.config().audit.bytes_per_second,
+                    per_call: self.config().audit.bytes_per_call,
+                    calls: Arc::default(),
+                },
+                stuck_after: Duration::from_secs(cells.stuck_seconds),
             },
         )
         .await

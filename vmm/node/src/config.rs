@@ -1,5 +1,8 @@
 //! The node's configuration: a TOML file in which every key has a default and an unknown one is refused.
 
+mod memory;
+mod side_channels;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,8 +11,12 @@ use referee_trace::Endpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
+use crate::memory::HostMemory;
 use crate::settings::SHARES_MAX;
 use crate::turns::Turns;
+
+pub use memory::Memory;
+pub use side_channels::SideChannels;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +36,10 @@ pub struct Config {
     pub audit: Audit,
     /// Cells and their calls.
     pub cells: Cells,
+    /// How much memory cells may have.
+    pub memory: Memory,
+    /// What is done against side channels.
+    pub side_channels: SideChannels,
     /// Whose turn it is, and for how long.
     pub scheduling: Scheduling,
     /// Where Prometheus finds the node's figures.
@@ -151,6 +162,10 @@ pub struct Audit {
     pub file: PathBuf,
     /// Whether each record is on the disk before its act is answered, not only in the file.
     pub sync: bool,
+    /// Bytes that a worker may have recorded each second, with room for a burst of eight seconds; 0: any. Beyond that it is ended.
+    pub bytes_per_second: u64,
+    /// Bytes that a worker may have recorded for each call; 0: any. Beyond that it is ended.
+    pub bytes_per_call: u64,
 }
 
 /// Cells and their calls.
@@ -167,6 +182,9 @@ pub struct Cells {
     pub bundle_bytes: u64,
     /// Seconds after which a worker without calls ends.
     pub idle_seconds: u64,
+    /// Seconds after the end of a call's turn after which a worker that does not say what came of it is ended. Acts of capabilities, on
+    /// slow disks too, are within that.
+    pub stuck_seconds: u64,
     /// Bytes of each deployment's output that are kept for `logs`.
     pub log_bytes: usize,
     /// Bytes that one life of a cell may write to its console.
@@ -202,6 +220,12 @@ pub struct TenantShare {
     pub cap: Option<TenantCap>,
     /// The part of the whole host, in percent, that its real-time deployments may reserve.
     pub real_time_percent: u32,
+    /// Bytes that its cells and workers may have at once, if there is such a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The part of the last-level cache that its workers have: a percentage as `25%`, or a mask as `0x0f`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
 }
 
 /// A limit of time.
@@ -255,6 +279,8 @@ impl Default for TenantShare {
             shares: 100,
             cap: None,
             real_time_percent: 0,
+            memory_bytes: None,
+            cache: None,
         }
     }
 }
@@ -269,6 +295,8 @@ impl Default for Config {
             api: Api::default(),
             audit: Audit::default(),
             cells: Cells::default(),
+            memory: Memory::default(),
+            side_channels: SideChannels::default(),
             scheduling: Scheduling::default(),
             metrics: Metrics::default(),
             health: Health::default(),
@@ -303,6 +331,8 @@ impl Default for Audit {
         Audit {
             file: "/var/log/referee/audit.jsonl".into(),
             sync: false,
+            bytes_per_second: 16 << 20,
+            bytes_per_call: 256 << 20,
         }
     }
 }
@@ -315,6 +345,7 @@ impl Default for Cells {
             deployments: 4096,
             bundle_bytes: 64 << 20,
             idle_seconds: 300,
+            stuck_seconds: 30,
             log_bytes: 256 << 10,
             output_bytes: 64 << 20,
             require_confinement: false,
@@ -344,12 +375,19 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration as a file that says the same, with every default.
+    /// The configuration as a file that says the same on this host, with every default, and what is derived from the host as figures.
     ///
     /// # Errors
     /// None that a configuration gives rise to.
     pub fn to_toml(&self) -> Result<String, NodeError> {
-        toml::to_string_pretty(self).map_err(|error| NodeError::Config(error.to_string()))
+        toml::to_string_pretty(&self.with_figures()).map_err(|error| NodeError::Config(error.to_string()))
+    }
+
+    /// With what is derived from the host.
+    fn with_figures(&self) -> Config {
+        let mut whole = self.clone();
+        whole.memory.budget_bytes = self.memory.budget_on(&HostMemory::look());
+        whole
     }
 
     /// The socket's mode.
@@ -389,6 +427,8 @@ impl Config {
                 WINDOW_MS.end()
             )));
         }
+        self.memory.check()?;
+        side_channels::check(&self.tenants)?;
         self.traces.endpoint()?;
         if !(0.0..=1.0).contains(&self.traces.sample) {
             return Err(NodeError::Config("traces.sample must be 0 to 1".into()));
@@ -406,6 +446,10 @@ impl Config {
             ("api.call_bytes", self.api.call_bytes),
             ("cells.queue", self.cells.queue),
             ("cells.deployments", self.cells.deployments),
+            (
+                "cells.stuck_seconds",
+                usize::try_from(self.cells.stuck_seconds).unwrap_or(usize::MAX),
+            ),
         ];
         match at_least_one.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(NodeError::Config(format!("{key} must be at least 1"))),
@@ -433,13 +477,16 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back() {
         let printed = Config::default().to_toml().expect("plain data");
-        assert_eq!(Config::parse(&printed).expect("is valid"), Config::default());
+        assert_eq!(
+            Config::parse(&printed).expect("is valid"),
+            Config::default().with_figures()
+        );
         assert_eq!(Config::parse("").expect("is valid"), Config::default());
         let text = "[api.tcp]\naddress = '[::1]:8443'\ncertificate = 'a'\nkey = 'b'\nclient_ca = 'c'";
         let with_tcp = Config::parse(text).expect("is valid");
         assert_eq!(
             Config::parse(&with_tcp.to_toml().expect("plain data")).expect("is valid"),
-            with_tcp
+            with_tcp.with_figures()
         );
     }
 
@@ -460,7 +507,7 @@ mod tests {
         ] {
             let config = Config::parse(&format!("[metrics]\n{text}")).expect(text);
             let printed = config.to_toml().expect("plain data");
-            assert_eq!(Config::parse(&printed).expect("is valid"), config);
+            assert_eq!(Config::parse(&printed).expect("is valid"), config.with_figures());
         }
     }
 

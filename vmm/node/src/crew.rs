@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::Shutdown;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,23 +13,25 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
-use crate::deployment::Counters;
+use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
+use crate::flood::Allowance;
 use crate::ledger::Ledger;
-use crate::line::{self, Begin, Did, FromWorker, How, OUTPUT_MAX, ToWorker, frame};
+use crate::line::{self, Begin, Did, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, frame};
 use crate::logs::Logs;
 use crate::nursery::{Nursery, Order};
 use crate::report;
+use crate::room::Room;
 use crate::worker::Shape;
 
 /// How long a worker may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// How long after a piece's budget its worker counts as stuck. Acts of capabilities, on slow disks too, are within that.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How long a worker may leave unread what is sent to it; one of its threads always reads.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// How long a worker may take to record the end of its cells when it is dismissed.
 const END_WITHIN: Duration = Duration::from_secs(2);
+/// How long a worker may take to have its cells rest: swap may be slow.
+const REST_WITHIN: Duration = Duration::from_secs(30);
 /// How long a process may take to end once it has closed its line.
 const REAP_WITHIN: Duration = Duration::from_millis(200);
 
@@ -46,6 +49,13 @@ pub(crate) struct Worker {
     /// Whether its lines are closed and all of it is recorded.
     closed: watch::Sender<bool>,
     last_used: Mutex<Instant>,
+    room: Arc<Room>,
+    /// Calls that it was given.
+    calls: Arc<AtomicU64>,
+    stuck_after: Duration,
+    /// Whoever waits to hear how many cells rest; one at a time.
+    resting: Mutex<Option<oneshot::Sender<u64>>>,
+    asking: AsyncMutex<()>,
 }
 
 /// A piece of a call that is over.
@@ -69,6 +79,11 @@ pub(crate) struct Plan {
     pub audit: AuditSink,
     pub logs: Arc<Logs>,
     pub counters: Arc<Counters>,
+    pub room: Room,
+    /// What it may have recorded.
+    pub allowance: Allowance,
+    /// How long after a piece's budget it counts as stuck.
+    pub stuck_after: Duration,
 }
 
 impl Worker {
@@ -97,12 +112,20 @@ impl Worker {
             reaping: AsyncMutex::new(()),
             closed: watch::Sender::new(false),
             last_used: Mutex::new(Instant::now()),
+            room: Arc::new(plan.room),
+            calls: Arc::clone(&plan.allowance.calls),
+            stuck_after: plan.stuck_after,
+            resting: Mutex::default(),
+            asking: AsyncMutex::new(()),
         });
         let (ready, is_ready) = oneshot::channel();
-        let ledger = tokio::spawn(Ledger::new(plan.audit, plan.muscle, plan.counters).keep(log));
+        let counters = Arc::clone(&plan.counters);
+        let ledger = Ledger::new(plan.audit, plan.muscle, plan.counters, plan.allowance);
+        let ledger = tokio::spawn(ledger.keep(log));
         let listening = Listening {
             worker: Arc::clone(&worker),
             logs: plan.logs,
+            counters,
             ready: Some(ready),
         };
         let watched = Arc::clone(&worker);
@@ -148,15 +171,21 @@ impl Worker {
         traced: bool,
     ) -> Result<Piece, NodeError> {
         let (told, piece) = oneshot::channel();
+        if begin.is_some() {
+            // Before it can have anything recorded for it.
+            add(&self.calls, 1);
+        }
         lock(&self.pending).insert(call, told);
         *lock(&self.last_used) = Instant::now();
         let began = Instant::now();
-        let limit = budget.unwrap_or_default().saturating_add(STUCK_AFTER);
+        let limit = budget.unwrap_or_default().saturating_add(self.stuck_after);
         match tokio::time::timeout(limit, self.piece(call, begin, budget, traced, piece)).await {
-            // It cannot have run for longer than it was away.
-            Ok(piece) => piece.map(|piece| Piece {
-                used: piece.used.min(began.elapsed()),
-                ..piece
+            // It cannot have run for longer than it was away, nor stopped more often than any processor does.
+            Ok(piece) => piece.map(|mut piece| {
+                piece.used = piece.used.min(began.elapsed());
+                let most = piece.used.as_nanos() / EXIT_NS_MIN + 1;
+                piece.did.exits = piece.did.exits.min(u64::try_from(most).unwrap_or(u64::MAX));
+                piece
             }),
             // It does not even keep its own time: its muscle may have it.
             Err(_) => Err(self.give_up("did not answer").await),
@@ -260,6 +289,8 @@ impl Worker {
         }
         // Whoever waits for a piece hears that its sender is gone.
         lock(&self.pending).clear();
+        *lock(&self.resting) = None;
+        self.room.close();
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -274,6 +305,32 @@ impl Worker {
     /// Whether nothing was asked of it for so long, and nothing is under way.
     pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
         lock(&self.pending).is_empty() && lock(&self.last_used).elapsed() >= time
+    }
+
+    /// Whether no call has begun on it for so long; others may be under way.
+    pub(crate) fn is_quiet_for(&self, time: Duration) -> bool {
+        self.last_used().elapsed() >= time
+    }
+
+    pub(crate) fn last_used(&self) -> Instant {
+        *lock(&self.last_used)
+    }
+
+    /// Its memory.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Has cells rest that nobody has called for so long, and gives how many went; `None` when it does not say.
+    pub(crate) async fn let_rest(&self, idle: Duration, how: Rest) -> Option<u64> {
+        let _alone = self.asking.lock().await;
+        let (told, rested) = oneshot::channel();
+        self.room.ask();
+        *lock(&self.resting) = Some(told);
+        self.send(&ToWorker::Rest { idle, how }).await.ok()?;
+        let went = tokio::time::timeout(REST_WITHIN, rested).await;
+        *lock(&self.resting) = None;
+        went.ok()?.ok()
     }
 
     async fn send(&self, message: &ToWorker) -> Result<(), NodeError> {
@@ -300,6 +357,7 @@ impl Worker {
 struct Listening {
     worker: Arc<Worker>,
     logs: Arc<Logs>,
+    counters: Arc<Counters>,
     ready: Option<oneshot::Sender<Result<(), NodeError>>>,
 }
 
@@ -314,6 +372,7 @@ impl Listening {
                 Ok(None) => break,
                 Err(error) => {
                     report::problem(&format!("worker {number} broke its line: {error}"));
+                    add(&self.counters.workers_out_of_order, 1);
                     break;
                 }
             }
@@ -343,6 +402,14 @@ impl Listening {
                     let _ = waiting.send(Piece { used, did, how });
                 }
             }
+            FromWorker::Rested { went, awake, asleep } => {
+                // What nobody asked for says nothing.
+                if let Some(waiting) = lock(&self.worker.resting).take() {
+                    self.worker.room.answered(awake, asleep);
+                    // Whoever asked may have stopped waiting.
+                    let _ = waiting.send(went);
+                }
+            }
             FromWorker::Output { call, errors, bytes } => {
                 let bytes = bytes.get(..OUTPUT_MAX).unwrap_or(&bytes);
                 self.logs.push(call, errors, bytes);
@@ -357,6 +424,9 @@ impl Listening {
         }
     }
 }
+
+/// No cell stops and goes on in less time than this, in nanoseconds.
+const EXIT_NS_MIN: u128 = 100;
 
 /// What the nursery says of a worker that did what it was told to.
 const IN_ORDER: &str = "ended in order";

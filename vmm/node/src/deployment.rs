@@ -10,6 +10,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use utoipa::ToSchema;
 
 use crate::anomaly::{Anomaly, Change, Detector, Totals};
+use crate::bundle_uses::BundleUse;
 use crate::crew::Worker;
 use crate::error::NodeError;
 use crate::histogram::Histogram;
@@ -31,6 +32,8 @@ pub(crate) struct Deployment {
     pub deployed: Deployed,
     pub paused: AtomicBool,
     retired: AtomicBool,
+    /// Its bundle stays on the disk for as long as a worker may be made of it.
+    _bundle: BundleUse,
     pub logs: Arc<Logs>,
     pub counters: Arc<Counters>,
     /// How long calls took, from their taking to their end.
@@ -74,6 +77,9 @@ pub(crate) struct Counters {
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
     pub workers_started: AtomicU64,
+    pub cells_paged_out: AtomicU64,
+    pub cells_dropped: AtomicU64,
+    pub workers_out_of_order: AtomicU64,
 }
 
 /// What a deployment's calls came to and used, since the node started.
@@ -107,6 +113,15 @@ pub struct Counted {
     pub bytes_out: u64,
     /// Worker processes that were started.
     pub workers_started: u64,
+    /// Cells whose memory was moved to swap because nobody called them.
+    #[serde(default)]
+    pub cells_paged_out: u64,
+    /// Cells that were ended because nobody called them.
+    #[serde(default)]
+    pub cells_dropped: u64,
+    /// Workers that were ended because of what they sent.
+    #[serde(default)]
+    pub workers_out_of_order: u64,
 }
 
 impl Counters {
@@ -127,6 +142,9 @@ impl Counters {
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
             workers_started: get(&self.workers_started),
+            cells_paged_out: get(&self.cells_paged_out),
+            cells_dropped: get(&self.cells_dropped),
+            workers_out_of_order: get(&self.workers_out_of_order),
         }
     }
 }
@@ -140,6 +158,7 @@ impl Deployment {
     pub(crate) fn new(
         name: String,
         deployed: Deployed,
+        bundle: BundleUse,
         place: Option<Place>,
         log_bytes: usize,
     ) -> Deployment {
@@ -148,6 +167,7 @@ impl Deployment {
             cells: Semaphore::new(deployed.settings.cells),
             paused: AtomicBool::new(deployed.paused),
             retired: AtomicBool::new(false),
+            _bundle: bundle,
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
             counters: Arc::default(),
@@ -244,6 +264,8 @@ impl Deployment {
                 self.show(Some(Arc::clone(&worker)));
                 Ok(worker)
             }
+            // That there is no memory for it is no failure of its own.
+            Err(error @ NodeError::Memory { .. }) => Err(error),
             Err(error) => {
                 self.failed(&mut staffing);
                 Err(error)

@@ -44,6 +44,24 @@ pub enum NodeError {
         /// How many there may be.
         limit: usize,
     },
+    /// There is not so much memory to give out.
+    #[error(
+        "{what} can take {wanted} bytes of memory more, and {free} of the {limit} of {limited_by} are left; {advice}"
+    )]
+    Memory {
+        /// For what it was asked.
+        what: String,
+        /// How much was asked for, in bytes.
+        wanted: u64,
+        /// How much is left, in bytes.
+        free: u64,
+        /// Of how much, in bytes.
+        limit: u64,
+        /// By which key of the configuration.
+        limited_by: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The node is about to end.
     #[error("the node is ending and takes no more calls")]
     Draining,

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior};
 use utoipa::ToSchema;
 
+use crate::line::Rest;
+use crate::memory::HostMemory;
 use crate::node::Node;
+use crate::relief::rest;
 
 /// How often nursery and file systems are looked at.
 const EACH: Duration = Duration::from_secs(2);
@@ -32,6 +35,38 @@ pub struct Health {
     pub ready: bool,
     /// What is not as it should be.
     pub degraded: Vec<Degradation>,
+    /// Memory that is given out.
+    #[serde(default)]
+    pub memory: MemoryShown,
+}
+
+/// Memory that is given out, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryShown {
+    /// That cells and workers may have at once.
+    pub budget_bytes: u64,
+    /// That they may take now.
+    pub taken_bytes: u64,
+    /// That all deployments may take with every cell that they may have.
+    pub promised_bytes: u64,
+    /// What becomes of cells that nobody calls on this host: `swap` or `drop`.
+    pub idle_cells: String,
+}
+
+impl MemoryShown {
+    fn of(node: &Node) -> MemoryShown {
+        let figures = node.memory().figures();
+        MemoryShown {
+            budget_bytes: figures.budget,
+            taken_bytes: figures.taken,
+            promised_bytes: figures.promised,
+            idle_cells: match rest(&HostMemory::look()) {
+                Rest::Asleep => "swap",
+                Rest::Dropped => "drop",
+            }
+            .to_owned(),
+        }
+    }
 }
 
 /// Something that is not as it should be.
@@ -54,8 +89,11 @@ const STATE_DISK: &str = "state-disk-nearly-full";
 /// The file system of the audit log is nearly full.
 const LOG_DISK: &str = "log-disk-nearly-full";
 
+/// The budget of memory is nearly given out.
+const MEMORY: &str = "memory-nearly-out";
+
 /// All names that a [`Degradation`] may have.
-pub(crate) const NAMES: [&str; 5] = [LOG, NURSERY, WORKERS, STATE_DISK, LOG_DISK];
+pub(crate) const NAMES: [&str; 6] = [LOG, NURSERY, WORKERS, STATE_DISK, LOG_DISK, MEMORY];
 
 /// What is looked at all the time.
 #[derive(Debug, Default)]
@@ -147,10 +185,22 @@ impl Health {
                 );
             }
         }
+        if node.memory().is_near_end() {
+            let figures = node.memory().figures();
+            say(
+                MEMORY,
+                format!(
+                    "cells may take {} of the {} bytes of memory.budget_bytes, so those that nobody calls make room; \
+                     raise the budget, or give deployments fewer cells",
+                    figures.taken, figures.budget
+                ),
+            );
+        }
         Health {
             live: true,
             ready: !node.is_draining(),
             degraded,
+            memory: MemoryShown::of(node),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The audit log as workers reach it: each over a line of its own, about its own cells only.
 //!
 //! What a worker may have recorded, the supervisor checks: the muscle is the deployment's, a cell belongs to the worker that began it, and
-//! one that is over has no more records. When a worker is gone, the supervisor records the end of each cell that the worker did not.
+//! one that is over has no more records, and there is a bound on how much it has recorded. When a worker is gone, the supervisor records the end of each cell that the worker did not.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use referee_audit::line::{MAX_REQUEST, REPLY_SIZE, Request, SentRecord, reply};
 use referee_audit::{AuditSink, Event, Kind, Value};
@@ -14,6 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
+use crate::flood::{Allowance, Beyond, Meter};
 
 /// Most cells that a worker may have begun and not ended.
 const CELLS_MAX: usize = 4096;
@@ -26,6 +28,7 @@ pub(crate) struct Ledger {
     audit: AuditSink,
     muscle: String,
     counters: Arc<Counters>,
+    meter: Meter,
     /// Cells that began and are not over.
     cells: BTreeSet<String>,
 }
@@ -43,15 +46,25 @@ pub(crate) enum NotItsOwn {
     Kind,
     #[error("it has begun too many cells")]
     Cells,
+    #[error("it has more recorded than audit.bytes_per_second = {0}")]
+    Second(u64),
+    #[error("it has more recorded than audit.bytes_per_call = {0}")]
+    Call(u64),
 }
 
 impl Ledger {
     /// For a worker that runs `muscle`, as `name version`; refused uses are counted.
-    pub(crate) fn new(audit: AuditSink, muscle: String, counters: Arc<Counters>) -> Ledger {
+    pub(crate) fn new(
+        audit: AuditSink,
+        muscle: String,
+        counters: Arc<Counters>,
+        allowance: Allowance,
+    ) -> Ledger {
         Ledger {
             audit,
             muscle,
             counters,
+            meter: Meter::new(allowance, Instant::now()),
             cells: BTreeSet::new(),
         }
     }
@@ -71,6 +84,9 @@ impl Ledger {
             }
         };
         drop(line);
+        if out_of_order.is_some() {
+            add(&self.counters.workers_out_of_order, 1);
+        }
         self.close()?;
         Ok(out_of_order)
     }
@@ -81,6 +97,12 @@ impl Ledger {
         let length = usize::try_from(u32::from_le_bytes(prefix)).unwrap_or(usize::MAX);
         if length > MAX_REQUEST {
             return Ok(Some(NotItsOwn::Malformed));
+        }
+        if let Err(beyond) = self.meter.count(length, Instant::now()) {
+            return Ok(Some(match beyond {
+                Beyond::Second(bytes) => NotItsOwn::Second(bytes),
+                Beyond::Call(bytes) => NotItsOwn::Call(bytes),
+            }));
         }
         buffer.resize(length, 0);
         line.read_exact(buffer).await?;
@@ -180,7 +202,12 @@ mod tests {
 
     fn ledger() -> Ledger {
         let audit = AuditSink::new(AuditLog::in_memory(Options::default()), "", "");
-        Ledger::new(audit, "demo 1.0.0".into(), Arc::default())
+        let allowance = Allowance {
+            per_second: 0,
+            per_call: 0,
+            calls: Arc::default(),
+        };
+        Ledger::new(audit, "demo 1.0.0".into(), Arc::default(), allowance)
     }
 
     fn record(cell: &'static str, muscle: &'static str, kind: Kind) -> SentRecord<'static> {

@@ -14,12 +14,15 @@
 mod alerts;
 mod anomaly;
 mod api;
+mod bundle_uses;
 mod call;
 pub mod client;
 mod config;
 mod crew;
 mod deployment;
+mod descriptors;
 mod error;
+mod flood;
 mod forms;
 mod gate;
 mod health;
@@ -28,9 +31,14 @@ mod ledger;
 mod line;
 mod logs;
 mod manager;
+mod memory;
 mod node;
 mod nursery;
+mod oom;
+mod release;
+mod relief;
 mod report;
+mod room;
 mod serve;
 mod settings;
 mod stages;
@@ -44,13 +52,14 @@ pub use api::{
     Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
 };
 pub use config::{
-    Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics, Scheduling, Tcp,
-    TenantCap, TenantShare, Traces,
+    Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Memory as MemoryConfig,
+    Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Traces,
 };
 pub use deployment::Counted;
 pub use error::NodeError;
-pub use health::{Degradation, Health};
+pub use health::{Degradation, Health, MemoryShown};
 pub use histogram::{BOUNDS_US, Distribution};
 pub use logs::LogLine;
+pub use memory::HostMemory;
 pub use serve::serve;
 pub use settings::{CELLS_MAX, NotAPriority, Priority, Settings};

@@ -34,6 +34,17 @@ pub(crate) enum ToWorker {
     Preempt { call: u64 },
     /// Give a call up; its next piece, or the present one, ends it.
     Cancel { call: u64 },
+    /// Have cells rest that nobody has called for so long, and say how many there are.
+    Rest { idle: Duration, how: Rest },
+}
+
+/// What becomes of a cell that nobody calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rest {
+    /// Its memory goes to the host's swap.
+    Asleep,
+    /// It is ended; the next call makes another.
+    Dropped,
 }
 
 /// A new call.
@@ -62,6 +73,8 @@ pub(crate) enum FromWorker {
         did: Did,
         how: How,
     },
+    /// Cells were had rest: so many went, and so many are left that nobody calls.
+    Rested { went: u64, awake: u64, asleep: u64 },
     /// The muscle wrote to its console while it ran this call.
     Output {
         call: u64,

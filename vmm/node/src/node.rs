@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
@@ -10,14 +10,16 @@ use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
 use referee_trace::Tracer;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
 
 use crate::api::Peer;
+use crate::bundle_uses::BundleUses;
 use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
 use crate::gate::Gate;
 use crate::health::Watch;
+use crate::memory::{Demand, Memory};
 use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
@@ -42,6 +44,12 @@ struct Inner {
     /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
     changes: AsyncMutex<VecDeque<String>>,
     turns: Turns,
+    memory: Memory,
+    uses: BundleUses,
+    /// Bundles that nobody used any more, until somebody removes them.
+    unused: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Deployments that were replaced or removed and may have a worker still.
+    retired: Mutex<Vec<Weak<Deployment>>>,
     gate: Gate,
     tls: Option<Arc<Tls>>,
     /// Tells those who go on for long that what they may do may have changed.
@@ -83,17 +91,35 @@ impl Node {
             slots => slots,
         };
         let turns = Turns::new(&config, slot_count)?;
+        let memory = Memory::new(&config);
+        let (uses, unused) = BundleUses::new();
         let log_bytes = config.cells.log_bytes;
         let deployments = kept.into_iter().map(|(name, deployed)| {
             let place = reserved(&turns, &deployed);
             if let Err(error) = &place {
                 report::problem(&format!("deployment {name}: {error}"));
             }
-            let deployment = Deployment::new(name.clone(), deployed, place.ok().flatten(), log_bytes);
+            // It was acknowledged, so it stays, whatever the budget is now.
+            promise(&memory, &name, &deployed, slot_count);
+            let bundle = uses.begin(&deployed.bundle);
+            let place = place.ok().flatten();
+            let deployment = Deployment::new(name.clone(), deployed, bundle, place, log_bytes);
             (name, Arc::new(deployment))
         });
+        let deployments = deployments.collect();
+        let figures = memory.figures();
+        if figures.promised > figures.promisable {
+            report::problem(&format!(
+                "deployments can take {} bytes of memory, and memory.budget_bytes × memory.overcommit_percent is {}: calls may be refused",
+                figures.promised, figures.promisable
+            ));
+        }
         Ok(Node(Arc::new(Inner {
-            deployments: RwLock::new(deployments.collect()),
+            deployments: RwLock::new(deployments),
+            memory,
+            unused: Mutex::new(Some(unused)),
+            uses,
+            retired: Mutex::default(),
             nursery,
             store,
             audit: AuditSink::new(log, "", ""),
@@ -131,6 +157,10 @@ impl Node {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 
     /// When it was opened, in seconds since 1970.
@@ -243,10 +273,12 @@ impl Node {
             });
         }
         let mut loose = self.0.changes.lock().await;
-        let is_new = !loose.contains(&digest) && !self.needs(&digest);
+        // Also one that is in use: what uses it may be gone before this is deployed.
+        let is_new = !loose.contains(&digest);
         let oldest = (is_new && loose.len() >= LOOSE_BUNDLES_MAX)
             .then(|| loose.pop_front())
-            .flatten();
+            .flatten()
+            .filter(|oldest| !self.0.uses.is_used(oldest));
         let node = self.clone();
         let kept = digest.clone();
         blocking(move || {
@@ -322,13 +354,21 @@ impl Node {
                 return Err(error);
             }
         };
+        let demand = Demand::of(&deployed.settings, &deployed.assessment, self.0.slot_count).most();
+        let publisher = deployed.assessment.publisher.clone();
+        if let Err(error) = self.0.memory.may_promise(name, &publisher, demand) {
+            self.manage(by, "refuse", name, &bundle)?;
+            return Err(error);
+        }
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
         self.keep(name, &deployed).await?;
+        self.0.memory.promise(name, &publisher, demand);
         loose.retain(|digest| *digest != bundle);
         let deployment = Arc::new(Deployment::new(
             name.to_owned(),
             deployed,
+            self.0.uses.begin(&bundle),
             place,
             self.0.config.cells.log_bytes,
         ));
@@ -336,7 +376,7 @@ impl Node {
         drop(loose);
         if let Some(old) = old {
             drop(old.give_place_back());
-            retire(old);
+            self.retire(old);
         }
         Ok(deployment)
     }
@@ -353,9 +393,10 @@ impl Node {
         let forgotten = name.to_owned();
         blocking(move || node.store().forget(&forgotten)).await?;
         self.exchange(name, None);
+        self.0.memory.forget(name);
         drop(changes);
         drop(old.give_place_back());
-        retire(old);
+        self.retire(old);
         Ok(())
     }
 
@@ -432,7 +473,7 @@ impl Node {
     /// Waits until nothing is under way, or for so long.
     pub(crate) async fn settle(&self, within: Duration) {
         let all = async {
-            for deployment in self.deployments() {
+            for deployment in self.with_retired() {
                 let cells = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
                 let _all = deployment.cells.acquire_many(cells).await;
                 deployment.dismiss().await;
@@ -440,12 +481,53 @@ impl Node {
         };
         if tokio::time::timeout(within, all).await.is_err() {
             report::problem("calls are still under way and are given up");
-            let deployments = self.deployments();
+            let deployments = self.with_retired();
             let dismissals = deployments.iter().map(|deployment| deployment.dismiss());
             // A worker that is being made has time to be ready; beyond that the service ends without waiting.
             let all = futures_util::future::join_all(dismissals);
             let _ = tokio::time::timeout(LAST_PATIENCE, all).await;
         }
+    }
+
+    /// Removes bundles that nobody uses any more, for as long as the service lives.
+    pub(crate) async fn remove_unused_bundles(&self) {
+        let unused = self
+            .0
+            .unused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut unused) = unused else {
+            return;
+        };
+        while let Some(digest) = unused.recv().await {
+            let loose = self.0.changes.lock().await;
+            if loose.contains(&digest) || self.0.uses.is_used(&digest) {
+                continue;
+            }
+            let node = self.clone();
+            if let Err(error) = blocking(move || node.store().forget_bundle(&digest)).await {
+                report::problem(&error.with_causes());
+            }
+        }
+    }
+
+    /// Dismisses an old deployment's worker once its calls are done.
+    fn retire(&self, old: Arc<Deployment>) {
+        let mut retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|one| one.strong_count() > 0);
+        retired.push(Arc::downgrade(&old));
+        drop(retired);
+        old.retire();
+        begin_to_renew(old);
+    }
+
+    /// All deployments, and those that are none any more and may have a worker.
+    fn with_retired(&self) -> Vec<Arc<Deployment>> {
+        let mut all = self.deployments();
+        let retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(retired.iter().filter_map(Weak::upgrade));
+        all
     }
 
     /// What a worker of this deployment is to be granted.
@@ -486,12 +568,6 @@ impl Node {
         blocking(move || node.store().keep(&name, &deployed)).await
     }
 
-    fn needs(&self, digest: &str) -> bool {
-        self.deployments()
-            .iter()
-            .any(|deployment| deployment.deployed.bundle == digest)
-    }
-
     fn exchange(&self, name: &str, with: Option<Arc<Deployment>>) {
         let mut deployments = self.0.deployments.write().unwrap_or_else(PoisonError::into_inner);
         match with {
@@ -515,6 +591,12 @@ fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeErr
     }
 }
 
+/// Promises a deployment the memory that it can take.
+fn promise(memory: &Memory, name: &str, deployed: &Deployed, slots: usize) {
+    let demand = Demand::of(&deployed.settings, &deployed.assessment, slots);
+    memory.promise(name, &deployed.assessment.publisher, demand.most());
+}
+
 fn order(settings: &Settings, digest: Digest) -> Order {
     Order {
         digest: digest.0,
@@ -522,12 +604,6 @@ fn order(settings: &Settings, digest: Digest) -> Order {
         deadline_ms: settings.deadline_ms,
         cpu_ms: settings.cpu_ms,
     }
-}
-
-/// Dismisses an old deployment's worker once its calls are done.
-fn retire(old: Arc<Deployment>) {
-    old.retire();
-    begin_to_renew(old);
 }
 
 /// Has the worker dismissed once its calls are done, and does not wait for that; calls that come from here on do.

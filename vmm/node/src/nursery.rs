@@ -21,6 +21,8 @@
 //! what policy does not.
 
 mod client;
+#[cfg(test)]
+mod lies;
 mod messages;
 mod passing;
 mod process;
@@ -28,3 +30,21 @@ mod process;
 pub(crate) use client::Nursery;
 pub(crate) use messages::{Assessment, Authority, Order};
 pub(crate) use process::start;
+
+/// What tests that care for one figure take the others from.
+#[cfg(test)]
+pub(crate) fn blank_assessment() -> Assessment {
+    Assessment {
+        name: "demo".into(),
+        version: "1.0.0".into(),
+        description: String::new(),
+        publisher: "acme".into(),
+        key_id: "cd".repeat(32),
+        security_epoch: 0,
+        exports: vec!["f".into()],
+        memory_bytes: 1 << 20,
+        cpu_ms: 10,
+        deadline_ms: 10,
+        decision: "{}".into(),
+    }
+}

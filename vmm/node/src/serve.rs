@@ -39,6 +39,7 @@ const HANG_UP: i32 = 1;
 /// # Errors
 /// [`NodeError`] when it cannot start.
 pub fn serve(config: Config) -> Result<(), NodeError> {
+    crate::descriptors::raise_limit();
     let authority = Authority {
         trust_store: config.trust_store.clone(),
         policies: config.policies.clone(),
@@ -108,6 +109,14 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
         let node = node.clone();
         async move { node.retire_idle().await }
     });
+    let resting = tokio::spawn({
+        let node = node.clone();
+        async move { node.let_cells_rest().await }
+    });
+    let removing = tokio::spawn({
+        let node = node.clone();
+        async move { node.remove_unused_bundles().await }
+    });
     let time = tokio::spawn({
         let turns = node.turns().clone();
         async move { turns.keep_time().await }
@@ -154,6 +163,8 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     // What is left are connections on which nothing is under way, or whose clients do not read.
     let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     idle.abort();
+    resting.abort();
+    removing.abort();
     time.abort();
     pings.abort();
     watch.abort();

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::error::NodeError;
 use crate::forms::{from_map, whole, whole_or_none};
+use crate::release::TICK_MAX_MS;
 
 /// Most cells of one deployment: beyond that, what the kernel does for every VM of a process when memory changes costs too much.
 pub const CELLS_MAX: usize = 128;
@@ -33,6 +34,11 @@ pub struct Settings {
     /// Lowers the CPU time of each call, in milliseconds.
     #[serde(deserialize_with = "whole_or_none")]
     pub cpu_ms: Option<u64>,
+    /// Replies leave only on ticks of so many milliseconds, counted from the arrival of their requests: how long a call took within a tick is
+    /// not to be seen.
+    #[serde(deserialize_with = "whole_or_none")]
+    #[schema(minimum = 1, maximum = 60_000)]
+    pub release_ms: Option<u64>,
     /// When its calls have a slot of the host.
     #[serde(deserialize_with = "from_map")]
     pub priority: Priority,
@@ -121,6 +127,7 @@ impl Default for Settings {
             fresh: true,
             deadline_ms: None,
             cpu_ms: None,
+            release_ms: None,
             priority: Priority::DEFAULT,
         }
     }
@@ -146,6 +153,15 @@ impl Settings {
                 "ahead must be no more than cells, {}, and is {}",
                 self.cells, self.ahead
             )),
+            _ if self
+                .release_ms
+                .is_some_and(|tick| tick == 0 || tick > TICK_MAX_MS) =>
+            {
+                wrong(format!(
+                    "release_ms must be 1 to {TICK_MAX_MS}, and is {}",
+                    self.release_ms.unwrap_or(0)
+                ))
+            }
             _ => match self.priority {
                 Priority::Fair { shares } if shares == 0 || shares > SHARES_MAX => {
                     wrong(format!("shares must be 1 to {SHARES_MAX}, and are {shares}"))

@@ -3,8 +3,8 @@
 //! ```text
 //!   born (forked off the nursery) ─► open grants ─► confine ─► filter ─► parse image ─► Ready ─► hands at work
 //! ```
-//! A *hand* is a thread that reads one message from the line and does what it says. There is one more of them than calls may run at once,
-//! so that one always reads: a call can be given up while the others run. The supervisor decides which call runs when and for how long;
+//! A *hand* is a thread that reads one message from the line and does what it says. There are two more of them than calls may run at once,
+//! so that one always reads, also while another moves cells to swap: a call can be given up while the others run. The supervisor decides which call runs when and for how long;
 //! a worker only does it.
 //!
 //! What a muscle could do that took this process over: answer its own deployment's calls wrongly, use its grants, add records about
@@ -25,7 +25,9 @@ use referee_capabilities::Resources;
 use referee_cell::CheckedImage;
 use referee_hv::Kvm;
 use referee_hv::process::exit_at_once;
-use referee_jail::{DirectoryGrant, Filter, JailConfig, LimitConfig, Origin, Require, confine};
+use referee_jail::{
+    DirectoryGrant, Filter, JailConfig, LimitConfig, Origin, Require, Wishes, confine, defend,
+};
 use referee_policy::{Decision, FilesAccess, Grants, Power};
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +36,10 @@ use crate::line::{FromWorker, frame};
 use crate::worker::hands::{Hands, Work};
 
 /// How a worker is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
+    /// What is done against side channels.
+    pub wishes: Wishes,
     /// Calls that run at once.
     pub slots: usize,
     /// Cells that it may have.
@@ -114,6 +118,11 @@ fn settle(
         err: Output::Nowhere,
         input: Input::Empty,
     };
+    crate::oom::go_first()?;
+    // Before its threads, which inherit it, and while partitions of the cache are to be seen.
+    let undefended = defend(&shape.wishes)
+        .or_host("defending a worker against side channels")?
+        .missing_names();
     let resources = Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
     let opened = Opened::with(kvm);
     let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
@@ -126,8 +135,8 @@ fn settle(
         sockets: &[],
         directories: &directories(&grants, &resources),
         limits: LimitConfig {
-            more_descriptors: descriptors_needed(&grants, shape),
-            threads: count(shape.slots).saturating_add(4 + machines(shape)),
+            more_descriptors: descriptors_needed(&grants, &shape),
+            threads: count(shape.slots).saturating_add(5 + machines(&shape)),
             file_bytes: None,
         },
         require: match shape.require_confinement {
@@ -140,11 +149,14 @@ fn settle(
         .slots()
         .iter()
         .any(|grant| matches!(grant.power(), Power::Files { .. }));
-    let not_confined_by = jailed.confinement().missing();
+    let not_confined_by = format!("{} {undefended}", jailed.confinement().missing())
+        .trim()
+        .to_owned();
     let audit = AuditSink::over(log, "", "");
     // All threads are made before the filter, which allows none to be made.
     let engine = opened.start(1, audit, not_confined_by.clone())?;
-    let hands = Hands::prepare(shape.slots)?;
+    // One that always reads, and one for cells on their way to swap.
+    let hands = Hands::prepare(shape.slots + 1)?;
     Filter::Worker { files }
         .program()
         .install_everywhere(&jailed)
@@ -168,14 +180,14 @@ fn directories<'a>(grants: &Grants, resources: &'a Resources) -> Vec<DirectoryGr
 }
 
 /// VM, vCPU and what a life duplicates for each cell; files that muscles open; room for what the pool makes ahead.
-fn descriptors_needed(grants: &Grants, shape: Shape) -> u64 {
+fn descriptors_needed(grants: &Grants, shape: &Shape) -> u64 {
     let each = count(grants.slots().len()).saturating_add(2 + FILES_OF_A_CELL);
     machines(shape).saturating_mul(each) + 64
 }
 
 /// Virtual machines that there may be at once, those on their way out counted. The kernel makes a thread for each at its first run
 /// (it takes huge pages back), which counts as one of the worker's own; where it may make none, the machine does not run.
-fn machines(shape: Shape) -> u64 {
+fn machines(shape: &Shape) -> u64 {
     count(shape.cells + shape.ahead + 8)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use referee_hv::Kvm;
 use referee_hv::probe::observe;
+use referee_node::HostMemory;
 use serde::Serialize;
 
 use crate::ending;
@@ -45,6 +46,8 @@ pub fn examine(json: bool) -> anyhow::Result<u8> {
     }
     namespaces(&mut checks);
     host(&mut checks);
+    memory(&mut checks);
+    side_channels(&mut checks);
     let bad = checks.iter().any(|check| check.state == State::Bad);
     if json {
         write_out((serde_json::to_string_pretty(&checks)? + "\n").as_bytes())?;
@@ -239,6 +242,50 @@ fn host(checks: &mut Vec<Check>) {
         if tpm { "/dev/tpmrm0" } else { "none" },
         (!tpm).then_some("cells run without one; --tpm swtpm:DIR makes a program stand in, whose word counts for nothing against root"),
     );
+}
+
+/// What cells may have of this host's memory, and what becomes of those that nobody calls.
+fn memory(checks: &mut Vec<Check>) {
+    let found = HostMemory::look();
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let limit = found.limit_bytes.map_or(String::new(), |bytes| {
+        format!(", of which this control group may have {}", mebibytes(bytes))
+    });
+    let total = format!("{}{limit}", mebibytes(found.total_bytes));
+    push(checks, "memory", State::Ok, &total, None);
+    let (state, text, advice) = match found.has_swap() {
+        true => (
+            State::Ok,
+            format!("{}: a node moves idle cells there", mebibytes(found.swap_bytes)),
+            None,
+        ),
+        false => (
+            State::Weak,
+            "none: a node drops idle cells, and the next call makes others".to_owned(),
+            Some(
+                "add swap or zram, so that cells which keep their memory from call to call can be moved there; encrypt it, as it holds their secrets",
+            ),
+        ),
+    };
+    push(checks, "swap", state, &text, advice);
+}
+
+/// What the kernel can do for workers against those who share a core or a cache with them.
+fn side_channels(checks: &mut Vec<Check>) {
+    for (defence, offer) in referee_jail::offered() {
+        match offer {
+            Ok(()) => push(checks, defence.name(), State::Ok, "this host has it", None),
+            Err(why) => push(
+                checks,
+                defence.name(),
+                State::Weak,
+                &why.to_string(),
+                Some(
+                    "a node cannot have its workers defended so; do not run those with secrets beside those that attack",
+                ),
+            ),
+        }
+    }
 }
 
 fn read_number(path: &str) -> Option<u64> {

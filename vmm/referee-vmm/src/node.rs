@@ -92,6 +92,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
             fresh: !args.keep_memory,
             deadline_ms: args.deadline_ms,
             cpu_ms: args.cpu_ms,
+            release_ms: args.release_ms,
             priority: args.priority,
         },
     };

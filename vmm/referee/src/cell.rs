@@ -285,6 +285,20 @@ impl Cell {
         self.cell.as_ref().is_some_and(|cell| cell.template().is_some())
     }
 
+    /// Moves the cell's memory to the host's swap, if it has any: for a cell that nobody is about to call.
+    pub fn page_out(&self) {
+        if let Some(cell) = &self.cell {
+            cell.page_out();
+        }
+    }
+
+    /// Begins to fetch what [`Cell::page_out`] moved away. A call without it fetches page by page.
+    pub fn page_in(&self) {
+        if let Some(cell) = &self.cell {
+            cell.page_in();
+        }
+    }
+
     /// Whether the cell has ended, so that every further call is [`CallError::Over`].
     pub fn is_over(&self) -> bool {
         self.cell.is_none()

@@ -1,11 +1,14 @@
 //! Calling a function.
 
+use std::time::Duration;
+
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use referee::json;
 use referee_policy::Access;
 use referee_trace::Trace;
+use tokio::time::Instant;
 
 use crate::api::Peer;
 use crate::api::body::{self, Bound};
@@ -14,6 +17,7 @@ use crate::api::openapi::{Calling, Name, Octets, Retry};
 use crate::api::path::Named;
 use crate::error::NodeError;
 use crate::node::Node;
+use crate::release::{in_ticks, leaves_after};
 
 const CBOR: &str = "application/cbor";
 const JSON: &str = "application/json";
@@ -62,13 +66,35 @@ pub(crate) async fn call(
     Named((name, function)): Named<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
+    let arrived = Instant::now();
     let headers = request.headers();
     let trace = node
         .tracer()
         .call(|name| headers.get(name).and_then(|value| value.to_str().ok()));
-    let answer = traced(node, peer, (name, function), request, &trace).await;
+    let stage = trace.stage("authorise");
+    let access = Access::Call {
+        name: &name,
+        function: &function,
+    };
+    let allowed = node.allow(&peer, access);
+    drop(stage);
+    // Whoever may not call it does not learn how it replies either.
+    let tick = match &allowed {
+        Ok(()) => node.deployment(&name).ok(),
+        Err(_) => None,
+    };
+    let tick = tick.and_then(|deployment| deployment.deployed.settings.release_ms);
+    let tick = tick.map(Duration::from_millis);
+    let answer = match allowed {
+        Ok(()) => traced(node, peer, (name, function), request, tick, &trace).await,
+        Err(error) => Err(error.into()),
+    };
     if let Err(error) = &answer {
         trace.failed(error.name());
+    }
+    if let Some(tick) = tick {
+        let _stage = trace.stage("release");
+        tokio::time::sleep_until(arrived + leaves_after(arrived.elapsed(), tick)).await;
     }
     answer
 }
@@ -78,16 +104,14 @@ async fn traced(
     peer: Peer,
     (name, function): (String, String),
     request: Request,
+    tick: Option<Duration>,
     trace: &Trace,
 ) -> ApiResult<Response> {
-    let stage = trace.stage("authorise");
     let access = Access::Call {
         name: &name,
         function: &function,
     };
-    node.allow(&peer, access)?;
     let retries = retries(request.headers())?;
-    drop(stage);
     let stage = trace.stage("arguments");
     let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
     let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
@@ -144,7 +168,8 @@ async fn traced(
             (JSON, value.to_string().into_bytes())
         }
     };
-    let used = u64::try_from(reply.used.as_micros()).unwrap_or(u64::MAX);
+    let used = tick.map_or(reply.used, |tick| in_ticks(reply.used, tick));
+    let used = u64::try_from(used.as_micros()).unwrap_or(u64::MAX);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form)),
         (CALL, HeaderValue::from(reply.call)),

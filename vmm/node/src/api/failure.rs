@@ -109,6 +109,7 @@ impl From<NodeError> for ApiError {
             NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, ErrorKind::Rejected, "not-permitted"),
             NodeError::Paused(_) => (StatusCode::CONFLICT, ErrorKind::Rejected, "paused"),
             NodeError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Busy, "busy"),
+            NodeError::Memory { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Busy, "memory"),
             NodeError::Draining => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Draining, "draining"),
             NodeError::WorkerGone { .. } => (StatusCode::BAD_GATEWAY, ErrorKind::HostError, "worker-gone"),
             NodeError::Host { .. } => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::HostError, "host"),

@@ -37,7 +37,7 @@ const fn figure<T>(name: &'static str, help: &'static str, read: fn(&T) -> u64) 
 }
 
 /// What only grows.
-const COUNTERS: [Figure<Counted>; 14] = [
+const COUNTERS: [Figure<Counted>; 17] = [
     figure("calls", "Calls that were taken", |counted| counted.calls),
     figure("returned", "Calls with a result", |counted| counted.returned),
     figure(
@@ -78,10 +78,25 @@ const COUNTERS: [Figure<Counted>; 14] = [
         "Worker processes that were started",
         |counted| counted.workers_started,
     ),
+    figure(
+        "cells_paged_out",
+        "Cells whose memory was moved to swap because nobody called them",
+        |counted| counted.cells_paged_out,
+    ),
+    figure(
+        "cells_dropped",
+        "Cells that were ended because nobody called them",
+        |counted| counted.cells_dropped,
+    ),
+    figure(
+        "workers_out_of_order",
+        "Worker processes that were ended because of what they sent",
+        |counted| counted.workers_out_of_order,
+    ),
 ];
 
 /// What rises and falls.
-const GAUGES: [Figure<Deployment>; 6] = [
+const GAUGES: [Figure<Deployment>; 8] = [
     figure("waiting", "Calls that wait for a cell", |deployment| {
         count(deployment.waiting())
     }),
@@ -102,6 +117,14 @@ const GAUGES: [Figure<Deployment>; 6] = [
         "How often in a row its worker failed",
         |deployment| deployment.failures().into(),
     ),
+    figure(
+        "memory_bytes",
+        "Memory that its worker and cells may take",
+        |deployment| deployment.present().map_or(0, |worker| worker.room().bytes()),
+    ),
+    figure("cells_asleep", "Cells whose memory is in swap", |deployment| {
+        deployment.present().map_or(0, |worker| worker.room().asleep())
+    }),
 ];
 
 type ReadDurations = fn(&Deployment) -> Distribution;
@@ -121,7 +144,7 @@ const DURATIONS: [(&str, &str, ReadDurations); 2] = [
 ];
 
 /// Of the node.
-const NODE: [Figure<Node>; 6] = [
+const NODE: [Figure<Node>; 9] = [
     figure("deployments", "Deployments", |node| {
         count(node.deployments().len())
     }),
@@ -136,6 +159,21 @@ const NODE: [Figure<Node>; 6] = [
     figure("slots_free", "Slots that nobody has", |node| {
         count(node.turns().free(node.slot_count()))
     }),
+    figure(
+        "memory_budget_bytes",
+        "Memory that cells and workers may have at once",
+        |node| node.memory().figures().budget,
+    ),
+    figure(
+        "memory_taken_bytes",
+        "Memory that cells and workers may take now",
+        |node| node.memory().figures().taken,
+    ),
+    figure(
+        "memory_promised_bytes",
+        "Memory that all deployments may take with every cell that they may have",
+        |node| node.memory().figures().promised,
+    ),
     figure("ready", "Whether the node takes calls", |node| {
         (!node.is_draining()).into()
     }),
@@ -248,6 +286,15 @@ impl Page<'_> {
             "tenant_late",
             "Jobs of real-time deployments that missed their deadline",
             of(|usage| usage.late),
+        )?;
+        let memory = node.memory().by_publisher();
+        let rows = memory
+            .iter()
+            .map(|(name, bytes)| ([("publisher", name.as_str())], *bytes));
+        self.gauges(
+            "tenant_memory_bytes",
+            "Memory that a publisher's workers and cells may take now",
+            rows,
         )
     }
 
@@ -292,6 +339,11 @@ impl Page<'_> {
             "trace_failures",
             "Requests that the collector of traces did not take",
             &ConstCounter::new(node.tracer().failures()),
+        )?;
+        self.one(
+            "memory_refusals",
+            "Deployments and calls for which there was not enough memory to give out",
+            &ConstCounter::new(node.memory().refused()),
         )?;
         let version = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
         self.gauges("build_info", "The program's version", version)
@@ -439,8 +491,11 @@ mod tests {
             bytes_in: 12,
             bytes_out: 13,
             workers_started: 14,
+            cells_paged_out: 15,
+            cells_dropped: 16,
+            workers_out_of_order: 17,
         };
         let read: Vec<u64> = COUNTERS.iter().map(|counter| (counter.read)(&counted)).collect();
-        assert_eq!(read, (1..=14).collect::<Vec<u64>>());
+        assert_eq!(read, (1..=17).collect::<Vec<u64>>());
     }
 }

@@ -14,7 +14,9 @@ use referee::{
 use referee_hv::process::exit_at_once;
 
 use crate::error::{NodeError, OrHost, with_causes};
-use crate::line::{self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Step, ToWorker, What, frame};
+use crate::line::{
+    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Step, ToWorker, What, frame,
+};
 use crate::worker::Shape;
 
 /// The threads, before there is work.
@@ -96,6 +98,7 @@ pub(crate) struct Work {
     shape: Shape,
     reader: Mutex<Reader>,
     writer: Arc<Mutex<UnixStream>>,
+    /// Those that nobody has called for longest first; calls take the last.
     idle: Mutex<Vec<Seat>>,
     calls: Mutex<HashMap<u64, Call>>,
     _ahead: Option<Loaded>,
@@ -113,6 +116,10 @@ struct Seat {
     cell: Cell,
     /// The call that its console belongs to.
     call: Arc<AtomicU64>,
+    /// Since when nobody has called it.
+    since: Instant,
+    /// Whether its memory went to swap since.
+    asleep: bool,
 }
 
 /// A call that was taken from the line.
@@ -167,6 +174,7 @@ impl Work {
                 }) => self.piece(thread, call, begin, budget, traced),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
+                Some(ToWorker::Rest { idle, how }) => self.rest(idle, how),
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
             }
@@ -294,6 +302,9 @@ impl Work {
         };
         watch.step(what);
         seat.call.store(call, Ordering::Relaxed);
+        if std::mem::take(&mut seat.asleep) {
+            seat.cell.page_in();
+        }
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
             lock(&self.idle).push(seat);
@@ -312,7 +323,12 @@ impl Work {
     fn new_seat(&self) -> Result<Seat, StartError> {
         let call = Arc::new(AtomicU64::new(0));
         let cell = self.permit.start(self.inputs(&call))?;
-        Ok(Seat { cell, call })
+        Ok(Seat {
+            cell,
+            call,
+            since: Instant::now(),
+            asleep: false,
+        })
     }
 
     /// What was used becomes as new, off the caller's path. A cell that is over, or cannot be reset, is dropped; the next call makes
@@ -327,10 +343,47 @@ impl Work {
                 return;
             }
         }
+        seat.since = Instant::now();
         let mut idle = lock(&self.idle);
         if idle.len() < self.shape.cells {
             idle.push(seat);
         }
+    }
+
+    /// Has cells rest, one at a time, so that calls which come meanwhile find the others.
+    fn rest(&self, idle: Duration, how: Rest) {
+        let mut went = 0;
+        loop {
+            let seat = {
+                let mut seats = lock(&self.idle);
+                let due = |seat: &Seat| !seat.asleep && seat.since.elapsed() >= idle;
+                let due = seats.iter().position(due);
+                due.map(|at| seats.remove(at))
+            };
+            let Some(mut seat) = seat else {
+                break;
+            };
+            went += 1;
+            match how {
+                Rest::Dropped => drop(seat),
+                Rest::Asleep => {
+                    seat.cell.page_out();
+                    seat.asleep = true;
+                    let mut seats = lock(&self.idle);
+                    if seats.len() < self.shape.cells {
+                        // Where it was: among those that were idle for longer than what was put back since.
+                        let at = seats.iter().take_while(|other| other.since <= seat.since).count();
+                        seats.insert(at, seat);
+                    }
+                }
+            }
+        }
+        let (awake, asleep) = {
+            let seats = lock(&self.idle);
+            let asleep = seats.iter().filter(|seat| seat.asleep).count();
+            (count(seats.len() - asleep), count(asleep))
+        };
+        self.tell(&FromWorker::Rested { went, awake, asleep });
     }
 
     fn inputs(&self, call: &Arc<AtomicU64>) -> Inputs {
@@ -466,6 +519,10 @@ fn failure(error: &CallError) -> Failure {
         | CallError::Host(_)
         | CallError::Audit(_) => Failure::Host(with_causes(error)),
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// No change of what is locked here can panic half-way.

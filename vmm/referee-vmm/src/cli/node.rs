@@ -82,6 +82,10 @@ pub struct DeployArgs {
     /// End each call after this many milliseconds of CPU time; can only shorten what was granted.
     #[arg(long, value_name = "MS")]
     pub cpu_ms: Option<u64>,
+    /// Let replies leave only on ticks of so many milliseconds, counted from the arrival of each request, so that how long a call took is not
+    /// to be seen.
+    #[arg(long, value_name = "MS")]
+    pub release_ms: Option<u64>,
     /// When its calls have a processor: fair, fair:SHARES, background, real-time:PERIOD/BUDGET, or
     /// real-time:PERIOD/BUDGET/DEADLINE in microseconds.
     #[arg(long, value_name = "CLASS", default_value = "fair")]
