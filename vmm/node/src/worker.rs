@@ -150,7 +150,13 @@ fn settle(
         .install_everywhere(&jailed)
         .or_host("installing the filter")?;
     let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
-    let permit = engine.permit(image, decision, grants, resources)?;
+    let permit = engine.permit(
+        image,
+        decision,
+        grants,
+        resources,
+        referee_policy::Standings::default(),
+    )?;
     let work = Work::new(permit, shape, calls, not_confined_by)?;
     hands.set_to(work)
 }

@@ -86,7 +86,9 @@ pub enum NotNarrower {
         asked: String,
     },
     /// The path is none below the granted directory.
-    #[error("`{path}` is no path below the directory of slot `{slot}`: write names with / between them, without . and ..")]
+    #[error(
+        "`{path}` is no path below the directory of slot `{slot}`: write names with / between them, without . and .."
+    )]
     Path {
         /// The slot.
         slot: String,
@@ -213,7 +215,9 @@ impl Narrowing {
             ("input", self.no_input, &[Console]),
             ("grade", self.coarse, &[Clock]),
         ];
-        let foreign = said.iter().find(|(_, is_said, of)| *is_said && !of.contains(&kind));
+        let foreign = said
+            .iter()
+            .find(|(_, is_said, of)| *is_said && !of.contains(&kind));
         foreign.map(|(what, ..)| *what)
     }
 
@@ -239,7 +243,9 @@ impl fmt::Display for Narrowing {
             self.within.as_ref().map(|path| format!("within {path}")),
             self.max_bytes.map(|bytes| format!("max_bytes {bytes}")),
             self.max_files.map(|files| format!("max_files {files}")),
-            self.names.as_ref().map(|names| format!("names {}", names.join(" "))),
+            self.names
+                .as_ref()
+                .map(|names| format!("names {}", names.join(" "))),
             flag(self.no_input, "no input"),
             flag(self.coarse, "coarse"),
         ];
@@ -410,7 +416,8 @@ mod tests {
     #[test]
     fn what_would_be_wider_is_refused_and_named() {
         let power = files(FilesAccess::ReadWrite, Some("a"), 10, 2);
-        let name = |narrowing: &Narrowing, power: &Power| narrowing.of("s", power).map_err(|error| error.name());
+        let name =
+            |narrowing: &Narrowing, power: &Power| narrowing.of("s", power).map_err(|error| error.name());
         assert_eq!(name(&bytes(11), &power), Err("grant-wider"));
         assert_eq!(name(&within("b"), &power), Err("grant-wider"));
         assert_eq!(name(&within("ab"), &power), Err("grant-wider"));
@@ -431,7 +438,10 @@ mod tests {
             Ok(files(FilesAccess::ReadWrite, Some("a/b"), 10, 2))
         );
         assert_eq!(bytes(10).of("s", &power), Ok(power));
-        assert_eq!(names(&["g"]).of("s", &functions(&["f", "g"])), Ok(functions(&["g"])));
+        assert_eq!(
+            names(&["g"]).of("s", &functions(&["f", "g"])),
+            Ok(functions(&["g"]))
+        );
     }
 
     #[test]
@@ -441,8 +451,14 @@ mod tests {
         standings.narrow("s", &bytes(5));
         let left = |power: &Power| standings.left_of("s", power);
         let access = FilesAccess::Read;
-        assert_eq!(left(&files(access, None, 9, 1)), Some(files(access, Some("a"), 5, 1)));
-        assert_eq!(left(&files(access, Some("a/b"), 2, 1)), Some(files(access, Some("a/b"), 2, 1)));
+        assert_eq!(
+            left(&files(access, None, 9, 1)),
+            Some(files(access, Some("a"), 5, 1))
+        );
+        assert_eq!(
+            left(&files(access, Some("a/b"), 2, 1)),
+            Some(files(access, Some("a/b"), 2, 1))
+        );
         assert_eq!(left(&files(access, Some("c"), 9, 1)), None, "beside each other");
         assert_eq!(left(&Power::Random), None, "of another kind");
         standings.revoke("s");
@@ -464,23 +480,39 @@ mod tests {
 
     fn narrowing() -> impl Strategy<Value = Narrowing> {
         let path = prop::sample::select(vec![None, Some("a"), Some("b"), Some("a/b"), Some("a/c")]);
-        (any::<bool>(), path, prop::option::of(0u64..4), prop::option::of(0u32..4)).prop_map(
-            |(read_only, within, max_bytes, max_files)| Narrowing {
+        (
+            any::<bool>(),
+            path,
+            prop::option::of(0u64..4),
+            prop::option::of(0u32..4),
+        )
+            .prop_map(|(read_only, within, max_bytes, max_files)| Narrowing {
                 read_only,
                 within: within.map(str::to_owned),
                 max_bytes,
                 max_files,
                 ..Narrowing::default()
-            },
-        )
+            })
     }
 
     /// Whether one power allows no more than another.
     fn is_no_wider(less: &Power, more: &Power) -> bool {
         match (less, more) {
             (
-                Power::Files { access: a, within: w, max_bytes: b, max_files: f, .. },
-                Power::Files { access: aa, within: ww, max_bytes: bb, max_files: ff, .. },
+                Power::Files {
+                    access: a,
+                    within: w,
+                    max_bytes: b,
+                    max_files: f,
+                    ..
+                },
+                Power::Files {
+                    access: aa,
+                    within: ww,
+                    max_bytes: bb,
+                    max_files: ff,
+                    ..
+                },
             ) => {
                 let inside = match (w, ww) {
                     (_, None) => true,

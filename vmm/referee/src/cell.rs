@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::canceller::{Canceller, Shared};
+use crate::control::{Entry, GrantControl};
 use crate::error::{CallError, StartError};
 use crate::inputs::Inputs;
 use crate::muscle::Permit;
@@ -36,6 +37,8 @@ pub struct Cell {
     used: Usage,
     audit: AuditSink,
     shared: Arc<Shared>,
+    /// By which its grants can be taken back.
+    entry: Arc<Entry>,
     payload: Vec<u8>,
     freezing: Freezing,
     /// A call that waits for the start-up, which is to be frozen first.
@@ -66,14 +69,20 @@ enum Freezing {
 }
 
 impl Cell {
-    pub(crate) fn new(permit: Permit, style: Style, cell: Box<LoadedCell>, audit: AuditSink) -> Cell {
+    pub(crate) fn new(
+        permit: Permit,
+        style: Style,
+        cell: Box<LoadedCell>,
+        (audit, shared, entry): (AuditSink, Arc<Shared>, Arc<Entry>),
+    ) -> Cell {
         Cell {
             permit,
             style,
             used: cell.usage(),
             cell: Some(cell),
             audit,
-            shared: Arc::default(),
+            shared,
+            entry,
             payload: Vec::new(),
             freezing: Freezing::Unneeded,
             begun: None,
@@ -189,7 +198,8 @@ impl Cell {
         self.begun = None;
         let hot = self.hot.clone();
         let Some(cell) = self.cell.as_mut() else {
-            *self = self.permit.build(self.style, inputs, |_| None)?;
+            let entry = Some(Arc::clone(&self.entry));
+            *self = self.permit.build(self.style, inputs, entry, |_| None)?;
             return hot.map_or(Ok(()), |hot| self.keep_hot(&hot));
         };
         if self.freezing == Freezing::Unneeded {
@@ -199,7 +209,7 @@ impl Cell {
             .map_err(StartError::host("fetching a processor back"))?;
         record::reset(&self.audit, &cell.usage()).map_err(StartError::host("recording a reset"))?;
         let reset = |cell: &mut Box<LoadedCell>| {
-            let life = self.permit.life(self.style, inputs, &self.audit)?;
+            let life = self.permit.life(self.style, inputs, &self.audit, &self.entry)?;
             let engine = self.permit.engine();
             if cell.can_be_reset(&life.spec) {
                 return cell
@@ -223,6 +233,7 @@ impl Cell {
         };
         if let Err(error) = reset(cell) {
             self.cell = None;
+            self.entry.ends();
             record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)
                 .map_err(StartError::host("recording an end"))?;
             return Err(error);
@@ -234,6 +245,11 @@ impl Cell {
     #[doc(hidden)]
     pub fn memory(&self) -> Result<Vec<(u64, Vec<u8>)>, CallError> {
         Ok(self.cell.as_ref().ok_or(CallError::Over)?.memory()?)
+    }
+
+    /// Takes grants back from this cell alone, or makes them smaller, from any thread: for this life and all further ones, as long as the cell is there.
+    pub fn control(&self) -> GrantControl {
+        self.entry.control()
     }
 
     /// A handle that ends the cell's call from another thread.
@@ -377,6 +393,7 @@ impl Cell {
     /// Records that the host failed the cell, which is then over.
     fn fail(&mut self, error: CellError) -> CallError {
         self.cell = None;
+        self.entry.ends();
         match record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR) {
             Ok(()) => error.into(),
             Err(unrecorded) => unrecorded.into(),
@@ -388,6 +405,7 @@ impl Cell {
             // If its thread is gone, so is the account of what it spent there.
             let _ = cell.cool();
             self.used = cell.usage();
+            self.entry.ends();
             let recorded = record::end(&self.audit, outcome, &self.used);
             if matches!(outcome, Outcome::Faulted(_)) && cell.template().is_some() {
                 self.permit.distrust();
