@@ -7,6 +7,7 @@ mod crashes;
 mod crowd;
 mod endings;
 mod faults;
+mod grants;
 mod health;
 mod http;
 mod isolation;

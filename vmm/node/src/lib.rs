@@ -31,6 +31,7 @@ mod manager;
 mod node;
 mod nursery;
 mod report;
+mod restrict;
 mod serve;
 mod settings;
 mod stages;
@@ -41,7 +42,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, SlotShown,
+    SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics, Scheduling, Tcp,

@@ -9,6 +9,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use referee_policy::Narrowing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -34,6 +35,16 @@ pub(crate) enum ToWorker {
     Preempt { call: u64 },
     /// Give a call up; its next piece, or the present one, ends it.
     Cancel { call: u64 },
+    /// Take a grant back from every cell, or make it smaller, and say when that is in force.
+    Restrict { number: u64, restriction: Restriction },
+}
+
+/// What is done to the grant of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restriction {
+    pub slot: String,
+    /// What it is left with; none if it is revoked.
+    pub narrowing: Option<Narrowing>,
 }
 
 /// A new call.
@@ -62,6 +73,8 @@ pub(crate) enum FromWorker {
         did: Did,
         how: How,
     },
+    /// A restriction is in force, or why not.
+    Restricted { number: u64, failure: Option<String> },
     /// The muscle wrote to its console while it ran this call.
     Output {
         call: u64,

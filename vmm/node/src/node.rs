@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
-use referee_policy::Access;
+use referee_policy::{Access, Standings};
 use referee_trace::Tracer;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 
-use crate::api::Peer;
+use crate::api::{Deploy, Peer};
 use crate::config::Config;
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
@@ -39,6 +39,8 @@ struct Inner {
     store: Store,
     audit: AuditSink,
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
+    /// Deployments whose name another has, or nobody, and whose calls may not be over.
+    retired: Mutex<Vec<Weak<Deployment>>>,
     /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
     changes: AsyncMutex<VecDeque<String>>,
     turns: Turns,
@@ -97,6 +99,7 @@ impl Node {
             nursery,
             store,
             audit: AuditSink::new(log, "", ""),
+            retired: Mutex::default(),
             changes: AsyncMutex::default(),
             turns,
             gate: Gate::open(config.api.policies.clone())?,
@@ -182,11 +185,11 @@ impl Node {
         let (name, what) = match access {
             Access::Deploy { name, .. } => (name, "deploy"),
             Access::Call { name, .. } => (name, "call"),
-            Access::Deployment { name, action } => (name, action),
+            Access::Grant { name, action, .. } | Access::Deployment { name, action } => (name, action),
             Access::Node { action } => ("", action),
         };
         // Calls and looks that are refused change nothing, and would let anybody fill the log.
-        if !matches!(what, "call" | "see" | "logs" | "stats") {
+        if !matches!(what, "call" | "see" | "logs" | "stats" | "audit") {
             self.manage(&peer.principal(), &format!("deny-{what}"), name, "")?;
         }
         Err(NodeError::NotPermitted {
@@ -271,9 +274,13 @@ impl Node {
         &self,
         by: &Principal,
         name: &str,
-        bundle: String,
-        settings: Settings,
+        wanted: Deploy,
     ) -> Result<Arc<Deployment>, NodeError> {
+        let Deploy {
+            bundle,
+            settings,
+            reset_grants,
+        } = wanted;
         if !is_name(name) {
             return Err(NodeError::Rejected {
                 name: "name-invalid".into(),
@@ -287,9 +294,16 @@ impl Node {
             message: "a bundle is named by 64 hexadecimal digits, its SHA-256".into(),
         })?;
         let bundle = digest.to_string();
-        let order = order(&settings, digest);
         let mut loose = self.0.changes.lock().await;
         let old = self.deployment(name).ok();
+        // Whoever took something from a grant meant the name and its slot, not this bundle.
+        let inherited = old.as_ref().map(|old| old.standings()).unwrap_or_default();
+        let resets = reset_grants && !inherited.is_empty();
+        let standings = match resets {
+            true => Standings::default(),
+            false => inherited,
+        };
+        let order = order(&settings, digest, standings.clone());
         let limit = self.0.config.cells.deployments;
         if old.is_none() && self.deployments().len() >= limit {
             return Err(NodeError::Busy {
@@ -313,6 +327,7 @@ impl Node {
             deployed_at: now(),
             // Whoever paused it meant the name, not this bundle.
             paused: old.as_ref().is_some_and(|old| old.paused.load(Ordering::Acquire)),
+            standings,
         };
         // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
         let place = match reserved(&self.0.turns, &deployed) {
@@ -324,6 +339,9 @@ impl Node {
         };
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
+        if resets {
+            self.manage(by, "reset-grants", name, &bundle)?;
+        }
         self.keep(name, &deployed).await?;
         loose.retain(|digest| *digest != bundle);
         let deployment = Arc::new(Deployment::new(
@@ -335,8 +353,7 @@ impl Node {
         self.exchange(name, Some(Arc::clone(&deployment)));
         drop(loose);
         if let Some(old) = old {
-            drop(old.give_place_back());
-            retire(old);
+            self.retire(old);
         }
         Ok(deployment)
     }
@@ -354,8 +371,7 @@ impl Node {
         blocking(move || node.store().forget(&forgotten)).await?;
         self.exchange(name, None);
         drop(changes);
-        drop(old.give_place_back());
-        retire(old);
+        self.retire(old);
         Ok(())
     }
 
@@ -370,7 +386,7 @@ impl Node {
         self.manage(by, op, name, &deployment.deployed.bundle)?;
         let deployed = Deployed {
             paused,
-            ..deployment.deployed.clone()
+            ..deployment.as_it_is()
         };
         self.keep(name, &deployed).await?;
         deployment.paused.store(paused, Ordering::Release);
@@ -452,7 +468,11 @@ impl Node {
     pub(crate) fn order(&self, deployment: &Deployment) -> Result<Order, NodeError> {
         let digest = Digest::from_hex(&deployment.deployed.bundle)
             .ok_or_else(|| NodeError::host("reading a deployment")("its bundle has no digest"))?;
-        Ok(order(&deployment.deployed.settings, digest))
+        Ok(order(
+            &deployment.deployed.settings,
+            digest,
+            deployment.standings(),
+        ))
     }
 
     fn manage(&self, by: &Principal, op: &str, name: &str, bundle: &str) -> Result<(), NodeError> {
@@ -481,9 +501,33 @@ impl Node {
             .or_host("recording a change")
     }
 
-    async fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+    pub(crate) async fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
         let (node, name, deployed) = (self.clone(), name.to_owned(), deployed.clone());
         blocking(move || node.store().keep(&name, &deployed)).await
+    }
+
+    /// Keeps everything about deployments as it is for as long as the result is held.
+    pub(crate) async fn no_changes(&self) -> impl Sized + '_ {
+        self.0.changes.lock().await
+    }
+
+    /// Dismisses an old deployment's worker once its calls are done.
+    fn retire(&self, old: Arc<Deployment>) {
+        drop(old.give_place_back());
+        old.retire();
+        {
+            let mut retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+            retired.retain(|one| one.strong_count() > 0);
+            retired.push(Arc::downgrade(&old));
+        }
+        begin_to_renew(old);
+    }
+
+    /// Those that had this name, whose calls may not be over.
+    pub(crate) fn retired(&self, name: &str) -> Vec<Arc<Deployment>> {
+        let retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = retired.iter().filter_map(Weak::upgrade);
+        there.filter(|one| one.name == name).collect()
     }
 
     fn needs(&self, digest: &str) -> bool {
@@ -515,19 +559,14 @@ fn reserved(turns: &Turns, deployed: &Deployed) -> Result<Option<Place>, NodeErr
     }
 }
 
-fn order(settings: &Settings, digest: Digest) -> Order {
+fn order(settings: &Settings, digest: Digest, standings: Standings) -> Order {
     Order {
         digest: digest.0,
         bindings: settings.bindings.clone(),
         deadline_ms: settings.deadline_ms,
         cpu_ms: settings.cpu_ms,
+        standings,
     }
-}
-
-/// Dismisses an old deployment's worker once its calls are done.
-fn retire(old: Arc<Deployment>) {
-    old.retire();
-    begin_to_renew(old);
 }
 
 /// Has the worker dismissed once its calls are done, and does not wait for that; calls that come from here on do.
