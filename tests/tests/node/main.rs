@@ -2,6 +2,7 @@
 //! line as the client, and HTTP on the socket for what the command line cannot say.
 
 mod anomalies;
+mod audit;
 mod authority;
 mod crashes;
 mod crowd;

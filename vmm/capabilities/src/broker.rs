@@ -23,6 +23,7 @@ use crate::handles::{GrantTable, StaleHandle};
 use crate::op::Op;
 use crate::payload;
 use crate::pio::PioDevice;
+use crate::ports::PortUse;
 use crate::random;
 use crate::resources::Resources;
 use crate::state;
@@ -63,6 +64,8 @@ pub struct Broker {
     table: GrantTable<Slot>,
     /// Grants that were taken back, by the handle that they had.
     taken: BTreeMap<u64, Grant>,
+    /// Ports of those, whose connections are there until somebody has asked.
+    severed: Vec<(PortUse, u32)>,
     console: Console,
     clock: CellClock,
     tpm: Option<TpmLine>,
@@ -178,6 +181,7 @@ impl Broker {
         let mut broker = Broker {
             table: GrantTable::new(table),
             taken: BTreeMap::new(),
+            severed: Vec::new(),
             console: Console::new(console),
             clock,
             tpm,

@@ -36,6 +36,8 @@ struct Shared {
     wanted: Mutex<Vec<Wanted>>,
     /// Whether there is anything wanted, without the lock.
     any: AtomicBool,
+    /// Whether ports may have been severed.
+    severs: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl From<Broker> for LiveBroker {
             broker: Mutex::new(broker),
             wanted: Mutex::default(),
             any: AtomicBool::new(false),
+            severs: AtomicBool::new(false),
         }))
     }
 }
@@ -96,6 +99,18 @@ impl LiveBroker {
     /// As [`Broker::slot_name`].
     pub fn slot_name(&self, handle: u64) -> Option<String> {
         self.lock().slot_name(handle).map(str::to_owned)
+    }
+
+    /// As [`Broker::next_severed`]; asked often, so without the lock while nothing was taken back.
+    pub fn next_severed(&self) -> Option<(PortUse, u32)> {
+        let is_new = self.0.any.load(Ordering::Acquire) || self.0.severs.load(Ordering::Acquire);
+        if !is_new {
+            return None;
+        }
+        let mut broker = self.lock();
+        let severed = broker.next_severed();
+        self.0.severs.store(severed.is_some(), Ordering::Release);
+        severed
     }
 
     /// Has a slot left with this, or with nothing: no use that begins from here on has more. Whoever decided it has recorded it.
@@ -146,6 +161,7 @@ impl LiveBroker {
         for Wanted { slot, left } in wanted.drain(..) {
             broker.leave(&slot, left.as_ref());
         }
+        self.0.severs.store(true, Ordering::Release);
         self.0.any.store(false, Ordering::Release);
     }
 }

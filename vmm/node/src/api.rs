@@ -12,6 +12,7 @@
 //!   DELETE /v1/deployments/NAME/grants/SLOT       taken back from running cells
 //!   PATCH  /v1/deployments/NAME/grants/SLOT       made smaller
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
+//!   GET    /v1/audit?after=N&follow=true          the audit log, JSON lines
 //!   POST   /v1/reload                             trust store and policies
 //!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //!   GET    /v1/openapi.json                       all of this for programs
@@ -19,6 +20,7 @@
 //! `/metrics` and `/health`, and nothing else, are answered on a TCP socket too, where the configuration has one.
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
+mod audit;
 mod body;
 mod calls;
 mod deployments;
@@ -80,6 +82,7 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(grants::show))
         .routes(routes!(grants::revoke, grants::narrow))
         .routes(routes!(logs::logs))
+        .routes(routes!(audit::records))
         .routes(routes!(deployments::reload))
         .routes(routes!(status::stats))
         .routes(routes!(metrics::metrics))

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use referee_jail::Removal;
 use referee_policy::Binding;
 
-pub use audit::{AuditAction, AuditArgs, CheckpointArgs};
+pub use audit::{AuditAction, AuditArgs, CheckpointArgs, ShowArgs};
 pub use node::{
     ConfigAction, ConfigArgs, DeployArgs, GrantsArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs,
     TopArgs,

@@ -8,6 +8,7 @@
 
 mod acquire;
 mod attest;
+mod audit_show;
 mod cli;
 mod doctor;
 mod ending;

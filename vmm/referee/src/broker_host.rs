@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use muscle_abi::frame::FrameKind;
 use referee_capabilities::{Fault, HostError, LiveBroker, PortUse, Stop};
-use referee_cell::{CallStop, Host, HostFailure};
+use referee_cell::{CallStop, Host, HostFailure, Severed};
 use referee_policy::{Grants, Power};
 
 use crate::transcript::Transcript;
@@ -88,6 +88,14 @@ impl Host for BrokerHost {
 
     fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure> {
         self.broker.use_port(PortUse::Accept, guest_port).map_err(failure)
+    }
+
+    fn severed(&mut self) -> Option<Severed> {
+        let (how, port) = self.broker.next_severed()?;
+        Some(match how {
+            PortUse::Accept => Severed::Inward(port),
+            PortUse::Connect => Severed::Outward(port),
+        })
     }
 }
 

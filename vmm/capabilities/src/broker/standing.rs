@@ -5,6 +5,7 @@ use referee_policy::{Grant, Power};
 
 use super::{Broker, Held};
 use crate::error::HostError;
+use crate::ports::PortUse;
 
 impl Broker {
     /// Takes a grant back: its handle, and every copy of it, is stale from now on; its open files are closed.
@@ -44,6 +45,11 @@ impl Broker {
         }
     }
 
+    /// A vsock port whose grant was taken back, once for each: whoever carries its connections is to end them.
+    pub fn next_severed(&mut self) -> Option<(PortUse, u32)> {
+        self.severed.pop()
+    }
+
     /// Drops a grant with everything that was opened for it, and whatever was under way by it; its handle is stale.
     pub(super) fn take(&mut self, handle: u64) -> bool {
         let Ok(taken) = self.table.revoke(handle) else {
@@ -57,6 +63,8 @@ impl Broker {
                     line.abandon(taken.grant.slot());
                 }
             }
+            Power::VsockListen { port, .. } => self.severed.push((PortUse::Accept, *port)),
+            Power::VsockConnect { port, .. } => self.severed.push((PortUse::Connect, *port)),
             _ => {}
         }
         self.taken.insert(handle, taken.grant);

@@ -214,6 +214,7 @@ macro_rules! refused_with {
 refused_with! {
     "Looking at the node." Counting: [403];
     "Asking whether the node takes calls." Readying: [503];
+    "Reading the audit log." Auditing: [400, 403, 500];
     "Looking at a deployment." Looking: [400, 403, 404];
     "Changing a deployment." Changing: [400, 403, 404, 500];
     "Taking from a grant." Restricting: [400, 403, 404, 408, 413, 422, 429, 500];
