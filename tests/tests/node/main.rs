@@ -2,12 +2,14 @@
 //! line as the client, and HTTP on the socket for what the command line cannot say.
 
 mod anomalies;
+mod audit;
 mod authority;
 mod chaos;
 mod crashes;
 mod crowd;
 mod endings;
 mod faults;
+mod grants;
 mod health;
 mod http;
 mod isolation;

@@ -201,12 +201,18 @@ fn a_cell_that_rests_in_swap_takes_no_memory_of_the_host() {
         eprintln!("not tested: this host has no swap");
         return;
     }
-    node.deploy(&bundle("reactor", "hoards"), "hoards", &["--cells", "1", "--keep-memory"]);
+    node.deploy(
+        &bundle("reactor", "hoards"),
+        "hoards",
+        &["--cells", "1", "--keep-memory"],
+    );
     node.call("hoards", "f", "[]").good();
     let workers = node.workers();
     let worker = *workers.first().expect("is there");
     wait_for("its memory goes", || resident(worker, "RssShmem:") < 16 * MIB);
-    wait_for("that is counted", || node.counted("hoards", "cells_paged_out") == 1);
+    wait_for("that is counted", || {
+        node.counted("hoards", "cells_paged_out") == 1
+    });
     assert_eq!(node.counted("hoards", "workers_started"), 1);
 }
 

@@ -22,6 +22,7 @@
 mod error;
 pub mod line;
 mod log;
+mod reader;
 mod record;
 mod rotate;
 mod sink;
@@ -30,6 +31,7 @@ mod verify;
 
 pub use error::{AuditError, Defect};
 pub use log::{AuditLog, Options, Sharing};
+pub use reader::Reader;
 pub use record::{Event, GuestText, Hash, Head, Kind, MAX_RECORD, Value};
 pub use rotate::archives;
 pub use sink::AuditSink;

@@ -27,6 +27,8 @@ pub enum Kind {
     Deny,
     /// A grant was taken back.
     Revoke,
+    /// A grant was made smaller.
+    Narrow,
     /// The muscle broke a rule.
     Fault,
     /// The cell was given a new life, as if it had just been started.

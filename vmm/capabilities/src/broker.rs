@@ -1,11 +1,17 @@
 //! The one door between a muscle's calls and the host.
 
+mod act;
+mod ports;
+mod standing;
+
 use std::collections::BTreeMap;
 
-use muscle_abi::capability::{CapabilityKind, GrantEntry, SLOT_NAME_MAX, SLOTS_MAX};
+use muscle_abi::capability::{GrantEntry, SLOT_NAME_MAX, SLOTS_MAX};
 use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_audit::{AuditSink, Event, Kind, Value};
 use referee_policy::{ClockGrade, Grant, Grants, Power};
+
+use act::{fill_random, is_failure, record_failure, tell_time};
 
 use crate::attest;
 use crate::clock::CellClock;
@@ -15,13 +21,18 @@ use crate::files::Files;
 use crate::functions::{self, HostFunctions};
 use crate::handles::{GrantTable, StaleHandle};
 use crate::op::Op;
-use crate::payload::{self, Arguments};
+use crate::payload;
 use crate::pio::PioDevice;
 use crate::ports::PortUse;
-use crate::random::{self, MAX_RANDOM};
+use crate::random;
 use crate::resources::Resources;
 use crate::state;
 use crate::tpm_line::TpmLine;
+
+pub(crate) use act::Act;
+
+/// What a muscle that uses a grant which was taken back is told, and the log.
+const REVOKED: &str = "the grant was revoked";
 
 /// Limits that hold for every cell, whatever it was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +62,10 @@ impl Default for BrokerLimits {
 #[derive(Debug)]
 pub struct Broker {
     table: GrantTable<Slot>,
+    /// Grants that were taken back, by the handle that they had.
+    taken: BTreeMap<u64, Grant>,
+    /// Ports of those, whose connections are there until somebody has asked.
+    severed: Vec<(PortUse, u32)>,
     console: Console,
     clock: CellClock,
     tpm: Option<TpmLine>,
@@ -67,6 +82,24 @@ struct Slot {
     held: Held,
 }
 
+/// What policy gave to a cell, and what is left of it when its life begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Slots<'a> {
+    /// Every slot of it is in the table that the muscle finds.
+    pub granted: &'a Grants,
+    /// Slots that are not in here were revoked.
+    pub left: &'a Grants,
+}
+
+impl<'a> From<&'a Grants> for Slots<'a> {
+    fn from(granted: &'a Grants) -> Slots<'a> {
+        Slots {
+            granted,
+            left: granted,
+        }
+    }
+}
+
 /// What a power needs besides its grant.
 #[derive(Debug)]
 enum Held {
@@ -76,18 +109,20 @@ enum Held {
 }
 
 impl Broker {
-    /// Hands grants and what was opened for them to a new cell, with handles that nobody can guess.
+    /// Hands grants and what was opened for them to a new cell, with handles that nobody can guess. What was opened is for what is left of the
+    /// grants.
     ///
     /// # Errors
     /// [`HostError`]: too many slots, a slot whose thing was not opened, no random bytes.
-    pub fn new(
-        grants: &Grants,
+    pub fn new<'a>(
+        slots: impl Into<Slots<'a>>,
         resources: Resources,
         audit: AuditSink,
         clock: CellClock,
         limits: BrokerLimits,
     ) -> Result<Broker, HostError> {
-        let slots = grants.slots().len();
+        let Slots { granted, left } = slots.into();
+        let slots = granted.slots().len();
         if slots > SLOTS_MAX {
             return Err(HostError::TooManySlots { slots });
         }
@@ -100,7 +135,10 @@ impl Broker {
         } = resources;
         let tpm = tpm.map(TpmLine::new);
         let mut table = Vec::with_capacity(slots);
-        for grant in grants.slots() {
+        for given in granted.slots() {
+            let grant = left.slot(given.slot());
+            let is_taken = grant.is_none();
+            let grant = grant.unwrap_or(given);
             let slot = grant.slot();
             if slot.len() > SLOT_NAME_MAX {
                 return Err(HostError::SlotName {
@@ -108,20 +146,10 @@ impl Broker {
                 });
             }
             let held = match grant.power() {
-                Power::Files {
-                    access,
-                    max_bytes,
-                    max_files,
-                    ..
-                } => {
+                _ if is_taken => Held::Nothing,
+                power @ Power::Files { .. } => {
                     let folder = take(&mut directories, slot)?;
-                    Held::Files(Files::new(
-                        folder,
-                        *access,
-                        *max_bytes,
-                        *max_files,
-                        limits.open_files,
-                    ))
+                    Held::Files(Files::new(folder, power, limits.open_files))
                 }
                 Power::Pio { first, last, .. } => {
                     Held::Pio(PioDevice::new(*first, *last, take(&mut serial, slot)?))
@@ -151,8 +179,10 @@ impl Broker {
                 },
             ));
         }
-        Ok(Broker {
+        let mut broker = Broker {
             table: GrantTable::new(table),
+            taken: BTreeMap::new(),
+            severed: Vec::new(),
             console: Console::new(console),
             clock,
             tpm,
@@ -161,20 +191,29 @@ impl Broker {
             limits,
             output_spent: 0,
             denials: 0,
-        })
+        };
+        for given in granted.slots() {
+            broker.leave(given.slot(), left.slot(given.slot()));
+        }
+        Ok(broker)
     }
 
-    /// The table of grants that the muscle finds in its memory.
+    /// The table of grants that the muscle finds in its memory. One that was revoked has its place there, with a handle that is stale.
     pub fn entries(&self) -> Vec<GrantEntry> {
-        self.table
-            .iter()
-            .map(|(handle, slot)| slot.entry(handle))
+        let held = self.table.iter().map(|(handle, slot)| (handle, &slot.grant));
+        let taken = self.taken.iter().map(|(handle, grant)| (*handle, grant));
+        let mut all: Vec<(u64, &Grant)> = held.chain(taken).collect();
+        // The low half is the slot's number.
+        all.sort_unstable_by_key(|(handle, _)| handle & u64::from(u32::MAX));
+        all.into_iter()
+            .map(|(handle, grant)| entry(handle, grant))
             .collect()
     }
 
-    /// Name of the slot behind a handle.
+    /// Name of the slot behind a handle, whether or not its grant was taken back.
     pub fn slot_name(&self, handle: u64) -> Option<&str> {
-        self.table.lookup(handle).ok().map(|slot| slot.grant.slot())
+        let held = self.table.lookup(handle).ok().map(|slot| &slot.grant);
+        held.or_else(|| self.taken.get(&handle)).map(Grant::slot)
     }
 
     /// The cell's clock.
@@ -206,11 +245,16 @@ impl Broker {
         reply.clear();
         let op = Op::from_name(name);
         let Ok(slot) = self.table.lookup_mut(handle) else {
-            let error = CallError::new(ErrorCode::StaleHandle, "no grant has this handle");
+            let taken = self.taken.get(&handle).cloned();
+            let why = match taken {
+                Some(_) => REVOKED,
+                None => "no grant has this handle",
+            };
+            let error = CallError::new(ErrorCode::StaleHandle, why);
             return self.refuse(
                 &Refused {
                     handle,
-                    slot: None,
+                    slot: taken.as_ref(),
                     op,
                     name,
                     error,
@@ -279,82 +323,6 @@ impl Broker {
         )
     }
 
-    /// Takes a grant back: its handle, and every copy of it, is stale from now on; its open files are closed.
-    ///
-    /// # Errors
-    /// [`HostError::Audit`]; nothing was taken back then. `Ok(false)` when no grant has this handle.
-    pub fn revoke(&mut self, handle: u64) -> Result<bool, HostError> {
-        let Ok(slot) = self.table.lookup(handle) else {
-            return Ok(false);
-        };
-        self.audit.record(&Event {
-            kind: Kind::Revoke,
-            capability: Some(slot.grant.power().kind().name()),
-            slot: Some(slot.grant.slot()),
-            op: None,
-            detail: &[("handle", Value::Bits(handle))],
-        })?;
-        Ok(self.table.revoke(handle).is_ok())
-    }
-
-    /// Whether a grant allows this use of a vsock port; either answer is recorded.
-    ///
-    /// # Errors
-    /// [`HostError::Audit`]; the connection must then be refused.
-    pub fn use_port(&mut self, how: PortUse, port: u32) -> Result<bool, HostError> {
-        let granted = self
-            .table
-            .iter()
-            .find(|(_, slot)| match (how, slot.grant.power()) {
-                (PortUse::Accept, Power::VsockListen { port: granted, .. })
-                | (PortUse::Connect, Power::VsockConnect { port: granted, .. }) => *granted == port,
-                _ => false,
-            });
-        let capability = match how {
-            PortUse::Accept => CapabilityKind::VsockListen,
-            PortUse::Connect => CapabilityKind::VsockConnect,
-        };
-        self.audit.record(&Event {
-            kind: if granted.is_some() { Kind::Use } else { Kind::Deny },
-            capability: Some(capability.name()),
-            slot: granted.map(|(_, slot)| slot.grant.slot()),
-            op: Some(how.name()),
-            detail: &[("port", Value::Number(u64::from(port)))],
-        })?;
-        Ok(granted.is_some())
-    }
-
-    /// Reads `width` bytes from I/O ports, least significant first; `None` when no grant covers all of them. Either
-    /// is recorded.
-    ///
-    /// # Errors
-    /// [`HostError::Audit`].
-    pub fn port_read(&mut self, port: u16, width: u8) -> Result<Option<u32>, Stop> {
-        match find_device(&mut self.table, &self.audit, "pio.in", port, width)? {
-            Some(device) => Ok(Some(device.read(port, width))),
-            None => Ok(None),
-        }
-    }
-
-    /// Writes `width` bytes to I/O ports, least significant first; `false` when no grant covers all of them. Either
-    /// is recorded.
-    ///
-    /// # Errors
-    /// [`Fault::OutputLimit`], [`HostError::Audit`].
-    pub fn port_write(&mut self, port: u16, width: u8, value: u32) -> Result<bool, Stop> {
-        let limit = self.limits.output_bytes;
-        let Some(device) = find_device(&mut self.table, &self.audit, "pio.out", port, width)? else {
-            return Ok(false);
-        };
-        let spent = self.output_spent.saturating_add(u64::from(width));
-        if spent > limit {
-            return Err(Stop::Fault(Fault::OutputLimit { limit }));
-        }
-        self.output_spent = spent;
-        device.write(port, width, value);
-        Ok(true)
-    }
-
     fn refuse(&mut self, refused: &Refused<'_>, reply: &mut Vec<u8>) -> Result<FrameKind, Stop> {
         let Refused {
             handle,
@@ -408,146 +376,27 @@ struct Refused<'a> {
     error: CallError<'a>,
 }
 
-impl Slot {
-    fn entry(&self, handle: u64) -> GrantEntry {
-        let mut name = [0u8; SLOT_NAME_MAX];
-        let slot = self.grant.slot();
-        for (to, from) in name.iter_mut().zip(slot.bytes()) {
-            *to = from;
-        }
-        let name_len = u32::try_from(slot.len().min(SLOT_NAME_MAX)).unwrap_or(0);
-        let power = self.grant.power();
-        GrantEntry {
-            handle,
-            kind: power.kind() as u32,
-            name_len,
-            detail: power.detail(),
-            name,
-        }
+fn entry(handle: u64, grant: &Grant) -> GrantEntry {
+    let mut name = [0u8; SLOT_NAME_MAX];
+    let slot = grant.slot();
+    for (to, from) in name.iter_mut().zip(slot.bytes()) {
+        *to = from;
     }
-}
-
-/// One allowed call, while it is performed.
-#[derive(Debug)]
-pub(crate) struct Act<'a> {
-    audit: &'a AuditSink,
-    pub grant: &'a Grant,
-    op: Op,
-    pub reply: &'a mut Vec<u8>,
-    recorded: bool,
-    pub max_chunk: u32,
-    pub output_limit: u64,
-    pub output_spent: &'a mut u64,
-}
-
-impl Act<'_> {
-    /// Records the use. Call it before anything changes, and before an answer is given.
-    pub fn record<'p>(&mut self, detail: &[(&'static str, Value<'_>)]) -> Result<(), Refusal<'p>> {
-        self.audit
-            .record(&event(Kind::Use, self.grant, self.op, detail))?;
-        self.recorded = true;
-        Ok(())
+    let name_len = u32::try_from(slot.len().min(SLOT_NAME_MAX)).unwrap_or(0);
+    let power = grant.power();
+    GrantEntry {
+        handle,
+        kind: power.kind() as u32,
+        name_len,
+        detail: power.detail(),
+        name,
     }
-}
-
-fn event<'a>(kind: Kind, grant: &'a Grant, op: Op, detail: &'a [(&'static str, Value<'a>)]) -> Event<'a> {
-    Event {
-        kind,
-        capability: Some(op.kind().name()),
-        slot: Some(grant.slot()),
-        op: Some(op.name()),
-        detail,
-    }
-}
-
-/// Whether the call was allowed and came to nothing, rather than refused.
-fn is_failure(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::NotFound | ErrorCode::Exists | ErrorCode::Io | ErrorCode::Invalid
-    )
-}
-
-fn record_failure(
-    audit: &AuditSink,
-    grant: &Grant,
-    op: Op,
-    error: &CallError<'_>,
-    after_use: bool,
-) -> Result<(), HostError> {
-    let detail = [
-        ("error", Value::Text(error.code.name())),
-        ("why", Value::Text(error.message)),
-        ("recorded", Value::Flag(after_use)),
-        ("path", Value::Guest(error.path.unwrap_or("").as_bytes())),
-    ];
-    let shown = if error.path.is_some() { 4 } else { 3 };
-    audit.record(&event(
-        Kind::Use,
-        grant,
-        op,
-        detail.get(..shown).unwrap_or(&detail),
-    ))?;
-    Ok(())
 }
 
 fn take<T>(opened: &mut BTreeMap<String, T>, slot: &str) -> Result<T, HostError> {
     opened.remove(slot).ok_or_else(|| HostError::NotAcquired {
         slot: slot.to_owned(),
     })
-}
-
-fn tell_time<'p>(
-    clock: &CellClock,
-    grade: ClockGrade,
-    payload: &'p [u8],
-    act: &mut Act<'_>,
-) -> Result<(), Refusal<'p>> {
-    Arguments::new(payload, 0)?.finish()?;
-    act.record(&[])?;
-    let (unix, monotonic) = clock.now(grade);
-    payload::write(act.reply, |out| out.array(2)?.u64(unix)?.u64(monotonic)?.ok());
-    Ok(())
-}
-
-fn fill_random<'p>(payload: &'p [u8], act: &mut Act<'_>) -> Result<(), Refusal<'p>> {
-    let mut arguments = Arguments::new(payload, 1)?;
-    let length = arguments.u32()?;
-    arguments.finish()?;
-    if length > MAX_RANDOM.min(act.max_chunk) {
-        return Err(CallError::new(ErrorCode::TooLarge, "more random bytes than one call gives").into());
-    }
-    act.record(&[("bytes", Value::Number(u64::from(length)))])?;
-    let room = usize::try_from(length).unwrap_or(0);
-    let filled = payload::byte_string(act.reply, room, |room| random::fill(room).map(|()| room.len()));
-    filled
-        .map(|_| ())
-        .map_err(|error| Refusal::Stop(Stop::Host(error)))
-}
-
-/// The device behind ports, or `None`; records which.
-fn find_device<'t>(
-    table: &'t mut GrantTable<Slot>,
-    audit: &AuditSink,
-    op: &'static str,
-    port: u16,
-    width: u8,
-) -> Result<Option<&'t mut PioDevice>, HostError> {
-    let found = table.iter_mut().find_map(|slot| match &mut slot.held {
-        Held::Pio(device) if device.covers(port, width) => Some((slot.grant.slot(), device)),
-        _ => None,
-    });
-    audit.record(&Event {
-        kind: if found.is_some() { Kind::Use } else { Kind::Deny },
-        capability: Some(CapabilityKind::Pio.name()),
-        slot: found.as_ref().map(|(slot, _)| *slot),
-        op: Some(op),
-        detail: &[
-            ("port", Value::Bits(u64::from(port))),
-            ("width", Value::Number(u64::from(width))),
-        ],
-    })?;
-    Ok(found.map(|(_, device)| device))
 }
 
 impl From<StaleHandle> for CallError<'_> {

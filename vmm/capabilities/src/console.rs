@@ -239,6 +239,11 @@ impl Console {
         }
     }
 
+    /// Drops what a signal kept from being written.
+    pub fn abandon(&mut self) {
+        self.pending = Pending::default();
+    }
+
     /// Acts for a grant that allows input or not.
     pub fn act<'p>(
         &mut self,

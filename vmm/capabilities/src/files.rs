@@ -23,13 +23,14 @@
 
 mod list;
 mod path;
+mod within;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use muscle_abi::capability::call;
 use muscle_abi::frame::ErrorCode;
 use referee_audit::Value;
-use referee_policy::FilesAccess;
+use referee_policy::{FilesAccess, Power};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
@@ -39,12 +40,16 @@ use crate::op::Op;
 use crate::payload::{self, Arguments};
 use crate::quota::Quota;
 use path::{Place, beneath, checked};
+use within::Within;
 
 /// A granted directory.
 #[derive(Debug)]
 pub(crate) struct Files {
     folder: OwnedFd,
     access: FilesAccess,
+    within: Option<Within>,
+    /// Whether the right to write was taken back.
+    was_writable: bool,
     bytes: Quota,
     files: Quota,
     open: Vec<OpenFile>,
@@ -55,6 +60,8 @@ pub(crate) struct Files {
 #[derive(Debug)]
 struct OpenFile {
     number: u32,
+    /// As it was opened.
+    path: String,
     descriptor: OwnedFd,
     writable: bool,
     identity: Identity,
@@ -67,22 +74,85 @@ struct Identity(u32, u32, u64);
 type Outcome<'p> = Result<(), Refusal<'p>>;
 
 impl Files {
-    pub fn new(
-        folder: OwnedFd,
-        access: FilesAccess,
-        max_bytes: u64,
-        max_files: u32,
-        max_open: usize,
-    ) -> Files {
-        Files {
+    /// A directory with the power of its grant; any other power allows nothing in it.
+    pub fn new(folder: OwnedFd, power: &Power, max_open: usize) -> Files {
+        let mut files = Files {
             folder,
-            access,
-            bytes: Quota::new(max_bytes),
-            files: Quota::new(u64::from(max_files)),
+            access: FilesAccess::Read,
+            within: None,
+            was_writable: false,
+            bytes: Quota::new(0),
+            files: Quota::new(0),
             open: Vec::new(),
             next: 1,
-            max_open,
+            max_open: 0,
+        };
+        if let Power::Files {
+            access,
+            within,
+            max_bytes,
+            max_files,
+            ..
+        } = power
+        {
+            files.access = *access;
+            files.within = within.as_deref().map(Within::new);
+            files.bytes = Quota::new(*max_bytes);
+            files.files = Quota::new(u64::from(*max_files));
+            files.max_open = max_open;
         }
+        files
+    }
+
+    /// Makes the power smaller. Open files that could not be opened any more are closed, those that could not be opened for writing are for reading.
+    pub fn narrow(&mut self, power: &Power) {
+        let Power::Files {
+            access,
+            within,
+            max_bytes,
+            max_files,
+            ..
+        } = power
+        else {
+            return;
+        };
+        self.bytes.narrow(*max_bytes);
+        self.files.narrow(u64::from(*max_files));
+        if *access == FilesAccess::Read && self.access == FilesAccess::ReadWrite {
+            self.access = FilesAccess::Read;
+            self.was_writable = true;
+            for file in &mut self.open {
+                file.writable = false;
+            }
+        }
+        let within = within.as_deref().map(Within::new);
+        if within.is_some() && within != self.within {
+            self.within = within;
+            let (folder, within) = (self.folder.as_fd(), self.within.as_ref());
+            self.open.retain(|file| file.is_still_within(folder, within));
+        }
+    }
+
+    /// A path that the muscle names, if it leads to where the grant does.
+    fn path<'p>(&self, text: &'p str) -> Result<&'p str, CallError<'p>> {
+        Within::admit(self.within.as_ref(), checked(text)?)
+    }
+
+    /// As [`Files::path`], of something whose name is to be made, changed or taken away.
+    fn name<'p>(&self, text: &'p str) -> Result<&'p str, CallError<'p>> {
+        Within::admit_below(self.within.as_ref(), checked(text)?)
+    }
+
+    fn one_path<'p>(&self, payload: &'p [u8]) -> Result<&'p str, CallError<'p>> {
+        let mut arguments = Arguments::new(payload, 1)?;
+        let path = self.path(arguments.text()?)?;
+        arguments.finish().map(|()| path)
+    }
+
+    fn one_name<'p>(&self, payload: &'p [u8]) -> Result<&'p str, CallError<'p>> {
+        let mut arguments = Arguments::new(payload, 1)?;
+        let path = self.name(arguments.text()?)?;
+        arguments.finish().map(|()| path)
     }
 
     pub fn act<'p>(&mut self, op: Op, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
@@ -111,6 +181,10 @@ impl Files {
     fn must_write(&self) -> Result<(), CallError<'static>> {
         match self.access {
             FilesAccess::ReadWrite => Ok(()),
+            FilesAccess::Read if self.was_writable => Err(CallError::new(
+                ErrorCode::Denied,
+                "the right to write was revoked",
+            )),
             FilesAccess::Read => Err(CallError::new(
                 ErrorCode::Denied,
                 "the directory is granted for reading",
@@ -120,7 +194,7 @@ impl Files {
 
     fn open<'p>(&mut self, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
         let mut arguments = Arguments::new(payload, 2)?;
-        let (path, flags) = (checked(arguments.text()?)?, OpenFlags::read(arguments.u32()?)?);
+        let (path, flags) = (self.path(arguments.text()?)?, OpenFlags::read(arguments.u32()?)?);
         arguments.finish()?;
         if flags.write {
             self.must_write().map_err(|error| error.at(path))?;
@@ -178,6 +252,7 @@ impl Files {
         }
         Ok(OpenFile {
             number,
+            path: path.to_owned(),
             descriptor,
             writable: flags.write,
             identity: identity_of(&status),
@@ -209,6 +284,7 @@ impl Files {
         let status = status_of(descriptor.as_fd()).map_err(|errno| failed(errno).at(path))?;
         Ok(OpenFile {
             number,
+            path: path.to_owned(),
             descriptor,
             writable: true,
             identity: identity_of(&status),
@@ -293,7 +369,7 @@ impl Files {
     }
 
     fn stat<'p>(&mut self, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
-        let path = one_path(payload)?;
+        let path = self.one_path(payload)?;
         let status = match Place::of(path) {
             None => status_of(self.folder.as_fd()),
             Some(place) => place
@@ -310,7 +386,7 @@ impl Files {
     }
 
     fn list<'p>(&mut self, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
-        let path = one_path(payload)?;
+        let path = self.one_path(payload)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = beneath(self.folder.as_fd(), path, flags, Mode::empty())
             .map_err(|errno| failed(errno).at(path))?;
@@ -338,7 +414,7 @@ impl Files {
     }
 
     fn remove<'p>(&mut self, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
-        let path = one_path(payload)?;
+        let path = self.one_name(payload)?;
         let place =
             Place::of(path).ok_or(CallError::new(ErrorCode::Invalid, "the directory itself stays"))?;
         let parent = place
@@ -360,7 +436,7 @@ impl Files {
 
     fn rename<'p>(&mut self, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
         let mut arguments = Arguments::new(payload, 2)?;
-        let (from, to) = (checked(arguments.text()?)?, checked(arguments.text()?)?);
+        let (from, to) = (self.name(arguments.text()?)?, self.name(arguments.text()?)?);
         arguments.finish()?;
         let itself = CallError::new(ErrorCode::Invalid, "the directory itself stays");
         let old = Place::of(from).ok_or(itself)?;
@@ -399,7 +475,7 @@ impl Files {
     }
 
     fn mkdir<'p>(&mut self, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
-        let path = one_path(payload)?;
+        let path = self.one_name(payload)?;
         let place = Place::of(path).ok_or(CallError::new(ErrorCode::Exists, "it is there already"))?;
         if !self.files.allows(1) {
             return Err(CallError::new(ErrorCode::Quota, "no more files may be made")
@@ -449,6 +525,21 @@ impl Files {
     }
 }
 
+impl OpenFile {
+    /// Whether its path leads there and still to this very file: it may have been renamed since.
+    fn is_still_within(&self, folder: BorrowedFd<'_>, within: Option<&Within>) -> bool {
+        let Some(place) = Place::of(&self.path) else {
+            return false;
+        };
+        let there = || {
+            let parent = place.parent(folder)?;
+            status_at(parent.fd(folder), place.name)
+        };
+        Within::admit(within, &self.path).is_ok()
+            && there().is_ok_and(|status| identity_of(&status) == self.identity)
+    }
+}
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy)]
 struct OpenFlags {
@@ -483,12 +574,6 @@ impl OpenFlags {
         let access = if self.write { OFlags::RDWR } else { OFlags::RDONLY };
         access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW
     }
-}
-
-fn one_path(payload: &[u8]) -> Result<&str, CallError<'_>> {
-    let mut arguments = Arguments::new(payload, 1)?;
-    let path = checked(arguments.text()?)?;
-    arguments.finish().map(|()| path)
 }
 
 fn find(open: &[OpenFile], number: u32) -> Result<&OpenFile, CallError<'static>> {

@@ -25,6 +25,11 @@ impl Quota {
         Quota { used: 0, max }
     }
 
+    /// Lowers it to at most this; never raises it. What was used before is not taken back, and nothing more fits.
+    pub fn narrow(&mut self, max: u64) {
+        self.max = self.max.min(max);
+    }
+
     /// Whether `more` fits.
     pub fn allows(&self, more: u64) -> bool {
         self.used.checked_add(more).is_some_and(|used| used <= self.max)
@@ -65,6 +70,16 @@ mod tests {
                 prop_assert!(quota.used() <= max);
                 prop_assert!(tree <= start + max);
             }
+        }
+
+        #[test]
+        fn a_narrower_quota_allows_nothing_more(max: u64, less: u64, used: u64, more: u64) {
+            let mut quota = Quota::new(max);
+            quota.moved(0, used.min(max));
+            let before = quota;
+            quota.narrow(less);
+            prop_assert!(!quota.allows(more) || before.allows(more));
+            prop_assert!(!quota.allows(more) || used.min(max).saturating_add(more) <= less);
         }
 
         #[test]

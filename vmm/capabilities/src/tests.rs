@@ -1,6 +1,8 @@
 //! The broker as a muscle meets it: each rule by a call that breaks just it.
 
 mod files;
+mod live;
+mod narrower;
 mod powers;
 mod races;
 mod rig;

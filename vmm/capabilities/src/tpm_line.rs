@@ -68,7 +68,10 @@ pub enum Answer {
 #[derive(Debug)]
 pub(crate) struct TpmLine {
     line: OwnedFd,
-    asked: bool,
+    /// The slot that waits for an answer.
+    asked: Option<String>,
+    /// Whether the next answer is to a question that nobody waits for any more.
+    owed: bool,
     questions: u32,
     answer: Vec<u8>,
 }
@@ -77,7 +80,8 @@ impl TpmLine {
     pub fn new(line: OwnedFd) -> TpmLine {
         TpmLine {
             line,
-            asked: false,
+            asked: None,
+            owed: false,
             questions: 0,
             answer: Vec::new(),
         }
@@ -91,7 +95,12 @@ impl TpmLine {
         detail: &[(&'static str, Value<'_>)],
         act: &mut Act<'_>,
     ) -> Result<(Answer, Vec<u8>), Refusal<'p>> {
-        if !self.asked {
+        if self.owed {
+            self.answer()?;
+            self.answer.clear();
+            self.owed = false;
+        }
+        if self.asked.is_none() {
             if self.questions >= QUESTIONS_MAX {
                 return Err(
                     CallError::new(ErrorCode::Denied, "no more of the TPM's time for this cell").into(),
@@ -100,8 +109,10 @@ impl TpmLine {
             self.questions += 1;
             act.record(detail)?;
             self.write(question, payload).map_err(failed)?;
+            self.asked = Some(act.grant.slot().to_owned());
         }
         let answer = self.answer()?;
+        self.asked = None;
         let mut bytes = std::mem::take(&mut self.answer);
         bytes.drain(..HEAD.min(bytes.len()));
         if answer == Answer::Failed {
@@ -109,6 +120,11 @@ impl TpmLine {
             act.record(&[("tpm", Value::Text(&String::from_utf8_lossy(&bytes)))])?;
         }
         Ok((answer, bytes))
+    }
+
+    /// Lets a slot not wait any more: what was asked for is done at the other end, and its answer is dropped.
+    pub fn abandon(&mut self, slot: &str) {
+        self.owed |= self.asked.take_if(|asked| asked == slot).is_some();
     }
 
     fn write(&mut self, question: Question, payload: &[u8]) -> io::Result<()> {
@@ -122,7 +138,6 @@ impl TpmLine {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.asked = true;
         self.answer.clear();
         Ok(())
     }
@@ -143,7 +158,6 @@ impl TpmLine {
                     return Err(failed(io::ErrorKind::InvalidData.into()));
                 }
                 if self.answer.len() == HEAD + length {
-                    self.asked = false;
                     return Ok(kind);
                 }
             }

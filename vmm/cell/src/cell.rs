@@ -401,6 +401,9 @@ impl LoadedCell {
     /// Drains the queues and serves calls and sockets until nothing moves; true when the muscle has
     /// something new to look at.
     pub(crate) fn pump(&mut self) -> Result<bool, Halt> {
+        while let Some(port) = self.host.severed() {
+            self.sockets.sever(&mut self.machine.vsock, port);
+        }
         let mut delivered = false;
         // A muscle that runs meanwhile could have something new for ever: then whoever calls looks at the clock between two rounds.
         let runs = self.hot.as_ref().is_some_and(Hot::is_lent);

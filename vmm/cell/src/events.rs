@@ -45,7 +45,7 @@ pub(crate) fn handle(
         }
         Event::Request { conn, host_port, .. } => {
             match host.connect_out(host_port).map_err(CellError::from)? {
-                Some(path) => sockets.open(conn, path),
+                Some(path) => sockets.open(conn, host_port, path),
                 None => vsock.refuse(conn),
             }
         }

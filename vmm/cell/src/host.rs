@@ -1,4 +1,4 @@
-//! What a cell asks of its host: five questions, answered by whoever holds the grants.
+//! What a cell asks of its host: five questions, answered by whoever holds the grants; and one thing that the host may have to say.
 //!
 //! The cell carries bytes and knows no policy. Each question is put once for every act, and the answer is
 //! given only after the act was recorded.
@@ -47,6 +47,20 @@ pub trait Host: fmt::Debug + Send {
     /// # Errors
     /// [`HostFailure`].
     fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure>;
+
+    /// A port whose grant was taken back, once for each: connections that came of it are reset.
+    fn severed(&mut self) -> Option<Severed> {
+        None
+    }
+}
+
+/// A port, and from which side connections that its grant allowed were begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severed {
+    /// Outside programs reached this port of the muscle.
+    Inward(u32),
+    /// The muscle reached this port of the host.
+    Outward(u32),
 }
 
 /// A host, and whether the muscle asked it for anything.
@@ -97,6 +111,11 @@ impl Host for Asked {
 
     fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure> {
         self.ask().connect_in(guest_port)
+    }
+
+    fn severed(&mut self) -> Option<Severed> {
+        // Nothing that the muscle asked for.
+        self.host.severed()
     }
 }
 

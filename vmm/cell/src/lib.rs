@@ -37,7 +37,7 @@ pub use cell::{LoadedCell, Services, Stop, Usage};
 pub use doorman::{Door, Doorman};
 pub use error::CellError;
 pub use fault::MuscleFault;
-pub use host::{CallStop, Host, HostFailure};
+pub use host::{CallStop, Host, HostFailure, Severed};
 pub use hot::HotThread;
 pub use layout::{Location, RegionKind, Side};
 pub use load::{CheckedImage, Shell};

@@ -87,7 +87,7 @@ pub(crate) struct Touched {
 
 impl LoadedCell {
     /// Whether [`LoadedCell::reset`] can be done: not if the cell was not made for it, the heap has grown since, the arguments
-    /// need more pages than the cell's boot block has, its rings are others, or a template does not fit. Load another cell then.
+    /// need more pages than the cell's boot block has, its clock is another, its rings are others, or a template does not fit. Load another cell then.
     pub fn can_be_reset(&self, spec: &CellSpec) -> bool {
         let sizes = self.machine.layout.sizes();
         let heap = match &self.origin {
@@ -96,7 +96,9 @@ impl LoadedCell {
             Origin::Template(template) if template.fits(spec) => template.heap_bytes,
             Origin::Template(_) => return false,
         };
-        self.machine.heap_bytes == heap
+        // How fine the processor's own clock is was set when the machine was made.
+        self.clock == spec.clock
+            && self.machine.heap_bytes == heap
             && load::boot_bytes(spec) <= sizes.boot
             && self.told.rings == spec.rings
     }

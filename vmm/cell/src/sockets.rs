@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::doorman::{Door, Doorman, FIRST_ARRIVAL, Guest, Notice, Order};
 use crate::error::CellError;
+use crate::host::Severed;
 
 /// Why waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Sockets {
 #[derive(Debug)]
 struct Link {
     token: u32,
+    /// By which grant it is there.
+    by: Severed,
     guest: Option<Guest>,
     /// Text that the outside program gets before anything else.
     greeting: Option<String>,
@@ -175,16 +178,16 @@ impl Sockets {
             connection,
             Link {
                 greeting,
-                ..Link::new(token, Some(guest))
+                ..Link::new(token, Severed::Inward(port), Some(guest))
             },
         );
     }
 
     /// Has the doorman open an outside program's socket for a connection that the muscle asks for.
-    pub(crate) fn open(&mut self, connection: ConnId, path: PathBuf) {
+    pub(crate) fn open(&mut self, connection: ConnId, host_port: u32, path: PathBuf) {
         let token = self.next_token;
         self.next_token = self.next_token.wrapping_add(1) % FIRST_ARRIVAL;
-        self.add(connection, Link::new(token, None));
+        self.add(connection, Link::new(token, Severed::Outward(host_port), None));
         self.order(Order::Open { token, path });
     }
 
@@ -270,6 +273,16 @@ impl Sockets {
                 vsock.close(connection);
                 self.drop_link(connection);
             }
+        }
+    }
+
+    /// Resets every connection that came of a grant which was taken back; nothing of it goes on, on either side.
+    pub(crate) fn sever(&mut self, vsock: &mut Vsock, port: Severed) {
+        let of_port = |(connection, link): (&ConnId, &Link)| (link.by == port).then_some(*connection);
+        let connections: Vec<ConnId> = self.links.iter().filter_map(of_port).collect();
+        for connection in connections {
+            vsock.abort(connection);
+            self.drop_link(connection);
         }
     }
 
@@ -412,9 +425,10 @@ fn order(orders: &Sender<Order>, bell: Option<&OwnedFd>, what: Order) {
 }
 
 impl Link {
-    fn new(token: u32, guest: Option<Guest>) -> Link {
+    fn new(token: u32, by: Severed, guest: Option<Guest>) -> Link {
         Link {
             token,
+            by,
             guest,
             greeting: None,
             open: false,
@@ -424,5 +438,59 @@ impl Link {
             write_over: false,
             peer_done_sending: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::AtomicBool;
+
+    use referee_vsock::{Cid, VsockLimits};
+    use vm_memory::GuestAddress;
+
+    use super::*;
+
+    /// An outside program's end, and the cell's.
+    fn program() -> (UnixStream, Guest) {
+        let (outside, inside) = UnixStream::pair().expect("a pair");
+        inside.set_nonblocking(true).expect("is set");
+        outside.set_nonblocking(true).expect("is set");
+        let guest = Guest {
+            stream: Arc::new(inside),
+            noticed: Arc::new(AtomicBool::new(false)),
+        };
+        (outside, guest)
+    }
+
+    fn is_closed(outside: &mut UnixStream) -> bool {
+        matches!(outside.read(&mut [0]), Ok(0))
+    }
+
+    #[test]
+    fn a_severed_port_loses_its_connections_and_no_other_does() {
+        let mut vsock = Vsock::new(Cid::FIRST_GUEST, VsockLimits::default());
+        vsock.prepare(GuestAddress(0)).expect("is ready");
+        // Orders go to nobody, who closes what is given back at once.
+        let mut sockets = Sockets::none();
+        let mut outside: Vec<UnixStream> = Vec::new();
+        for (token, port) in [(1, 2000), (2, 2000), (3, 2001)] {
+            let (end, guest) = program();
+            outside.push(end);
+            sockets.arrive(&mut vsock, FIRST_ARRIVAL + token, port, guest, true);
+        }
+        sockets.sever(&mut vsock, Severed::Outward(2000));
+        assert_eq!(
+            (vsock.connections(), sockets.links.len()),
+            (3, 3),
+            "another grant's"
+        );
+        sockets.sever(&mut vsock, Severed::Inward(2000));
+        let closed: Vec<bool> = outside.iter_mut().map(is_closed).collect();
+        assert_eq!(closed, [true, true, false]);
+        assert_eq!((sockets.links.len(), sockets.by_token.len()), (1, 1));
+        sockets.sever(&mut vsock, Severed::Inward(2001));
+        assert!(!sockets.any());
     }
 }

@@ -8,7 +8,11 @@
 //!   DELETE /v1/deployments/NAME
 //!   POST   /v1/deployments/NAME/call/FUNCTION     arguments as JSON or CBOR; the result in the same form
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
+//!   GET    /v1/deployments/NAME/grants            what each slot has now
+//!   DELETE /v1/deployments/NAME/grants/SLOT       taken back from running cells
+//!   PATCH  /v1/deployments/NAME/grants/SLOT       made smaller
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
+//!   GET    /v1/audit?after=N&follow=true          the audit log, JSON lines
 //!   POST   /v1/reload                             trust store and policies
 //!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //!   GET    /v1/openapi.json                       all of this for programs
@@ -16,10 +20,12 @@
 //! `/metrics` and `/health`, and nothing else, are answered on a TCP socket too, where the configuration has one.
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
+mod audit;
 mod body;
 mod calls;
 mod deployments;
 mod failure;
+mod grants;
 mod logs;
 mod metrics;
 mod openapi;
@@ -36,6 +42,7 @@ use crate::node::Node;
 
 pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
+pub use grants::{Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;
 pub(crate) use server::{Listeners, Peer, serve, serve_openly};
 pub use status::{Stats, TenantUsage};
@@ -72,7 +79,10 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(deployments::pause))
         .routes(routes!(deployments::resume))
         .routes(routes!(deployments::kill))
+        .routes(routes!(grants::show))
+        .routes(routes!(grants::revoke, grants::narrow))
         .routes(routes!(logs::logs))
+        .routes(routes!(audit::records))
         .routes(routes!(deployments::reload))
         .routes(routes!(status::stats))
         .routes(routes!(metrics::metrics))

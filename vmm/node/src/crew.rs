@@ -1,5 +1,7 @@
 //! A worker as the supervisor sees it: pieces of calls go out, what became of them comes back.
 
+mod restrict;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::Shutdown;
@@ -44,6 +46,8 @@ pub(crate) struct Worker {
     /// The same line, to be closed while somebody waits to write.
     line: std::os::unix::net::UnixStream,
     pending: Mutex<HashMap<u64, oneshot::Sender<Piece>>>,
+    /// Restrictions that it has not said are in force.
+    restricting: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
     gone: OnceLock<String>,
     reaping: AsyncMutex<()>,
     /// Whether its lines are closed and all of it is recorded.
@@ -108,6 +112,7 @@ impl Worker {
             writer: tokio::sync::Mutex::new(writer),
             line,
             pending: Mutex::default(),
+            restricting: Mutex::default(),
             gone: OnceLock::new(),
             reaping: AsyncMutex::new(()),
             closed: watch::Sender::new(false),
@@ -291,6 +296,7 @@ impl Worker {
         lock(&self.pending).clear();
         *lock(&self.resting) = None;
         self.room.close();
+        lock(&self.restricting).clear();
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -410,6 +416,7 @@ impl Listening {
                     let _ = waiting.send(went);
                 }
             }
+            FromWorker::Restricted { number, failure } => self.worker.restricted(number, failure),
             FromWorker::Output { call, errors, bytes } => {
                 let bytes = bytes.get(..OUTPUT_MAX).unwrap_or(&bytes);
                 self.logs.push(call, errors, bytes);

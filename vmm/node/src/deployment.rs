@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use referee_policy::Standings;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as MutexGuardAsync, Semaphore};
 use utoipa::ToSchema;
 
 use crate::anomaly::{Anomaly, Change, Detector, Totals};
@@ -31,6 +32,7 @@ pub(crate) struct Deployment {
     pub name: String,
     pub deployed: Deployed,
     pub paused: AtomicBool,
+    standings: Mutex<Standings>,
     retired: AtomicBool,
     /// Its bundle stays on the disk for as long as a worker may be made of it.
     _bundle: BundleUse,
@@ -166,6 +168,7 @@ impl Deployment {
             name,
             cells: Semaphore::new(deployed.settings.cells),
             paused: AtomicBool::new(deployed.paused),
+            standings: Mutex::new(deployed.standings.clone()),
             retired: AtomicBool::new(false),
             _bundle: bundle,
             deployed,
@@ -331,6 +334,30 @@ impl Deployment {
         present.as_ref().filter(|worker| !worker.is_gone()).cloned()
     }
 
+    /// What was taken from its grants.
+    pub(crate) fn standings(&self) -> Standings {
+        lock(&self.standings).clone()
+    }
+
+    /// Has a worker that is made from here on lack this.
+    pub(crate) fn set_standings(&self, standings: Standings) {
+        *lock(&self.standings) = standings;
+    }
+
+    /// As it is to be kept.
+    pub(crate) fn as_it_is(&self) -> Deployed {
+        Deployed {
+            paused: self.paused.load(Ordering::Acquire),
+            standings: self.standings(),
+            ..self.deployed.clone()
+        }
+    }
+
+    /// The worker once none is being made or ended; none is for as long as the result is held.
+    pub(crate) async fn hold_worker(&self) -> HeldWorker<'_> {
+        HeldWorker(self.worker.lock().await)
+    }
+
     /// Dismisses the worker; the next call gets a new one.
     pub(crate) async fn dismiss(&self) {
         let mut staffing = self.worker.lock().await;
@@ -355,6 +382,16 @@ impl Deployment {
     /// Calls that wait for a cell.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
+    }
+}
+
+/// A deployment's worker, kept from being replaced.
+pub(crate) struct HeldWorker<'a>(MutexGuardAsync<'a, Staffing>);
+
+impl HeldWorker<'_> {
+    /// The worker, if there is one.
+    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
+        self.0.worker.as_ref().filter(|worker| !worker.is_gone())
     }
 }
 

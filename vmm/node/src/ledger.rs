@@ -142,10 +142,13 @@ impl Ledger {
                     return Err(NotItsOwn::Cell);
                 }
             }
+            // About all cells of its muscle, as somebody who may has told it.
+            Kind::Revoke | Kind::Narrow if record.cell.is_empty() => {}
             Kind::Grant
             | Kind::Use
             | Kind::Deny
             | Kind::Revoke
+            | Kind::Narrow
             | Kind::Fault
             | Kind::Reset
             | Kind::End

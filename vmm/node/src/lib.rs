@@ -38,6 +38,7 @@ mod oom;
 mod release;
 mod relief;
 mod report;
+mod restrict;
 mod room;
 mod serve;
 mod settings;
@@ -49,7 +50,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, SlotShown,
+    SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Memory as MemoryConfig,

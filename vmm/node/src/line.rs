@@ -9,6 +9,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use referee_policy::Narrowing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -36,6 +37,8 @@ pub(crate) enum ToWorker {
     Cancel { call: u64 },
     /// Have cells rest that nobody has called for so long, and say how many there are.
     Rest { idle: Duration, how: Rest },
+    /// Take a grant back from every cell, or make it smaller, and say when that is in force.
+    Restrict { number: u64, restriction: Restriction },
 }
 
 /// What becomes of a cell that nobody calls.
@@ -45,6 +48,14 @@ pub(crate) enum Rest {
     Asleep,
     /// It is ended; the next call makes another.
     Dropped,
+}
+
+/// What is done to the grant of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restriction {
+    pub slot: String,
+    /// What it is left with; none if it is revoked.
+    pub narrowing: Option<Narrowing>,
 }
 
 /// A new call.
@@ -75,6 +86,8 @@ pub(crate) enum FromWorker {
     },
     /// Cells were had rest: so many went, and so many are left that nobody calls.
     Rested { went: u64, awake: u64, asleep: u64 },
+    /// A restriction is in force, or why not.
+    Restricted { number: u64, failure: Option<String> },
     /// The muscle wrote to its console while it ran this call.
     Output {
         call: u64,

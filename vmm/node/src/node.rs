@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
-use referee_policy::Access;
+use referee_policy::{Access, Standings};
 use referee_trace::Tracer;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
 
-use crate::api::Peer;
+use crate::api::{Deploy, Peer};
 use crate::bundle_uses::BundleUses;
 use crate::config::Config;
 use crate::deployment::Deployment;
@@ -212,11 +212,11 @@ impl Node {
         let (name, what) = match access {
             Access::Deploy { name, .. } => (name, "deploy"),
             Access::Call { name, .. } => (name, "call"),
-            Access::Deployment { name, action } => (name, action),
+            Access::Grant { name, action, .. } | Access::Deployment { name, action } => (name, action),
             Access::Node { action } => ("", action),
         };
         // Calls and looks that are refused change nothing, and would let anybody fill the log.
-        if !matches!(what, "call" | "see" | "logs" | "stats") {
+        if !matches!(what, "call" | "see" | "logs" | "stats" | "audit") {
             self.manage(&peer.principal(), &format!("deny-{what}"), name, "")?;
         }
         Err(NodeError::NotPermitted {
@@ -303,9 +303,13 @@ impl Node {
         &self,
         by: &Principal,
         name: &str,
-        bundle: String,
-        settings: Settings,
+        wanted: Deploy,
     ) -> Result<Arc<Deployment>, NodeError> {
+        let Deploy {
+            bundle,
+            settings,
+            reset_grants,
+        } = wanted;
         if !is_name(name) {
             return Err(NodeError::Rejected {
                 name: "name-invalid".into(),
@@ -319,9 +323,16 @@ impl Node {
             message: "a bundle is named by 64 hexadecimal digits, its SHA-256".into(),
         })?;
         let bundle = digest.to_string();
-        let order = order(&settings, digest);
         let mut loose = self.0.changes.lock().await;
         let old = self.deployment(name).ok();
+        // Whoever took something from a grant meant the name and its slot, not this bundle.
+        let inherited = old.as_ref().map(|old| old.standings()).unwrap_or_default();
+        let resets = reset_grants && !inherited.is_empty();
+        let standings = match resets {
+            true => Standings::default(),
+            false => inherited,
+        };
+        let order = order(&settings, digest, standings.clone());
         let limit = self.0.config.cells.deployments;
         if old.is_none() && self.deployments().len() >= limit {
             return Err(NodeError::Busy {
@@ -345,6 +356,7 @@ impl Node {
             deployed_at: now(),
             // Whoever paused it meant the name, not this bundle.
             paused: old.as_ref().is_some_and(|old| old.paused.load(Ordering::Acquire)),
+            standings,
         };
         // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
         let place = match reserved(&self.0.turns, &deployed) {
@@ -362,6 +374,9 @@ impl Node {
         }
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
+        if resets {
+            self.manage(by, "reset-grants", name, &bundle)?;
+        }
         self.keep(name, &deployed).await?;
         self.0.memory.promise(name, &publisher, demand);
         loose.retain(|digest| *digest != bundle);
@@ -411,7 +426,7 @@ impl Node {
         self.manage(by, op, name, &deployment.deployed.bundle)?;
         let deployed = Deployed {
             paused,
-            ..deployment.deployed.clone()
+            ..deployment.as_it_is()
         };
         self.keep(name, &deployed).await?;
         deployment.paused.store(paused, Ordering::Release);
@@ -534,7 +549,11 @@ impl Node {
     pub(crate) fn order(&self, deployment: &Deployment) -> Result<Order, NodeError> {
         let digest = Digest::from_hex(&deployment.deployed.bundle)
             .ok_or_else(|| NodeError::host("reading a deployment")("its bundle has no digest"))?;
-        Ok(order(&deployment.deployed.settings, digest))
+        Ok(order(
+            &deployment.deployed.settings,
+            digest,
+            deployment.standings(),
+        ))
     }
 
     fn manage(&self, by: &Principal, op: &str, name: &str, bundle: &str) -> Result<(), NodeError> {
@@ -563,9 +582,21 @@ impl Node {
             .or_host("recording a change")
     }
 
-    async fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+    pub(crate) async fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
         let (node, name, deployed) = (self.clone(), name.to_owned(), deployed.clone());
         blocking(move || node.store().keep(&name, &deployed)).await
+    }
+
+    /// Keeps everything about deployments as it is for as long as the result is held.
+    pub(crate) async fn no_changes(&self) -> impl Sized + '_ {
+        self.0.changes.lock().await
+    }
+
+    /// Those that had this name, whose calls may not be over.
+    pub(crate) fn retired(&self, name: &str) -> Vec<Arc<Deployment>> {
+        let retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = retired.iter().filter_map(Weak::upgrade);
+        there.filter(|one| one.name == name).collect()
     }
 
     fn exchange(&self, name: &str, with: Option<Arc<Deployment>>) {
@@ -597,12 +628,13 @@ fn promise(memory: &Memory, name: &str, deployed: &Deployed, slots: usize) {
     memory.promise(name, &deployed.assessment.publisher, demand.most());
 }
 
-fn order(settings: &Settings, digest: Digest) -> Order {
+fn order(settings: &Settings, digest: Digest, standings: Standings) -> Order {
     Order {
         digest: digest.0,
         bindings: settings.bindings.clone(),
         deadline_ms: settings.deadline_ms,
         cpu_ms: settings.cpu_ms,
+        standings,
     }
 }
 

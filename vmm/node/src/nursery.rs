@@ -45,6 +45,7 @@ pub(crate) fn blank_assessment() -> Assessment {
         memory_bytes: 1 << 20,
         cpu_ms: 10,
         deadline_ms: 10,
+        granted: Vec::new(),
         decision: "{}".into(),
     }
 }

@@ -15,6 +15,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use referee_policy::Standings;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{NodeError, OrHost};
@@ -36,6 +37,9 @@ pub(crate) struct Deployed {
     /// Seconds since 1970.
     pub deployed_at: u64,
     pub paused: bool,
+    /// What was taken from its grants since it was deployed.
+    #[serde(default)]
+    pub standings: Standings,
 }
 
 /// The state directory.
@@ -234,11 +238,13 @@ mod tests {
                 memory_bytes: 1 << 20,
                 cpu_ms: 10,
                 deadline_ms: 10,
+                granted: Vec::new(),
                 decision: "{}".into(),
             },
             generation,
             deployed_at: 1,
             paused: false,
+            standings: Standings::default(),
         }
     }
 

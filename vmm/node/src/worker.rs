@@ -28,7 +28,7 @@ use referee_hv::process::exit_at_once;
 use referee_jail::{
     DirectoryGrant, Filter, JailConfig, LimitConfig, Origin, Require, Wishes, confine, defend,
 };
-use referee_policy::{Decision, FilesAccess, Grants, Power};
+use referee_policy::{Decision, FilesAccess, Grants, Power, Standings};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{NodeError, OrHost};
@@ -59,6 +59,8 @@ pub(crate) struct Birth {
     pub bundle: VerifiedBundle,
     pub decision: Decision,
     pub grants: Grants,
+    /// What was taken from them before.
+    pub standings: Standings,
     pub shape: Shape,
     /// Its ends of the lines.
     pub calls: UnixStream,
@@ -109,6 +111,7 @@ fn settle(
         bundle,
         decision,
         grants,
+        standings,
         shape,
         calls,
         log,
@@ -123,7 +126,9 @@ fn settle(
     let undefended = defend(&shape.wishes)
         .or_host("defending a worker against side channels")?
         .missing_names();
-    let resources = Resources::acquire(&grants, nowhere).or_host("opening what was granted")?;
+    // What was revoked is not even opened.
+    let left = grants.left(&standings);
+    let resources = Resources::acquire(&left, nowhere).or_host("opening what was granted")?;
     let opened = Opened::with(kvm);
     let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
@@ -133,7 +138,7 @@ fn settle(
         origin,
         keep: &keep,
         sockets: &[],
-        directories: &directories(&grants, &resources),
+        directories: &directories(&left, &resources),
         limits: LimitConfig {
             more_descriptors: descriptors_needed(&grants, &shape),
             threads: count(shape.slots).saturating_add(5 + machines(&shape)),
@@ -145,7 +150,7 @@ fn settle(
         },
     })
     .or_host("confinement")?;
-    let files = grants
+    let files = left
         .slots()
         .iter()
         .any(|grant| matches!(grant.power(), Power::Files { .. }));
@@ -162,7 +167,7 @@ fn settle(
         .install_everywhere(&jailed)
         .or_host("installing the filter")?;
     let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
-    let permit = engine.permit(image, decision, grants, resources)?;
+    let permit = engine.permit(image, decision, grants, resources, standings)?;
     let work = Work::new(permit, shape, calls, not_confined_by)?;
     hands.set_to(work)
 }

@@ -56,6 +56,15 @@ pub enum Access<'a> {
         /// The function.
         function: &'a str,
     },
+    /// To take back one grant of a deployment's running cells, or to make it smaller.
+    Grant {
+        /// The deployment.
+        name: &'a str,
+        /// The slot.
+        slot: &'a str,
+        /// The schema's action: `revoke`, `narrow`.
+        action: &'static str,
+    },
     /// Something else with a deployment.
     Deployment {
         /// The deployment.
@@ -65,7 +74,7 @@ pub enum Access<'a> {
     },
     /// Something with the node.
     Node {
-        /// The schema's action: `send`, `reload`, `stats`.
+        /// The schema's action: `send`, `reload`, `stats`, `audit`.
         action: &'static str,
     },
 }
@@ -113,6 +122,7 @@ impl AccessPolicies {
         let (action, resource, context) = match access {
             Access::Deploy { name, bundle } => ("deploy", Some(name), Some(("bundle", bundle))),
             Access::Call { name, function } => ("call", Some(name), Some(("function", function))),
+            Access::Grant { name, slot, action } => (action, Some(name), Some(("slot", slot))),
             Access::Deployment { name, action } => (action, Some(name), None),
             Access::Node { action } => (action, None, None),
         };
@@ -185,7 +195,7 @@ mod tests {
     };
 
     /// One of each.
-    const ALL: [Access<'_>; 11] = [
+    const ALL: [Access<'_>; 14] = [
         CALL,
         Access::Deploy {
             name: "risk",
@@ -200,10 +210,41 @@ mod tests {
         Access::Node { action: "send" },
         Access::Node { action: "reload" },
         Access::Node { action: "stats" },
+        Access::Node { action: "audit" },
+        grant("revoke"),
+        grant("narrow"),
     ];
+
+    const fn grant(action: &'static str) -> Access<'static> {
+        Access::Grant {
+            name: "risk",
+            slot: "output",
+            action,
+        }
+    }
 
     fn client(name: &str) -> Caller {
         Caller::Client { name: name.into() }
+    }
+
+    #[test]
+    fn who_may_narrow_one_slot_may_neither_revoke_it_nor_narrow_another() {
+        let text = r#"
+            @id("desk") permit (principal is Client, action == Action::"narrow", resource == Deployment::"risk")
+            when { context.slot == "output" };
+        "#;
+        let policies = AccessPolicies::parse(&[("p.cedar", text)]).expect("valid");
+        let desk = client("desk.example");
+        let permitted: Vec<_> = ALL
+            .iter()
+            .filter(|access| policies.permit(&desk, **access))
+            .collect();
+        assert_eq!(permitted, [&grant("narrow")]);
+        let other = |name, slot| {
+            let action = "narrow";
+            policies.permit(&desk, Access::Grant { name, slot, action })
+        };
+        assert!(!other("risk", "input") && !other("other", "output"));
     }
 
     #[test]

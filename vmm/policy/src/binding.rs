@@ -41,7 +41,7 @@ pub enum Bound {
 }
 
 /// Where a serial port's output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SerialTo {
     /// The VMM's standard output.
     Stdout,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use muscle_abi::capability::CapabilityKind;
 use muscle_abi::ring::Role;
 use referee_bundle::{ClockGrade, FilesAccess};
+use serde::{Deserialize, Serialize};
 
 use crate::binding::SerialTo;
 
@@ -26,7 +27,7 @@ pub struct Grant {
 }
 
 /// A capability, narrowed to its arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Power {
     /// Standard output, error and log.
     Console {
@@ -43,6 +44,7 @@ pub enum Power {
     /// The time.
     Clock {
         /// How fine.
+        #[serde(with = "Grade")]
         grade: ClockGrade,
     },
     /// Random bytes.
@@ -62,6 +64,7 @@ pub enum Power {
     /// One end of a ring.
     Ring {
         /// Which.
+        #[serde(with = "Side")]
         role: Role,
         /// Bytes that it holds.
         bytes: u64,
@@ -71,7 +74,10 @@ pub enum Power {
         /// Where it is: absolute, free of links.
         path: PathBuf,
         /// What may be done there.
+        #[serde(with = "Access")]
         access: FilesAccess,
+        /// Only what is at or below this path within it.
+        within: Option<String>,
         /// Bytes by which the cell may grow what is there.
         max_bytes: u64,
         /// Files and directories that the cell may add.
@@ -102,8 +108,32 @@ pub enum Power {
     },
 }
 
+/// [`ClockGrade`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ClockGrade")]
+enum Grade {
+    Coarse,
+    Fine,
+}
+
+/// [`Role`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Role")]
+enum Side {
+    Send,
+    Receive,
+}
+
+/// [`FilesAccess`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "FilesAccess")]
+enum Access {
+    Read,
+    ReadWrite,
+}
+
 /// A device behind I/O ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Device {
     /// A 16550A serial port.
     Serial {

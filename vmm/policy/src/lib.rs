@@ -26,6 +26,7 @@ mod policies;
 mod questions;
 mod rejected;
 mod render;
+mod standing;
 
 pub use access::{ACCESS_SCHEMA, Access, AccessPolicies, Caller};
 pub use binding::{Binding, BindingError, Bound, SerialTo};
@@ -34,6 +35,7 @@ pub use grants::{Device, Grant, GrantedLimits, Grants, Power};
 pub use policies::{MAX_POLICY_BYTES, PolicyError, PolicySet, SCHEMA};
 pub use referee_bundle::{ClockGrade, FilesAccess};
 pub use rejected::Rejected;
+pub use standing::{Narrowing, NotNarrower, Standing, Standings, is_at_or_below};
 
 /// Wall-clock time of a muscle that asks for no deadline, in milliseconds; policy is asked about it too.
 pub const DEFAULT_DEADLINE_MS: u64 = 10_000;

@@ -59,6 +59,7 @@ pub(crate) fn narrow(slot: &Slot, binding: Option<&Binding>) -> Result<Power, Re
         ) => Ok(Power::Files {
             path: path.clone(),
             access: *access,
+            within: None,
             max_bytes: *max_bytes,
             max_files: *max_files,
         }),

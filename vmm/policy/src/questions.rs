@@ -43,6 +43,8 @@ pub(crate) fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, R
             access,
             max_bytes,
             max_files,
+            // Policy is asked about the whole directory.
+            within: _,
         } => {
             let access = match access {
                 FilesAccess::Read => "read",

@@ -232,6 +232,7 @@ fn every_capability_can_be_granted_and_every_request_fits_the_schema() {
         &Power::Files {
             path: "/srv/in".into(),
             access: FilesAccess::Read,
+            within: None,
             max_bytes: 1 << 20,
             max_files: 10
         }

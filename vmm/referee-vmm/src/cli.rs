@@ -11,9 +11,10 @@ use clap::{Args, Parser, Subcommand};
 use referee_jail::Removal;
 use referee_policy::Binding;
 
-pub use audit::{AuditAction, AuditArgs, CheckpointArgs};
+pub use audit::{AuditAction, AuditArgs, CheckpointArgs, ShowArgs};
 pub use node::{
-    ConfigAction, ConfigArgs, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs, TopArgs,
+    ConfigAction, ConfigArgs, DeployArgs, GrantsArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs,
+    TopArgs,
 };
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
@@ -60,6 +61,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Watch what a node has deployed: calls, how long they take, faults, alerts.
     Top(TopArgs),
+    /// Show what the slots of a deployment have; take a grant back from its running cells, or make it smaller.
+    Grants(GrantsArgs),
     /// Print what a deployment's muscles wrote.
     Logs(LogsArgs),
     /// Let a deployment take no calls.

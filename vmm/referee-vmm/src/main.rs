@@ -8,9 +8,11 @@
 
 mod acquire;
 mod attest;
+mod audit_show;
 mod cli;
 mod doctor;
 mod ending;
+mod grants;
 mod inspect;
 mod measured;
 mod node;
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Deploy(args) => node::deploy(&args),
         Command::Ps(args) => node::ps(&args),
         Command::Top(args) => top::top(&args),
+        Command::Grants(args) => grants::grants(&args),
         Command::Logs(args) => node::logs(&args),
         Command::Pause(args) => node::act(Method::POST, &args, "pause"),
         Command::Resume(args) => node::act(Method::POST, &args, "resume"),

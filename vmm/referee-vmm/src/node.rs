@@ -85,6 +85,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
     let name = args.name.as_deref().unwrap_or(&stem);
     let wanted = Deploy {
         bundle: digest.clone(),
+        reset_grants: args.reset_grants,
         settings: Settings {
             bindings: args.bindings.clone(),
             cells: args.cells,
@@ -270,7 +271,7 @@ pub fn reach(args: &HostArgs) -> anyhow::Result<Host> {
 }
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
-fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
+pub fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
     match runtime()?.block_on(exchange) {
         Ok(code) => code,
         Err(ClientError::Refused { body, .. }) => Ok(refused(&body.error)),
@@ -308,12 +309,17 @@ pub fn refused(error: &referee_node::Explanation) -> u8 {
     code
 }
 
-fn show<T: serde::de::DeserializeOwned>(answer: &[u8], text: impl FnOnce(T) -> String) -> anyhow::Result<u8> {
+/// Prints an answer of the node as a person reads it.
+pub fn show<T: serde::de::DeserializeOwned>(
+    answer: &[u8],
+    text: impl FnOnce(T) -> String,
+) -> anyhow::Result<u8> {
     let value = serde_json::from_slice(answer).context("the node's answer is none of this API's")?;
     write_out(text(value).as_bytes())
 }
 
-fn one_line(answer: &[u8]) -> String {
+/// An answer as a line of JSON.
+pub fn one_line(answer: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(answer).into_owned();
     text.push('\n');
     text

@@ -13,6 +13,7 @@ use referee_tlog::{
 };
 
 use crate::attest::{audit_head, host};
+use crate::audit_show;
 use crate::cli::{AuditAction, AuditArgs, CheckpointArgs};
 use crate::ending::Rejection;
 use crate::inspect::{verify_log, write_out};
@@ -32,6 +33,7 @@ const ANSWER_MAX: u64 = 1 << 20;
 pub fn audit(args: &AuditArgs) -> anyhow::Result<u8> {
     match &args.action {
         AuditAction::Verify { file } => verify_log(file),
+        AuditAction::Show(args) => audit_show::show(args),
         AuditAction::Rotate { file } => {
             let rotate = || AuditLog::open(file, Options::default())?.rotate(file);
             let moved = rotate().with_context(|| format!("audit log {}", file.display()))?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use muscle_abi::frame::FrameKind;
-use referee_capabilities::{Broker, Fault, HostError, PortUse, Stop};
-use referee_cell::{CallStop, Host, HostFailure};
+use referee_capabilities::{Fault, HostError, LiveBroker, PortUse, Stop};
+use referee_cell::{CallStop, Host, HostFailure, Severed};
 use referee_policy::{Grants, Power};
 
 use crate::transcript::Transcript;
@@ -14,21 +14,25 @@ use crate::uses;
 /// A broker, and where the sockets of outside programs are in the cell's root.
 #[derive(Debug)]
 pub struct BrokerHost {
-    broker: Broker,
+    broker: LiveBroker,
     outside: BTreeMap<u32, PathBuf>,
     transcript: Option<Transcript>,
 }
 
 impl BrokerHost {
     /// The host side of one cell. `place` tells where the socket of a slot is found when it is needed.
-    pub fn new(broker: Broker, grants: &Grants, place: impl Fn(&str) -> PathBuf) -> BrokerHost {
+    pub fn new(
+        broker: impl Into<LiveBroker>,
+        grants: &Grants,
+        place: impl Fn(&str) -> PathBuf,
+    ) -> BrokerHost {
         let outside = grants.slots().iter().filter_map(|grant| match grant.power() {
             Power::VsockConnect { port, .. } => Some((*port, place(grant.slot()))),
             _ => None,
         });
         BrokerHost {
             outside: outside.collect(),
-            broker,
+            broker: broker.into(),
             transcript: None,
         }
     }
@@ -53,7 +57,7 @@ impl Host for BrokerHost {
         uses::note(began, (kind == FrameKind::Return).then_some(name));
         if let Some(transcript) = &self.transcript {
             let slot = self.broker.slot_name(handle).unwrap_or_default();
-            transcript.call(slot, name, payload, kind, reply);
+            transcript.call(&slot, name, payload, kind, reply);
         }
         Ok(kind)
     }
@@ -84,6 +88,14 @@ impl Host for BrokerHost {
 
     fn connect_in(&mut self, guest_port: u32) -> Result<bool, HostFailure> {
         self.broker.use_port(PortUse::Accept, guest_port).map_err(failure)
+    }
+
+    fn severed(&mut self) -> Option<Severed> {
+        let (how, port) = self.broker.next_severed()?;
+        Some(match how {
+            PortUse::Accept => Severed::Inward(port),
+            PortUse::Connect => Severed::Outward(port),
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::canceller::{Canceller, Shared};
+use crate::control::{Entry, GrantControl};
 use crate::error::{CallError, StartError};
 use crate::inputs::Inputs;
 use crate::muscle::Permit;
@@ -37,6 +38,8 @@ pub struct Cell {
     used: Usage,
     audit: AuditSink,
     shared: Arc<Shared>,
+    /// By which its grants can be taken back.
+    entry: Arc<Entry>,
     payload: Vec<u8>,
     freezing: Freezing,
     /// A call that waits for the start-up, which is to be frozen first.
@@ -81,10 +84,9 @@ impl Cell {
         permit: Permit,
         style: Style,
         cell: Box<LoadedCell>,
-        audit: AuditSink,
+        (audit, shared, entry): (AuditSink, Arc<Shared>, Arc<Entry>),
         mut rings: Vec<RingHold>,
     ) -> Result<Cell, StartError> {
-        let shared: Arc<Shared> = Arc::default();
         for ring in &mut rings {
             ring.begin().map_err(StartError::host("beginning with a ring"))?;
             ring.end().set_waker(Some(Waker::from(Arc::clone(&shared))));
@@ -96,6 +98,7 @@ impl Cell {
             cell: Some(cell),
             audit,
             shared,
+            entry,
             payload: Vec::new(),
             freezing: Freezing::Unneeded,
             begun: None,
@@ -218,7 +221,8 @@ impl Cell {
         self.begun = None;
         let hot = self.hot.clone();
         let Some(cell) = self.cell.as_mut() else {
-            *self = self.permit.build(self.style, inputs, |_| None)?;
+            let entry = Some(Arc::clone(&self.entry));
+            *self = self.permit.build(self.style, inputs, entry, |_| None)?;
             return hot.map_or(Ok(()), |hot| self.keep_hot(&hot));
         };
         if self.freezing == Freezing::Unneeded {
@@ -232,7 +236,7 @@ impl Cell {
             for ring in rings {
                 ring.begin().map_err(StartError::host("emptying a ring"))?;
             }
-            let life = self.permit.life(self.style, inputs, &self.audit)?;
+            let life = self.permit.life(self.style, inputs, &self.audit, &self.entry)?;
             let engine = self.permit.engine();
             if cell.can_be_reset(&life.spec) {
                 return cell
@@ -257,6 +261,7 @@ impl Cell {
         if let Err(error) = reset(cell) {
             self.cell = None;
             self.rings.clear();
+            self.entry.ends();
             record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR)
                 .map_err(StartError::host("recording an end"))?;
             return Err(error);
@@ -268,6 +273,11 @@ impl Cell {
     #[doc(hidden)]
     pub fn memory(&self) -> Result<Vec<(u64, Vec<u8>)>, CallError> {
         Ok(self.cell.as_ref().ok_or(CallError::Over)?.memory()?)
+    }
+
+    /// Takes grants back from this cell alone, or makes them smaller, from any thread: for this life and all further ones, as long as the cell is there.
+    pub fn control(&self) -> GrantControl {
+        self.entry.control()
     }
 
     /// A handle that ends the cell's call from another thread.
@@ -441,6 +451,7 @@ impl Cell {
     fn fail(&mut self, error: CellError) -> CallError {
         self.cell = None;
         self.rings.clear();
+        self.entry.ends();
         match record::failed(&self.audit, None, &error.to_string(), record::HOST_ERROR) {
             Ok(()) => error.into(),
             Err(unrecorded) => unrecorded.into(),
@@ -454,6 +465,7 @@ impl Cell {
             self.used = cell.usage();
             // Whoever waits for it hears of its end.
             self.rings.clear();
+            self.entry.ends();
             let recorded = record::end(&self.audit, outcome, &self.used);
             if matches!(outcome, Outcome::Faulted(_)) && cell.template().is_some() {
                 self.permit.distrust();

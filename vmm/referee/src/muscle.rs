@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
 use referee_bundle::{Manifest, VerifiedBundle};
-use referee_capabilities::{Broker, CellClock, Resources, argument_block};
+use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, argument_block};
 use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template};
-use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, assess};
+use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, Standings, assess};
 
 use crate::authority::Referee;
 use crate::broker_host::{BrokerHost, NoHost};
+use crate::canceller::Shared;
 use crate::cell::Cell;
+use crate::control::{Entry, GrantControl, Ledger};
 use crate::engine::{Engine, cell_name};
 use crate::error::StartError;
 use crate::inputs::Inputs;
@@ -71,7 +73,7 @@ impl Muscle {
                 self.image.clone(),
                 decision,
                 grants,
-                None,
+                (None, Standings::default()),
             )),
             Err(refused) => Err(engine.refusal(refused, &self.title())?),
         }
@@ -133,6 +135,8 @@ struct Parts {
     image: CheckedImage,
     decision: Decision,
     grants: Grants,
+    /// What is left of them, and which cells have them.
+    ledger: Arc<Ledger>,
     /// What was opened ahead for all cells; what was granted is opened for each, when this is none.
     opened: Option<Arc<Resources>>,
     /// How long after a call a hot thread may poll for its cells.
@@ -165,9 +169,11 @@ impl Permit {
         image: CheckedImage,
         decision: Decision,
         grants: Grants,
-        opened: Option<Resources>,
+        (opened, standings): (Option<Resources>, Standings),
     ) -> Permit {
+        let audit = engine.audit("", &title(image.bundle().manifest()));
         Permit(Arc::new(Parts {
+            ledger: Ledger::new(grants.clone(), audit, standings),
             number: engine.next_number(),
             engine,
             image,
@@ -179,7 +185,12 @@ impl Permit {
         }))
     }
 
-    /// What is granted.
+    /// Takes grants back from all cells of this permit, its clones' too, or makes them smaller: those that run and those that will be started.
+    pub fn control(&self) -> GrantControl {
+        self.0.ledger.control()
+    }
+
+    /// What policy granted.
     pub fn grants(&self) -> &Grants {
         &self.0.grants
     }
@@ -265,7 +276,7 @@ impl Permit {
             Some(message) => Err(self.wrong_style(message)?),
             None => {
                 self.covered(&inputs)?;
-                self.build(style, inputs, observe)
+                self.build(style, inputs, None, observe)
             }
         }
     }
@@ -321,19 +332,29 @@ impl Permit {
         title(self.bundle().manifest())
     }
 
+    /// Starts a cell, in the place of one whose entry is given.
     pub(crate) fn build(
         &self,
         style: Style,
         inputs: Inputs,
+        entry: Option<Arc<Entry>>,
         observe: impl FnOnce(&CellSpec) -> Option<Transcript>,
     ) -> Result<Cell, StartError> {
         self.engine().pool().check_log()?;
         let rings = self.take_rings()?;
         let audit = self.engine().audit(&cell_name()?, &self.title());
+        let shared = Arc::<Shared>::default();
+        let entry = match entry {
+            Some(entry) => {
+                entry.renew(Arc::clone(&shared));
+                entry
+            }
+            None => self.0.ledger.enter(Arc::clone(&shared)),
+        };
         record::start(
             &audit,
             self.bundle(),
-            &self.0.grants,
+            &entry.left(&self.0.grants).grants,
             &self.0.decision,
             self.engine().not_confined_by(),
         )
@@ -341,7 +362,8 @@ impl Permit {
         for joined in &self.0.rings {
             record::joined(&audit, joined).map_err(StartError::host("recording a ring"))?;
         }
-        let life = self.life(style, inputs, &audit).map(|mut life| {
+        entry.begins(audit.clone());
+        let life = self.life(style, inputs, &audit, &entry).map(|mut life| {
             if let Some(transcript) = observe(&life.spec) {
                 life.host = life.host.with_transcript(transcript);
             }
@@ -349,11 +371,13 @@ impl Permit {
         });
         let started = life.and_then(|life| {
             let cell = self.furnish(style, life)?;
-            Cell::new(self.clone(), style, cell, audit.clone(), rings)
+            let books = (audit.clone(), shared, Arc::clone(&entry));
+            Cell::new(self.clone(), style, cell, books, rings)
         });
         match started {
             Ok(cell) => Ok(cell),
             Err(error) => {
+                entry.ends();
                 let message = error.to_string();
                 record::failed(&audit, None, &message, record::HOST_ERROR)
                     .map_err(StartError::host("recording an end"))?;
@@ -382,16 +406,18 @@ impl Permit {
             };
             return Err(self.engine().refusal(refused, &self.title())?);
         }
-        let Life { mut spec, .. } =
-            self.life(Style::Reactor, Inputs::default(), &self.engine().audit("", ""))?;
+        let audit = self.engine().audit("", "");
+        // No cell: for as long as it takes to find out what one is told.
+        let entry = self.0.ledger.enter(Arc::default());
+        let Life { mut spec, .. } = self.life(Style::Reactor, Inputs::default(), &audit, &entry)?;
         spec.seed = None;
         // The handles are another life's; there are as many as there will be, so the boot block has its size.
         let recipe = Recipe {
             image: self.0.image.clone(),
             spec,
-            grants: self.0.grants.clone(),
+            grants: entry.left(&self.0.grants).grants,
             decision: self.0.decision.clone(),
-            audit: self.engine().audit("", ""),
+            audit,
             not_confined_by: self.engine().not_confined_by().to_owned(),
             start_up: StartUp::Untried,
         };
@@ -452,10 +478,10 @@ impl Permit {
     }
 
     /// The cell's end of a line to the TPM. At its other end is a thread that lives as long as the line.
-    fn vouched(&self, audit: &AuditSink) -> Result<OwnedFd, StartError> {
+    fn vouched(&self, audit: &AuditSink, grants: &Grants) -> Result<OwnedFd, StartError> {
         let no = |error| StartError::host("making a line to the TPM")(error);
         let (cell, host) = UnixStream::pair().map_err(no)?;
-        let voucher = Voucher::new(audit.cell(), self.bundle(), &self.0.decision, &self.0.grants);
+        let voucher = Voucher::new(audit.cell(), self.bundle(), &self.0.decision, grants);
         let engine = self.engine().clone();
         let serve = move || {
             if let Some(tpm) = engine.tpm() {
@@ -470,15 +496,22 @@ impl Permit {
     }
 
     /// Opens what was granted and hands it to a new life, with handles and a clock of its own.
-    pub(crate) fn life(&self, style: Style, inputs: Inputs, audit: &AuditSink) -> Result<Life, StartError> {
-        let grants = &self.0.grants;
+    pub(crate) fn life(
+        &self,
+        style: Style,
+        inputs: Inputs,
+        audit: &AuditSink,
+        entry: &Entry,
+    ) -> Result<Life, StartError> {
+        let left = entry.left(&self.0.grants);
+        let grants = &left.grants;
         let mut resources = match &self.0.opened {
             Some(opened) => opened.duplicate(inputs.console),
             None => Resources::acquire(grants, inputs.console),
         }
         .map_err(StartError::host("opening what was granted"))?;
         if grants.needs_tpm() {
-            resources.ask_tpm_by(self.vouched(audit)?);
+            resources.ask_tpm_by(self.vouched(audit, grants)?);
         }
         resources.offer(inputs.functions.into_inner());
         let variable = |name: &str| {
@@ -489,10 +522,16 @@ impl Permit {
             .map_err(StartError::host("writing the arguments"))?;
         let mut spec = cell_spec(grants, style, arguments).map_err(StartError::host("making a cell"))?;
         let clock = CellClock::start();
-        let broker = Broker::new(grants, resources, audit.clone(), clock, inputs.limits)
+        let slots = Slots {
+            granted: &self.0.grants,
+            left: grants,
+        };
+        let broker = Broker::new(slots, resources, audit.clone(), clock, inputs.limits)
             .map_err(StartError::host("handing over the grants"))?;
         spec.grants = broker.entries();
         spec.rings = self.0.rings.iter().map(Joined::end).collect();
+        let broker = LiveBroker::from(broker);
+        entry.lives(&left, broker.clone());
         spec.resettable = true;
         Ok(Life {
             spec,

@@ -82,7 +82,10 @@ fn forged_stale_and_other_cells_handles_are_refused_and_recorded() {
         Some(ErrorCode::StaleHandle)
     );
     assert!(!rig.broker.revoke(own).expect("nothing to take back"));
-    assert_eq!(rig.broker.entries().len(), 1);
+    let why = rig.last_record();
+    assert_eq!((&why["kind"], &why["slot"]), (&"deny".into(), &"console".into()));
+    assert_eq!(why["detail"]["why"], "the grant was revoked");
+    assert_eq!(rig.broker.entries().len(), 2);
     assert_eq!(text(&rig.out), "");
 }
 

@@ -33,6 +33,9 @@ pub struct Deploy {
     /// Settings; those that are left out have their defaults.
     #[serde(default, deserialize_with = "from_map")]
     pub settings: Settings,
+    /// Whether grants that were revoked or narrowed under this name are whole again; otherwise they stay as they are, by the slots' names.
+    #[serde(default)]
+    pub reset_grants: bool,
 }
 
 /// Whether a deployment takes calls.
@@ -165,21 +168,17 @@ pub(crate) async fn deploy(
     Named(name): Named<String>,
     request: Request,
 ) -> ApiResult<Json<Shown>> {
-    let wanted: Deploy = bodies::json(&node, request).await?;
+    let mut wanted: Deploy = bodies::json(&node, request).await?;
     // As policies write it.
-    let bundle = wanted.bundle.to_ascii_lowercase();
+    wanted.bundle = wanted.bundle.to_ascii_lowercase();
     node.allow(
         &peer,
         Access::Deploy {
             name: &name,
-            bundle: &bundle,
+            bundle: &wanted.bundle,
         },
     )?;
-    let deployment = to_its_end(async move {
-        node.deploy(&peer.principal(), &name, bundle, wanted.settings)
-            .await
-    })
-    .await?;
+    let deployment = to_its_end(async move { node.deploy(&peer.principal(), &name, wanted).await }).await?;
     whole(&deployment)
 }
 
@@ -212,7 +211,7 @@ pub(crate) async fn show(
 }
 
 /// Does something whole, also when the client goes away meanwhile: a change that is half made would be recorded and not be there.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     act: impl Future<Output = Result<T, NodeError>> + Send + 'static,
 ) -> Result<T, NodeError> {
     tokio::spawn(act).await.or_host("making a change")?

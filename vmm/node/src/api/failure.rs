@@ -105,6 +105,7 @@ impl From<NodeError> for ApiError {
             }
             NodeError::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::HostError, "config"),
             NodeError::NoDeployment(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-deployment"),
+            NodeError::NoSlot(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-slot"),
             NodeError::NoFunction(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-function"),
             NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, ErrorKind::Rejected, "not-permitted"),
             NodeError::Paused(_) => (StatusCode::CONFLICT, ErrorKind::Rejected, "paused"),

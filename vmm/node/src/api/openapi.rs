@@ -150,7 +150,7 @@ impl IntoParams for Retry {
 const MEANINGS: [(u16, &str); 12] = [
     (400, "`rejected`: the request is none: JSON, CBOR, path, query."),
     (403, "`rejected`: policy about the API does not permit it."),
-    (404, "`rejected`: there is no such deployment or function."),
+    (404, "`rejected`: there is no such deployment, function or slot."),
     (408, "`rejected`: the body is too slow."),
     (
         409,
@@ -159,7 +159,7 @@ const MEANINGS: [(u16, &str); 12] = [
     (413, "`rejected`: the body is too large."),
     (
         422,
-        "`rejected`: bundle, trust store, policy, binding or settings say no; `name` is the rule. `function`: the function's own error.",
+        "`rejected`: bundle, trust store, policy, binding or settings say no, or a grant would be wider; `name` is the rule. `function`: the function's own error.",
     ),
     (429, "`busy`: too much at once."),
     (500, "`host-error`: this host failed."),
@@ -214,8 +214,10 @@ macro_rules! refused_with {
 refused_with! {
     "Looking at the node." Counting: [403];
     "Asking whether the node takes calls." Readying: [503];
+    "Reading the audit log." Auditing: [400, 403, 500];
     "Looking at a deployment." Looking: [400, 403, 404];
     "Changing a deployment." Changing: [400, 403, 404, 500];
+    "Taking from a grant." Restricting: [400, 403, 404, 408, 413, 422, 429, 500];
     "Reading trust store and policies again." Reloading: [403, 422, 500];
     "Sending and deploying." Sending: [400, 403, 408, 413, 422, 429, 500];
     "Calling." Calling: [400, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504];

@@ -15,6 +15,7 @@ use referee_bundle::Digest;
 use referee_trace::Trace;
 use serde_json::Value as Json;
 
+use crate::api::Deploy;
 use crate::call::Reply;
 use crate::config::Config;
 use crate::error::NodeError;
@@ -53,6 +54,10 @@ impl Worker {
             {
                 ToWorker::Run { call, .. } => return Some(call),
                 ToWorker::Preempt { .. } | ToWorker::Cancel { .. } => {}
+                ToWorker::Restrict { number, .. } => self.say(&FromWorker::Restricted {
+                    number,
+                    failure: None,
+                }),
                 ToWorker::Rest { .. } => self.say(&FromWorker::Rested {
                     went: u64::MAX,
                     awake: u64::MAX,
@@ -154,9 +159,12 @@ impl Stage {
         node.take_bundle(digest.clone(), b"bundle".to_vec())
             .await
             .expect("is kept");
-        node.deploy(&by, "demo", digest, Settings::default())
-            .await
-            .expect("is deployed");
+        let wanted = Deploy {
+            bundle: digest,
+            settings: Settings::default(),
+            reset_grants: false,
+        };
+        node.deploy(&by, "demo", wanted).await.expect("is deployed");
         Stage { node, folder }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use referee_policy::{Power, Standings};
 use serde::{Deserialize, Serialize};
 
 use crate::worker::Shape;
@@ -24,6 +25,8 @@ pub(crate) struct Order {
     pub bindings: Vec<String>,
     pub deadline_ms: Option<u64>,
     pub cpu_ms: Option<u64>,
+    /// What was taken from its grants since.
+    pub standings: Standings,
 }
 
 /// A request.
@@ -76,6 +79,9 @@ pub(crate) struct Assessment {
     pub memory_bytes: u64,
     pub cpu_ms: u64,
     pub deadline_ms: u64,
+    /// What policy gave to each slot.
+    #[serde(default)]
+    pub granted: Vec<(String, Power)>,
     /// The decision as JSON, as `referee-vmm explain --json` prints it.
     pub decision: String,
 }

@@ -13,7 +13,7 @@ use referee_bundle::{ReadLimits, TrustStore, UnixTime, VerifiedBundle, read_trus
 use referee_cell::Shell;
 use referee_hv::Kvm;
 use referee_hv::process::{ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
-use referee_policy::{Applicant, Binding, Decision, Grants, PolicySet, assess};
+use referee_policy::{Applicant, Binding, Decision, Grants, PolicySet, Standings, assess};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{NodeError, OrHost};
@@ -149,8 +149,9 @@ impl Nest {
             }
             Ask::Spawn { worker, order, shape } => {
                 let decided = self.decide(&order, descriptor()?.into())?;
+                let standings = order.standings;
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
-                self.spawn(worker, decided, shape, calls, log)
+                self.spawn(worker, (decided, standings), shape, calls, log)
             }
             Ask::Reap { worker, patience } => {
                 let how = match self.workers.remove(&worker) {
@@ -234,7 +235,7 @@ impl Nest {
     fn spawn(
         &mut self,
         worker: u64,
-        decided: (VerifiedBundle, Decision, Grants),
+        (decided, standings): ((VerifiedBundle, Decision, Grants), Standings),
         shape: Shape,
         calls: UnixStream,
         log: UnixStream,
@@ -244,6 +245,7 @@ impl Nest {
             bundle,
             decision,
             grants,
+            standings,
             shape,
             calls,
             log,
@@ -278,6 +280,11 @@ fn assessment(
         memory_bytes: limits.memory_bytes,
         cpu_ms: limits.cpu_ms,
         deadline_ms: limits.deadline_ms,
+        granted: grants
+            .slots()
+            .iter()
+            .map(|grant| (grant.slot().to_owned(), grant.power().clone()))
+            .collect(),
         decision: decision.to_json().or_host("writing a decision")?,
     })
 }

@@ -15,7 +15,7 @@ use referee_hv::process::exit_at_once;
 
 use crate::error::{NodeError, OrHost, with_causes};
 use crate::line::{
-    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Step, ToWorker, What, frame,
+    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What, frame,
 };
 use crate::worker::Shape;
 
@@ -175,6 +175,7 @@ impl Work {
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 Some(ToWorker::Rest { idle, how }) => self.rest(idle, how),
+                Some(ToWorker::Restrict { number, restriction }) => self.restrict(number, &restriction),
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
             }
@@ -193,6 +194,17 @@ impl Work {
             lock(&self.calls).insert(*call, Call::default());
         }
         message
+    }
+
+    /// Takes a grant from all cells, those that run calls on other threads too.
+    fn restrict(&self, number: u64, restriction: &Restriction) {
+        let control = self.permit.control();
+        let done = match &restriction.narrowing {
+            None => control.revoke(&restriction.slot),
+            Some(narrowing) => control.narrow(&restriction.slot, narrowing),
+        };
+        let failure = done.err().map(|error| with_causes(&error));
+        self.tell(&FromWorker::Restricted { number, failure });
     }
 
     fn preempt(&self, call: u64) {

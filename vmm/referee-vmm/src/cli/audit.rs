@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use referee_tlog::VerifierKey;
 
-use crate::cli::{AuthorityArgs, TpmArgs};
+use crate::cli::{AuthorityArgs, HostArgs, TpmArgs};
 
 /// `audit`.
 #[derive(Debug, Args)]
@@ -23,6 +23,8 @@ pub enum AuditAction {
         /// The log.
         file: PathBuf,
     },
+    /// Print records of a node's log as they stand, for checking them elsewhere.
+    Show(ShowArgs),
     /// Move all records so far into a file beside the log, and go on; cells that are running go on too.
     Rotate {
         /// The log.
@@ -60,6 +62,23 @@ pub enum AuditAction {
         #[arg(long, value_name = "KEY", required = true, value_parser = VerifierKey::parse)]
         witness: Vec<VerifierKey>,
     },
+}
+
+/// `audit show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Only records after the one with this number.
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
+    /// At most so many [default: all that there are].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Go on with what comes.
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// `audit checkpoint`.

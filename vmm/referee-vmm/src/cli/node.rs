@@ -86,6 +86,9 @@ pub struct DeployArgs {
     /// to be seen.
     #[arg(long, value_name = "MS")]
     pub release_ms: Option<u64>,
+    /// Let grants that were revoked or narrowed under this name be whole again; otherwise they stay as they are.
+    #[arg(long)]
+    pub reset_grants: bool,
     /// When its calls have a processor: fair, fair:SHARES, background, real-time:PERIOD/BUDGET, or
     /// real-time:PERIOD/BUDGET/DEADLINE in microseconds.
     #[arg(long, value_name = "CLASS", default_value = "fair")]
@@ -120,6 +123,46 @@ pub struct TopArgs {
     /// How long to wait between two looks, in milliseconds; rates are of that time.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub interval_ms: u64,
+}
+
+/// `grants`.
+#[derive(Debug, Args)]
+pub struct GrantsArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The deployment.
+    pub name: String,
+    /// Take this slot's grant back for good, from cells that run calls too.
+    #[arg(long, value_name = "SLOT", conflicts_with = "narrow")]
+    pub revoke: Option<String>,
+    /// Make this slot's grant smaller for good, as the options after it say.
+    #[arg(long, value_name = "SLOT")]
+    pub narrow: Option<String>,
+    /// files: nothing may be changed any more.
+    #[arg(long, requires = "narrow")]
+    pub read_only: bool,
+    /// files: only what is at or below this path, relative to the granted directory.
+    #[arg(long, value_name = "PATH", requires = "narrow")]
+    pub within: Option<String>,
+    /// files: bytes by which a cell may grow what is there. state: bytes that are kept.
+    #[arg(long, value_name = "BYTES", requires = "narrow")]
+    pub max_bytes: Option<u64>,
+    /// files: files and directories that a cell may add.
+    #[arg(long, value_name = "N", requires = "narrow")]
+    pub max_files: Option<u32>,
+    /// env: only these names.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "narrow")]
+    pub names: Option<Vec<String>>,
+    /// console: no input.
+    #[arg(long, requires = "narrow")]
+    pub no_input: bool,
+    /// clock: milliseconds only.
+    #[arg(long, requires = "narrow")]
+    pub coarse: bool,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "revoke")]
+    pub json: bool,
 }
 
 /// `logs`.
