@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  guest-physical                       virtual (ring 3)
-//!  0x0100_0000  first ring's parts      a fourth random gigabyte: for each ring a random gap of 1 to 16 pages, then
+//!  0x0100_0000  first ring's parts      a random gigabyte more in the rest's band: for each ring a random gap of 1 to 16 pages, then
 //!               second ring's parts …     first part │ second part      which of them may be written: muscle_abi::ring
 //!  0x3f00_0000  (doorbells)
 //! ```
@@ -13,7 +13,7 @@ use muscle_abi::ring::{Place, RINGS_MAX, Role};
 use referee_hv::HvError;
 use referee_hv::x86_64::paging::Access;
 
-use super::{CONTROL_GPA, Dice, Region, RegionKind};
+use super::{BAND, CONTROL_GPA, Dice, Region, RegionKind};
 
 /// Guest-physical start of the first ring.
 pub const RINGS_GPA: u64 = 0x0100_0000;
@@ -38,10 +38,12 @@ pub struct RingPlace {
     pub writable_gpa: u64,
 }
 
-/// Draws places for rings within the 512 GiB from `slot` on, where no other region comes; their regions are added to `regions`.
+/// Draws places for rings in the band that begins at `band`, in a gigabyte that neither is nor touches the one that the rest has there;
+/// their regions are added to `regions`.
 pub(super) fn place(
     rings: &[RingSpan],
-    slot: u64,
+    band: u64,
+    taken: u64,
     dice: &mut Dice<'_>,
     regions: &mut Vec<Region>,
 ) -> Result<Vec<RingPlace>, HvError> {
@@ -51,8 +53,12 @@ pub(super) fn place(
     if rings.is_empty() {
         return Ok(Vec::new());
     }
-    // Above the heap's band and the longest heap that begins there.
-    let mut va = slot + ((449 + dice.below(60)) << 30) + (dice.below(256) << 21) + (dice.below(512) << 12);
+    // All of them together may run a little into the next one, which is not the band's end.
+    let gigabyte = match dice.below(BAND - 4) {
+        below if below + 1 < taken => below,
+        above => above + 3,
+    };
+    let mut va = band + (gigabyte << 30) + (dice.below(256) << 21) + (dice.below(512) << 12);
     let mut gpa = RINGS_GPA;
     let mut places = Vec::with_capacity(rings.len());
     for RingSpan { role, data } in rings.iter().copied() {

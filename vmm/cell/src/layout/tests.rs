@@ -95,11 +95,40 @@ fn every_seed_gives_regions_with_guards_between() {
         for pair in layout.regions.windows(2) {
             let image = |kind| matches!(kind, RegionKind::Code | RegionKind::Constants | RegionKind::Data);
             let gap = pair[1].va - pair[0].end();
-            if !(image(pair[0].kind) && image(pair[1].kind)) {
+            let is_boot = |region: &Region| region.kind == RegionKind::Boot;
+            if is_boot(&pair[0]) || is_boot(&pair[1]) {
+                assert_eq!(gap, 0, "{:?} and {:?}", pair[0], pair[1]);
+            } else if !(image(pair[0].kind) && image(pair[1].kind)) {
                 assert!(gap >= PAGE_SIZE, "{:?} touches {:?}", pair[0], pair[1]);
             }
         }
         layout.system_bytes().expect("maps without overlap");
+    }
+}
+
+#[test]
+fn what_is_touched_first_is_in_as_few_groups_as_it_can_be() {
+    for seed in 0..=255 {
+        let layout = layout(seed);
+        assert!(layout.image_base().is_multiple_of(GROUP));
+        let (stack, boot, window) = (
+            layout.region(RegionKind::Stack).expect("a stack").end(),
+            layout.va(RegionKind::Boot),
+            layout.va(RegionKind::Window),
+        );
+        assert!((stack - WARM_STACK).is_multiple_of(GROUP));
+        assert_eq!((stack, boot + SIZES.boot), (boot, window));
+        let layout = Layout::random(
+            Sizes {
+                stack: PAGE_SIZE,
+                ..SIZES
+            },
+            &SEGMENTS,
+            &RINGS,
+            &[seed; size_of::<LayoutSeed>()],
+        )
+        .expect("lays out a stack of a page");
+        assert!(layout.va(RegionKind::Stack).is_multiple_of(GROUP));
     }
 }
 
@@ -187,10 +216,11 @@ fn locate_names_region_side_and_distance() {
             distance: 8
         }
     );
+    let window = layout.region(RegionKind::Window).expect("has a window").end();
     assert_eq!(
-        at(stack.end()),
+        at(window),
         Location {
-            region: Some(RegionKind::Stack),
+            region: Some(RegionKind::Window),
             side: Side::Above,
             distance: 1
         }
