@@ -201,12 +201,18 @@ fn a_cell_that_rests_in_swap_takes_no_memory_of_the_host() {
         eprintln!("not tested: this host has no swap");
         return;
     }
-    node.deploy(&bundle("reactor", "hoards"), "hoards", &["--cells", "1", "--keep-memory"]);
+    node.deploy(
+        &bundle("reactor", "hoards"),
+        "hoards",
+        &["--cells", "1", "--keep-memory"],
+    );
     node.call("hoards", "f", "[]").good();
     let workers = node.workers();
     let worker = *workers.first().expect("is there");
     wait_for("its memory goes", || resident(worker, "RssShmem:") < 16 * MIB);
-    wait_for("that is counted", || node.counted("hoards", "cells_paged_out") == 1);
+    wait_for("that is counted", || {
+        node.counted("hoards", "cells_paged_out") == 1
+    });
     assert_eq!(node.counted("hoards", "workers_started"), 1);
 }
 
@@ -243,8 +249,13 @@ impl Group {
         Some(group)
     }
 
+    /// Limits memory, and with swap to no more: none of it is to go there.
     fn limit(&self, bytes: u64) {
-        fs::write(self.0.join("memory.limit_in_bytes"), bytes.to_string()).expect("is set");
+        let set = |file: &str| fs::write(self.0.join(file), bytes.to_string());
+        // The one may not be larger than the other, so lowering and raising have each their order. Not every kernel counts swap.
+        let _ = set("memory.limit_in_bytes");
+        let _ = set("memory.memsw.limit_in_bytes");
+        set("memory.limit_in_bytes").expect("is set");
     }
 
     fn used(&self) -> u64 {
