@@ -16,6 +16,9 @@ answer:
     .byte 0xf6
 answer_end:
 begin
+    connect
+    expect_frame KIND_CALL
+    mov r8d, [rsi + 4]
     ring GROW, 23040
     mov rcx, [r12]
     cmp rcx, [rbx + BOOT_HEAP_LEN]
@@ -25,9 +28,6 @@ begin
     shr rcx, 3
     movabs rax, 0x5a5a5a5a5a5a5a5a
     rep stosq
-    connect
-    expect_frame KIND_CALL
-    mov r8d, [rsi + 4]
     copy_frame answer, (answer_end - answer)
     mov [r12 + BODY + 4], r8d
     send DATA, RPC_PORT, (answer_end - answer)

@@ -295,13 +295,9 @@ fn when_files_cannot_grow_nothing_runs_unrecorded_and_when_they_can_all_is_well(
     assert_ne!(refused.code, Some(0));
     assert_eq!(node.shown("acts")["generation"], shown["generation"]);
     referee_audit::verify(&node.path("audit.jsonl")).expect("holds together, and has no half record");
+    node.log_was_full();
     // Room again, without a restart.
-    let pid = i32::try_from(node.pid()).ok().and_then(Pid::from_raw);
-    let any = Rlimit {
-        current: None,
-        maximum: None,
-    };
-    prlimit(pid, Resource::Fsize, any).expect("is ours");
+    lift_limit(&node);
     wait_for("a call is well", || {
         node.call("acts", "count", "[]").status == 200
     });
@@ -310,8 +306,19 @@ fn when_files_cannot_grow_nothing_runs_unrecorded_and_when_they_can_all_is_well(
     });
     assert_eq!(node.stop().code(), Some(0), "{}", node.words());
     node.again();
+    lift_limit(&node);
     assert_eq!(node.call("acts", "count", "[]").good(), b"0");
     assert!(calls > 1);
+}
+
+/// Lets a node's files grow as far as there is room.
+fn lift_limit(node: &Node) {
+    let pid = i32::try_from(node.pid()).ok().and_then(Pid::from_raw);
+    let any = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    prlimit(pid, Resource::Fsize, any).expect("is ours");
 }
 
 #[test]

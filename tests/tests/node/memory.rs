@@ -249,8 +249,13 @@ impl Group {
         Some(group)
     }
 
+    /// Limits memory, and with swap to no more: none of it is to go there.
     fn limit(&self, bytes: u64) {
-        fs::write(self.0.join("memory.limit_in_bytes"), bytes.to_string()).expect("is set");
+        let set = |file: &str| fs::write(self.0.join(file), bytes.to_string());
+        // The one may not be larger than the other, so lowering and raising have each their order. Not every kernel counts swap.
+        let _ = set("memory.limit_in_bytes");
+        let _ = set("memory.memsw.limit_in_bytes");
+        set("memory.limit_in_bytes").expect("is set");
     }
 
     fn used(&self) -> u64 {

@@ -20,7 +20,7 @@ pub struct Node {
     /// A program and its arguments that become the service.
     wrapper: Vec<String>,
     supervisor: Child,
-    /// Whether it was killed, so that nobody could record what was under way.
+    /// Whether it was killed, or its log full, so that nobody could record what was under way.
     crashed: bool,
     /// Whether its end was looked at by the test.
     ended: bool,
@@ -85,6 +85,11 @@ impl Node {
         wait_for("nursery and workers go with their supervisor", || {
             !family.iter().any(|pid| is_alive(*pid))
         });
+    }
+
+    /// Says that its log was full: a cell's end may have been one of the records that it did not take.
+    pub fn log_was_full(&mut self) {
+        self.crashed = true;
     }
 
     /// Asks it to end, and gives how it did.

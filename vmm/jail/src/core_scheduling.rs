@@ -20,6 +20,7 @@ pub(crate) fn offered() -> Result<(), Lacking> {
 
 /// Gives the calling process a cookie of its own, and looks whether it has one.
 pub(crate) fn apply() -> Result<(), Lacking> {
+    offered()?;
     match create_core_scheduling_cookie(getpid(), CoreSchedulingScope::ThreadGroup) {
         Err(Errno::NODEV) => return Ok(()),
         other => other.map_err(refused("PR_SCHED_CORE_CREATE"))?,
