@@ -7,6 +7,7 @@
 //!   # expect-tcg: exit 98                          … and QEMU emulates the processor
 //!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000 offered=functions:one+other
+//!   #        to=channel:send:BYTES:MESSAGES ask=channel:request:BYTES:MESSAGES from=channel:receive:BYTES:FUNCTION
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
 //!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
 //!   # socket: out                                a Unix socket there at which nobody listens
@@ -18,7 +19,7 @@
 
 use anyhow::{Context, bail};
 use muscle_abi::boot::Style;
-use referee_bundle::{CapabilityRequest, ClockGrade, FilesAccess, Manifest, Slot};
+use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Manifest, Slot};
 
 use crate::expectation::{Expectation, number, words};
 use crate::flavour::Flavour;
@@ -225,6 +226,23 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
         },
         ["functions", names] => CapabilityRequest::Functions {
             names: names.split('+').map(str::to_owned).collect(),
+        },
+        ["channel", role @ ("send" | "request"), _, _] => CapabilityRequest::Channel {
+            role: match *role {
+                "send" => ChannelRole::Send {
+                    max_messages: number_at(3)?,
+                },
+                _ => ChannelRole::Request {
+                    max_messages: number_at(3)?,
+                },
+            },
+            max_bytes: number_at(2)?,
+        },
+        ["channel", "receive", _, function] => CapabilityRequest::Channel {
+            role: ChannelRole::Receive {
+                function: (*function).to_owned(),
+            },
+            max_bytes: number_at(2)?,
         },
         ["pio", range] => {
             let (first, last) = range.split_once('-').context("ports are FIRST-LAST")?;

@@ -8,6 +8,7 @@ use referee_audit::{AuditSink, Event, Kind, Value};
 use referee_policy::{ClockGrade, Grant, Grants, Power};
 
 use crate::attest;
+use crate::channel::{self, ChannelLine};
 use crate::clock::CellClock;
 use crate::console::Console;
 use crate::error::{CallError, Fault, HostError, Refusal, Stop};
@@ -55,6 +56,7 @@ pub struct Broker {
     clock: CellClock,
     tpm: Option<TpmLine>,
     functions: HostFunctions,
+    channels: Option<ChannelLine>,
     audit: AuditSink,
     limits: BrokerLimits,
     output_spent: u64,
@@ -97,6 +99,7 @@ impl Broker {
             mut serial,
             tpm,
             functions,
+            channels,
         } = resources;
         let tpm = tpm.map(TpmLine::new);
         let mut table = Vec::with_capacity(slots);
@@ -131,6 +134,11 @@ impl Broker {
                         slot: slot.to_owned(),
                     });
                 }
+                Power::Channel { .. } if channels.is_none() => {
+                    return Err(HostError::NotAcquired {
+                        slot: slot.to_owned(),
+                    });
+                }
                 Power::Console { .. }
                 | Power::Args
                 | Power::Env { .. }
@@ -139,6 +147,7 @@ impl Broker {
                 | Power::Attest
                 | Power::State { .. }
                 | Power::Functions { .. }
+                | Power::Channel { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => Held::Nothing,
             };
@@ -156,6 +165,7 @@ impl Broker {
             clock,
             tpm,
             functions,
+            channels,
             audit,
             limits,
             output_spent: 0,
@@ -248,6 +258,24 @@ impl Broker {
                     (Power::Functions { names }, ..) => {
                         functions::act(names, &self.functions, payload, &mut act)
                     }
+                    (
+                        Power::Channel {
+                            channel,
+                            role,
+                            max_bytes,
+                        },
+                        ..,
+                    ) => match &self.channels {
+                        Some(line) => {
+                            let may = channel::May {
+                                channel,
+                                role,
+                                max_bytes: *max_bytes,
+                            };
+                            channel::act(op, &may, line, payload, &mut act)
+                        }
+                        None => Err(CallError::new(ErrorCode::Denied, "nobody carries messages").into()),
+                    },
                     (Power::Files { .. }, Held::Files(files), _) => files.act(op, payload, &mut act),
                     _ => Err(CallError::new(ErrorCode::Denied, "the grant allows no calls").into()),
                 };
@@ -446,6 +474,11 @@ impl Act<'_> {
             .record(&event(Kind::Use, self.grant, self.op, detail))?;
         self.recorded = true;
         Ok(())
+    }
+
+    /// Says that the use was recorded when the muscle made this call first.
+    pub fn was_recorded(&mut self) {
+        self.recorded = true;
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use muscle_abi::capability::CapabilityKind;
-use referee_bundle::{ClockGrade, FilesAccess};
+use referee_bundle::{ChannelRole, ClockGrade, FilesAccess};
 
 use crate::binding::SerialTo;
 
@@ -92,6 +92,15 @@ pub enum Power {
         /// What is behind them.
         device: Device,
     },
+    /// Messages to or from other deployments of a node.
+    Channel {
+        /// The channel's name.
+        channel: String,
+        /// Which way they go.
+        role: ChannelRole,
+        /// Bytes of a message at most.
+        max_bytes: u64,
+    },
 }
 
 /// A device behind I/O ports.
@@ -171,6 +180,18 @@ impl Grants {
             .map(String::as_str)
     }
 
+    /// Channels that are granted, in the slots' order: slot, channel, role, most bytes of a message.
+    pub fn channels(&self) -> impl Iterator<Item = (&str, &str, &ChannelRole, u64)> {
+        self.slots.iter().filter_map(|grant| match &grant.power {
+            Power::Channel {
+                channel,
+                role,
+                max_bytes,
+            } => Some((grant.slot.as_str(), channel.as_str(), role, *max_bytes)),
+            _ => None,
+        })
+    }
+
     /// The finest clock that is granted.
     pub fn clock(&self) -> Option<ClockGrade> {
         self.slots
@@ -242,6 +263,7 @@ impl Power {
             Power::VsockListen { .. } => CapabilityKind::VsockListen,
             Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
             Power::Pio { .. } => CapabilityKind::Pio,
+            Power::Channel { .. } => CapabilityKind::Channel,
         }
     }
 
@@ -250,7 +272,7 @@ impl Power {
         match self {
             Power::Console { input } => u64::from(*input),
             Power::Args | Power::Env { .. } | Power::Random | Power::Attest | Power::Functions { .. } => 0,
-            Power::State { max_bytes } => *max_bytes,
+            Power::State { max_bytes } | Power::Channel { max_bytes, .. } => *max_bytes,
             Power::Clock {
                 grade: ClockGrade::Coarse,
             } => 1,

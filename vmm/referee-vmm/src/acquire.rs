@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use muscle_abi::boot::Style;
-use referee::{cell_spec, record};
+use referee::{StartError, cell_spec, record};
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::VerifiedBundle;
 use referee_capabilities::{BrokerLimits, ConsoleStreams, Resources, argument_block};
@@ -125,6 +125,9 @@ pub fn session<'a>(
                 "it is granted the function `{name}`, which a program offers that embeds it by the library; this one offers none"
             ),
         }));
+    }
+    if let Err(StartError::Rejected { name, message }) = referee::needs_no_node(&grants) {
+        return Err(refused(Rejection { name, message }));
     }
     let spec = spec(&grants, bundle_args, args, arguments, &task)?;
     let mut resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;

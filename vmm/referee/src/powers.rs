@@ -36,7 +36,8 @@ pub fn nondeterminism(grants: &Grants) -> Vec<&'static str> {
         | Power::Pio { .. }
         | Power::Attest
         | Power::State { .. }
-        | Power::Functions { .. } => Some(power.kind().name()),
+        | Power::Functions { .. }
+        | Power::Channel { .. } => Some(power.kind().name()),
         Power::Console { .. } | Power::Args | Power::Env { .. } | Power::Files { .. } => None,
     };
     let mut sources: Vec<&str> = grants
