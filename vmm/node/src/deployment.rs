@@ -14,6 +14,7 @@ use crate::crew::Worker;
 use crate::error::NodeError;
 use crate::histogram::Histogram;
 use crate::logs::Logs;
+use crate::mailbox::Mailbox;
 use crate::nursery::Assessment;
 use crate::settings::Priority;
 use crate::store::Deployed;
@@ -33,6 +34,8 @@ pub(crate) struct Deployment {
     retired: AtomicBool,
     pub logs: Arc<Logs>,
     pub counters: Arc<Counters>,
+    /// Messages that wait for it. It belongs to the name, and goes on with what is deployed under it next.
+    pub mailbox: Arc<Mailbox>,
     /// How long calls took, from their taking to their end.
     pub called: Histogram,
     /// How long they waited for their first turn.
@@ -74,6 +77,10 @@ pub(crate) struct Counters {
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
     pub workers_started: AtomicU64,
+    pub messages_sent: AtomicU64,
+    pub messages_refused: AtomicU64,
+    pub messages_taken: AtomicU64,
+    pub messages_lost: AtomicU64,
 }
 
 /// What a deployment's calls came to and used, since the node started.
@@ -107,6 +114,14 @@ pub struct Counted {
     pub bytes_out: u64,
     /// Worker processes that were started.
     pub workers_started: u64,
+    /// Messages that its calls sent, or that were answered.
+    pub messages_sent: u64,
+    /// Messages that its calls wanted to send and could not, or that had no answer.
+    pub messages_refused: u64,
+    /// Messages of others, sent without waiting, whose call came to a good end here.
+    pub messages_taken: u64,
+    /// Messages of others, sent without waiting, whose call did not.
+    pub messages_lost: u64,
 }
 
 impl Counters {
@@ -127,6 +142,10 @@ impl Counters {
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
             workers_started: get(&self.workers_started),
+            messages_sent: get(&self.messages_sent),
+            messages_refused: get(&self.messages_refused),
+            messages_taken: get(&self.messages_taken),
+            messages_lost: get(&self.messages_lost),
         }
     }
 }
@@ -151,6 +170,7 @@ impl Deployment {
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
             counters: Arc::default(),
+            mailbox: Arc::default(),
             called: Histogram::default(),
             waited: Histogram::default(),
             detector: Mutex::default(),

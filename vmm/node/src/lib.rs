@@ -15,6 +15,7 @@ mod alerts;
 mod anomaly;
 mod api;
 mod call;
+mod channel;
 pub mod client;
 mod config;
 mod crew;
@@ -27,7 +28,9 @@ mod histogram;
 mod ledger;
 mod line;
 mod logs;
+mod mailbox;
 mod manager;
+mod messages;
 mod node;
 mod nursery;
 mod report;
@@ -44,7 +47,7 @@ pub use api::{
     Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
 };
 pub use config::{
-    Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics, Scheduling, Tcp,
+    Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics, Scheduling, Tcp,
     TenantCap, TenantShare, Traces,
 };
 pub use deployment::Counted;

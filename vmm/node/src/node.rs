@@ -10,7 +10,7 @@ use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::Access;
 use referee_trace::Tracer;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
 
 use crate::api::Peer;
 use crate::config::Config;
@@ -46,6 +46,8 @@ struct Inner {
     tls: Option<Arc<Tls>>,
     /// Tells those who go on for long that what they may do may have changed.
     reloads: watch::Sender<()>,
+    /// Tells those who wait for a paused deployment that something was resumed, changed or removed.
+    resumed: Notify,
     slot_count: usize,
     /// KiB of requests' bodies that may be in memory at once.
     bodies: Semaphore,
@@ -102,6 +104,7 @@ impl Node {
             gate: Gate::open(config.api.policies.clone())?,
             tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
             reloads: watch::Sender::new(()),
+            resumed: Notify::new(),
             slot_count,
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
@@ -156,6 +159,11 @@ impl Node {
         self.0.reloads.subscribe()
     }
 
+    /// Who hears that a deployment was resumed, changed or removed, or that the node ends.
+    pub(crate) fn resumed(&self) -> &Notify {
+        &self.0.resumed
+    }
+
     /// Calls that may run at once.
     pub(crate) fn slot_count(&self) -> usize {
         self.0.slot_count
@@ -208,6 +216,7 @@ impl Node {
     /// Takes no more calls.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
+        self.0.resumed.notify_waiters();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -218,6 +227,12 @@ impl Node {
     pub(crate) fn deployments(&self) -> Vec<Arc<Deployment>> {
         let deployments = self.0.deployments.read().unwrap_or_else(PoisonError::into_inner);
         deployments.values().cloned().collect()
+    }
+
+    /// Looks at each of them; none comes or goes meanwhile.
+    pub(crate) fn each_deployment(&self, mut look: impl FnMut(&Arc<Deployment>)) {
+        let deployments = self.0.deployments.read().unwrap_or_else(PoisonError::into_inner);
+        deployments.values().for_each(&mut look);
     }
 
     /// One of them.
@@ -305,6 +320,10 @@ impl Node {
                 return Err(error);
             }
         };
+        if let Err(error) = self.refuse_circle(name, &assessment.channels) {
+            self.manage(by, "refuse", name, &bundle)?;
+            return Err(error);
+        }
         let deployed = Deployed {
             bundle: bundle.clone(),
             settings,
@@ -326,12 +345,12 @@ impl Node {
         self.manage(by, "deploy", name, &bundle)?;
         self.keep(name, &deployed).await?;
         loose.retain(|digest| *digest != bundle);
-        let deployment = Arc::new(Deployment::new(
-            name.to_owned(),
-            deployed,
-            place,
-            self.0.config.cells.log_bytes,
-        ));
+        let log_bytes = self.0.config.cells.log_bytes;
+        let mut deployment = Deployment::new(name.to_owned(), deployed, place, log_bytes);
+        if let Some(old) = &old {
+            deployment.mailbox = Arc::clone(&old.mailbox);
+        }
+        let deployment = Arc::new(deployment);
         self.exchange(name, Some(Arc::clone(&deployment)));
         drop(loose);
         if let Some(old) = old {
@@ -354,6 +373,10 @@ impl Node {
         blocking(move || node.store().forget(&forgotten)).await?;
         self.exchange(name, None);
         drop(changes);
+        let lost = old.mailbox.close();
+        if lost > 0 {
+            report::problem(&format!("{lost} messages waited for {name}, which was removed, and are lost"));
+        }
         drop(old.give_place_back());
         retire(old);
         Ok(())
@@ -374,6 +397,7 @@ impl Node {
         };
         self.keep(name, &deployed).await?;
         deployment.paused.store(paused, Ordering::Release);
+        self.0.resumed.notify_waiters();
         Ok(())
     }
 
@@ -431,6 +455,7 @@ impl Node {
 
     /// Waits until nothing is under way, or for so long.
     pub(crate) async fn settle(&self, within: Duration) {
+        self.lose_messages();
         let all = async {
             for deployment in self.deployments() {
                 let cells = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
@@ -498,6 +523,8 @@ impl Node {
             Some(deployment) => deployments.insert(name.to_owned(), deployment),
             None => deployments.remove(name),
         };
+        drop(deployments);
+        self.0.resumed.notify_waiters();
     }
 }
 

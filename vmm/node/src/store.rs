@@ -234,6 +234,7 @@ mod tests {
                 memory_bytes: 1 << 20,
                 cpu_ms: 10,
                 deadline_ms: 10,
+                channels: Vec::new(),
                 decision: "{}".into(),
             },
             generation,

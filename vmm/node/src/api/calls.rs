@@ -12,6 +12,7 @@ use crate::api::body::{self, Bound};
 use crate::api::failure::{ApiError, ApiResult, ErrorKind};
 use crate::api::openapi::{Calling, Name, Octets, Retry};
 use crate::api::path::Named;
+use crate::call::Origin;
 use crate::error::NodeError;
 use crate::node::Node;
 
@@ -112,7 +113,13 @@ async fn traced(
             false => std::mem::take(&mut payload),
         };
         match node
-            .call(deployment, function.clone(), payload, trace.clone())
+            .call(
+                deployment,
+                function.clone(),
+                payload,
+                trace.clone(),
+                Origin::default(),
+            )
             .await
         {
             Err(NodeError::WorkerGone { .. }) if retried < retries => retried += 1,

@@ -37,7 +37,7 @@ const fn figure<T>(name: &'static str, help: &'static str, read: fn(&T) -> u64) 
 }
 
 /// What only grows.
-const COUNTERS: [Figure<Counted>; 14] = [
+const COUNTERS: [Figure<Counted>; 18] = [
     figure("calls", "Calls that were taken", |counted| counted.calls),
     figure("returned", "Calls with a result", |counted| counted.returned),
     figure(
@@ -78,12 +78,35 @@ const COUNTERS: [Figure<Counted>; 14] = [
         "Worker processes that were started",
         |counted| counted.workers_started,
     ),
+    figure(
+        "messages_sent",
+        "Messages that calls sent, or that were answered",
+        |counted| counted.messages_sent,
+    ),
+    figure(
+        "messages_refused",
+        "Messages that calls could not send, or that had no answer",
+        |counted| counted.messages_refused,
+    ),
+    figure(
+        "messages_taken",
+        "Messages of others whose call came to a good end",
+        |counted| counted.messages_taken,
+    ),
+    figure(
+        "messages_lost",
+        "Messages of others whose call did not",
+        |counted| counted.messages_lost,
+    ),
 ];
 
 /// What rises and falls.
-const GAUGES: [Figure<Deployment>; 6] = [
+const GAUGES: [Figure<Deployment>; 7] = [
     figure("waiting", "Calls that wait for a cell", |deployment| {
         count(deployment.waiting())
+    }),
+    figure("messages_waiting", "Messages that wait for a call", |deployment| {
+        count(deployment.mailbox.waiting())
     }),
     figure("running", "Calls that have a cell", |deployment| {
         count(deployment.running())
@@ -439,8 +462,12 @@ mod tests {
             bytes_in: 12,
             bytes_out: 13,
             workers_started: 14,
+            messages_sent: 15,
+            messages_refused: 16,
+            messages_taken: 17,
+            messages_lost: 18,
         };
         let read: Vec<u64> = COUNTERS.iter().map(|counter| (counter.read)(&counted)).collect();
-        assert_eq!(read, (1..=14).collect::<Vec<u64>>());
+        assert_eq!(read, (1..=18).collect::<Vec<u64>>());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::channel::ChannelGrant;
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -45,7 +46,10 @@ pub(crate) enum Ask {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Told {
     Assessed(Box<Assessment>),
-    Spawned,
+    /// With what the worker was granted.
+    Spawned {
+        channels: Vec<ChannelGrant>,
+    },
     Reaped {
         how: String,
     },
@@ -76,6 +80,9 @@ pub(crate) struct Assessment {
     pub memory_bytes: u64,
     pub cpu_ms: u64,
     pub deadline_ms: u64,
+    /// Channels that it may use. Deployments of older nodes have none.
+    #[serde(default)]
+    pub channels: Vec<ChannelGrant>,
     /// The decision as JSON, as `referee-vmm explain --json` prints it.
     pub decision: String,
 }

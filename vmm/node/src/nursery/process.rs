@@ -16,6 +16,7 @@ use referee_hv::process::{ChildExit, ChildProcess, Forked, Namespaces, exit_at_o
 use referee_policy::{Applicant, Binding, Decision, Grants, PolicySet, assess};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::channel;
 use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
 use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
@@ -232,6 +233,7 @@ impl Nest {
         log: UnixStream,
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
+        let channels = channel::granted(&grants);
         let birth = Birth {
             bundle,
             decision,
@@ -244,7 +246,7 @@ impl Nest {
         match fork_into(Namespaces::ALL).or_host("forking a worker")? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
-                Ok(Told::Spawned)
+                Ok(Told::Spawned { channels })
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
@@ -270,6 +272,7 @@ fn assessment(
         memory_bytes: limits.memory_bytes,
         cpu_ms: limits.cpu_ms,
         deadline_ms: limits.deadline_ms,
+        channels: channel::granted(grants),
         decision: decision.to_json().or_host("writing a decision")?,
     })
 }

@@ -8,13 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use referee::{
-    BrokerLimits, CallError, Canceller, Cell, CellThread, ConsoleStreams, Input, Inputs, Loaded, Output,
+    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, Input, Inputs, Loaded, Output,
     OutputWriter, Permit, Progress, StartError, uses,
 };
 use referee_hv::process::exit_at_once;
 
+use crate::channel::Sending;
 use crate::error::{NodeError, OrHost, with_causes};
-use crate::line::{self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Step, ToWorker, What, frame};
+use crate::line::{self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Step, ToWorker, What, With, frame};
 use crate::worker::Shape;
 
 /// The threads, before there is work.
@@ -113,6 +114,8 @@ struct Seat {
     cell: Cell,
     /// The call that its console belongs to.
     call: Arc<AtomicU64>,
+    /// Where its messages come out.
+    messages: ChannelLine,
 }
 
 /// A call that was taken from the line.
@@ -161,10 +164,10 @@ impl Work {
             match self.next() {
                 Some(ToWorker::Run {
                     call,
-                    begin,
+                    with,
                     budget,
                     traced,
-                }) => self.piece(thread, call, begin, budget, traced),
+                }) => self.piece(thread, call, with, budget, traced),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 // The supervisor is done with this worker, or gone.
@@ -179,7 +182,9 @@ impl Work {
         let Reader { line, buffer } = &mut *reader;
         let message = line::read(line, buffer).ok().flatten();
         if let Some(ToWorker::Run {
-            call, begin: Some(_), ..
+            call,
+            with: With::Begin(_),
+            ..
         }) = &message
         {
             lock(&self.calls).insert(*call, Call::default());
@@ -223,24 +228,25 @@ impl Work {
         &self,
         thread: &CellThread,
         call: u64,
-        begin: Option<Begin>,
+        with: With,
         budget: Option<Duration>,
         traced: bool,
     ) {
         let mut watch = StopWatch::start(traced);
         let started = watch.started;
-        let seat = match begin {
-            Some(begin) => self.begin(call, &begin, &mut watch),
-            None => lock(&self.calls)
-                .get_mut(&call)
-                .and_then(|call| call.seat.take())
-                .ok_or_else(|| Failure::Host("there is no such call".into())),
+        let seat = match with {
+            With::Begin(begin) => self.begin(call, &begin, &mut watch),
+            With::Nothing => self.seat_of(call),
+            With::Answer(answer) => self.seat_of(call).inspect(|seat| seat.messages.answer(answer.into())),
         };
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
-                Ok(Progress::Preempted) => (How::Preempted, Some(seat)),
+                Ok(Progress::Preempted) => match seat.messages.take() {
+                    Some(message) => (How::Sends(sending(message)), Some(seat)),
+                    None => (How::Preempted, Some(seat)),
+                },
                 Ok(Progress::Sleeping(until)) => {
                     let left = until.saturating_duration_since(Instant::now());
                     (How::Sleeping(left), Some(seat))
@@ -249,7 +255,7 @@ impl Work {
             },
         };
         let did = watch.did;
-        let goes_on = matches!(how, How::Preempted | How::Sleeping(_));
+        let goes_on = matches!(how, How::Preempted | How::Sleeping(_) | How::Sends(_));
         let done = match seat {
             Some(seat) if goes_on => {
                 // Put back before the supervisor hears of it and sends the next piece.
@@ -278,6 +284,13 @@ impl Work {
         }
     }
 
+    fn seat_of(&self, call: u64) -> Result<Seat, Failure> {
+        let seat = lock(&self.calls)
+            .get_mut(&call)
+            .and_then(|call| call.seat.take());
+        seat.ok_or_else(|| Failure::Host("there is no such call".into()))
+    }
+
     fn begin(&self, call: u64, begin: &Begin, watch: &mut StopWatch) -> Result<Seat, Failure> {
         let idle = lock(&self.idle).pop();
         let (mut seat, what) = match idle {
@@ -292,6 +305,7 @@ impl Work {
         };
         watch.step(what);
         seat.call.store(call, Ordering::Relaxed);
+        seat.messages.begin_call();
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
             lock(&self.idle).push(seat);
@@ -309,8 +323,9 @@ impl Work {
 
     fn new_seat(&self) -> Result<Seat, StartError> {
         let call = Arc::new(AtomicU64::new(0));
-        let cell = self.permit.start(self.inputs(&call))?;
-        Ok(Seat { cell, call })
+        let messages = ChannelLine::default();
+        let cell = self.permit.start(self.inputs(&call, &messages))?;
+        Ok(Seat { cell, call, messages })
     }
 
     /// What was used becomes as new, off the caller's path. A cell that is over, or cannot be reset, is dropped; the next call makes
@@ -320,7 +335,7 @@ impl Work {
             return;
         }
         if self.shape.fresh {
-            let inputs = self.inputs(&seat.call);
+            let inputs = self.inputs(&seat.call, &seat.messages);
             if seat.cell.reset(inputs).is_err() {
                 return;
             }
@@ -331,7 +346,7 @@ impl Work {
         }
     }
 
-    fn inputs(&self, call: &Arc<AtomicU64>) -> Inputs {
+    fn inputs(&self, call: &Arc<AtomicU64>, messages: &ChannelLine) -> Inputs {
         let output = |errors| {
             Output::Writer(OutputWriter(Box::new(LineOutput {
                 writer: Arc::clone(&self.writer),
@@ -340,6 +355,7 @@ impl Work {
             })))
         };
         Inputs {
+            channels: Some(messages.clone()),
             console: ConsoleStreams {
                 out: output(false),
                 err: output(true),
@@ -440,6 +456,14 @@ impl Write for LineOutput {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+fn sending(message: referee::Message) -> Sending {
+    Sending {
+        slot: message.slot,
+        asks: message.asks,
+        bytes: message.bytes,
     }
 }
 
