@@ -13,6 +13,7 @@
 //!   # socket: out                                a Unix socket there at which nobody listens
 //!   # limits: memory=1048576 stack=65536 deadline_ms=200 cpu_ms=200
 //!   # style: reactor     # exports: f     # call: f []
+//!   # on: node                                     nothing but a node can run it: only tests of the node do
 //!   # run: --max-output-bytes 4096                 more options
 //!   # stdout: hello\n     # stdout-at-most: 65536     # stderr: ignored | clean
 //! ```
@@ -44,6 +45,8 @@ pub struct Header {
     pub call: Option<(String, String)>,
     /// More options.
     pub options: Vec<String>,
+    /// Whether only a node can run it.
+    pub on_node: bool,
     /// What may be printed.
     pub streams: Streams,
     limits: Vec<(String, u64)>,
@@ -81,6 +84,7 @@ impl Header {
             sockets: Vec::new(),
             call: None,
             options: Vec::new(),
+            on_node: false,
             streams: Streams::default(),
             limits: Vec::new(),
             style: Style::Command,
@@ -158,6 +162,7 @@ impl Header {
             "socket" => self.sockets.push(value.to_owned()),
             "run" => self.options.extend(words(value)),
             "exports" => self.exports = words(value),
+            "on" if value == "node" => self.on_node = true,
             "style" if value == "reactor" => self.style = Style::Reactor,
             "call" => {
                 let (function, arguments) = value.split_once(' ').context("a call has arguments")?;

@@ -27,7 +27,8 @@ fn run() -> anyhow::Result<ExitCode> {
         println!("{count} guests are in {}", Path::new(&target).display());
         return Ok(ExitCode::SUCCESS);
     }
-    let guests = workshop.guests()?;
+    let mut guests = workshop.guests()?;
+    guests.retain(|guest| !guest.header.on_node);
     if arguments.list {
         let tests = guests
             .iter()

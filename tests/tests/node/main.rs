@@ -3,6 +3,7 @@
 
 mod anomalies;
 mod authority;
+mod channels;
 mod crashes;
 mod crowd;
 mod endings;

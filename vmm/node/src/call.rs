@@ -323,12 +323,7 @@ impl Call {
     }
 
     /// Has the worker run a piece of it.
-    async fn piece(
-        &self,
-        worker: &Arc<Worker>,
-        with: With,
-        budget: Duration,
-    ) -> Result<Piece, NodeError> {
+    async fn piece(&self, worker: &Arc<Worker>, with: With, budget: Duration) -> Result<Piece, NodeError> {
         let detail = self.detail();
         self.pieces.fetch_add(1, Ordering::Relaxed);
         let traced = detail.is_recorded();

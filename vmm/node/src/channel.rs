@@ -112,13 +112,19 @@ impl Why {
         match self {
             Why::Busy => (ErrorCode::Busy, "a receiver has as much waiting as it may"),
             Why::Nobody => (ErrorCode::NotFound, "nobody receives on the channel"),
-            Why::Several => (ErrorCode::Invalid, "several receive on the channel, and one is to answer"),
+            Why::Several => (
+                ErrorCode::Invalid,
+                "several receive on the channel, and one is to answer",
+            ),
             Why::TooFar => (ErrorCode::Invalid, "too many messages have led to this one"),
             Why::TooLarge => (ErrorCode::TooLarge, "longer than a receiver takes"),
             Why::AnswerTooLarge => (ErrorCode::TooLarge, "the answer is longer than a message may be"),
             Why::Timeout => (ErrorCode::Timeout, "no answer came in time"),
             Why::Paused => (ErrorCode::Busy, "the receiver is paused"),
-            Why::NotGranted => (ErrorCode::Denied, "the receiver may not receive on the channel any more"),
+            Why::NotGranted => (
+                ErrorCode::Denied,
+                "the receiver may not receive on the channel any more",
+            ),
             Why::ReceiverFailed => (ErrorCode::Io, "the receiver failed"),
             Why::HostFailed => (ErrorCode::Io, "the host failed"),
             Why::Draining => (ErrorCode::Busy, "the node is ending"),

@@ -12,10 +12,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
+use crate::channel::ChannelGrant;
 use crate::deployment::Counters;
 use crate::error::{NodeError, OrHost};
 use crate::ledger::Ledger;
-use crate::channel::ChannelGrant;
 use crate::line::{self, Did, FromWorker, How, OUTPUT_MAX, ToWorker, With, frame};
 use crate::logs::Logs;
 use crate::nursery::{Nursery, Order};

@@ -47,8 +47,8 @@ pub use api::{
     Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
 };
 pub use config::{
-    Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics, Scheduling, Tcp,
-    TenantCap, TenantShare, Traces,
+    Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics,
+    Scheduling, Tcp, TenantCap, TenantShare, Traces,
 };
 pub use deployment::Counted;
 pub use error::NodeError;

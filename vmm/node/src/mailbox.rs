@@ -199,7 +199,9 @@ mod tests {
     }
 
     fn next(mailbox: &Mailbox) -> Option<u8> {
-        mailbox.next().and_then(|delivery| delivery.bytes.first().copied())
+        mailbox
+            .next()
+            .and_then(|delivery| delivery.bytes.first().copied())
     }
 
     #[test]

@@ -133,8 +133,13 @@ impl Node {
                 Ok(receiver) => {
                     let origin = Origin::message(&message.channel, message.hops, false);
                     let payload = arguments(&message.bytes);
-                    let call =
-                        self.call(receiver.deployment, receiver.function, payload, stage.call(), origin);
+                    let call = self.call(
+                        receiver.deployment,
+                        receiver.function,
+                        payload,
+                        stage.call(),
+                        origin,
+                    );
                     match tokio::time::timeout(within, call).await {
                         Ok(result) => answer_of(result),
                         Err(_) => Err(Why::Timeout),
@@ -354,7 +359,10 @@ mod tests {
     fn table(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
         let mut table: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, value) in pairs {
-            table.entry((*key).to_owned()).or_default().push((*value).to_owned());
+            table
+                .entry((*key).to_owned())
+                .or_default()
+                .push((*value).to_owned());
         }
         table
     }

@@ -375,7 +375,9 @@ impl Node {
         drop(changes);
         let lost = old.mailbox.close();
         if lost > 0 {
-            report::problem(&format!("{lost} messages waited for {name}, which was removed, and are lost"));
+            report::problem(&format!(
+                "{lost} messages waited for {name}, which was removed, and are lost"
+            ));
         }
         drop(old.give_place_back());
         retire(old);

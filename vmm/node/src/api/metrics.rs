@@ -105,9 +105,11 @@ const GAUGES: [Figure<Deployment>; 7] = [
     figure("waiting", "Calls that wait for a cell", |deployment| {
         count(deployment.waiting())
     }),
-    figure("messages_waiting", "Messages that wait for a call", |deployment| {
-        count(deployment.mailbox.waiting())
-    }),
+    figure(
+        "messages_waiting",
+        "Messages that wait for a call",
+        |deployment| count(deployment.mailbox.waiting()),
+    ),
     figure("running", "Calls that have a cell", |deployment| {
         count(deployment.running())
     }),

@@ -8,14 +8,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use referee::{
-    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, Input, Inputs, Loaded, Output,
-    OutputWriter, Permit, Progress, StartError, uses,
+    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, Input, Inputs, Loaded,
+    Output, OutputWriter, Permit, Progress, StartError, uses,
 };
 use referee_hv::process::exit_at_once;
 
 use crate::channel::Sending;
 use crate::error::{NodeError, OrHost, with_causes};
-use crate::line::{self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Step, ToWorker, What, With, frame};
+use crate::line::{
+    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Step, ToWorker, What, With, frame,
+};
 use crate::worker::Shape;
 
 /// The threads, before there is work.
@@ -224,20 +226,15 @@ impl Work {
     }
 
     /// Runs one piece of a call and says what came of it.
-    fn piece(
-        &self,
-        thread: &CellThread,
-        call: u64,
-        with: With,
-        budget: Option<Duration>,
-        traced: bool,
-    ) {
+    fn piece(&self, thread: &CellThread, call: u64, with: With, budget: Option<Duration>, traced: bool) {
         let mut watch = StopWatch::start(traced);
         let started = watch.started;
         let seat = match with {
             With::Begin(begin) => self.begin(call, &begin, &mut watch),
             With::Nothing => self.seat_of(call),
-            With::Answer(answer) => self.seat_of(call).inspect(|seat| seat.messages.answer(answer.into())),
+            With::Answer(answer) => self
+                .seat_of(call)
+                .inspect(|seat| seat.messages.answer(answer.into())),
         };
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
@@ -285,9 +282,7 @@ impl Work {
     }
 
     fn seat_of(&self, call: u64) -> Result<Seat, Failure> {
-        let seat = lock(&self.calls)
-            .get_mut(&call)
-            .and_then(|call| call.seat.take());
+        let seat = lock(&self.calls).get_mut(&call).and_then(|call| call.seat.take());
         seat.ok_or_else(|| Failure::Host("there is no such call".into()))
     }
 
