@@ -129,7 +129,13 @@ answer:
     ring PARK, 0
     jmp next
 take:
-    mov al, [rip + message + 2]
+    # The first letter stands behind a length of no, one or two bytes of its own.
+    lea rdi, [rip + message + 1]
+    movzx eax, byte ptr [rdi]
+    sub eax, 0x77
+    jns 1f
+    xor eax, eax
+1:  mov al, [rdi + rax + 1]
     on 'e', echo
     on 'f', fault
     on 'p', pass_on

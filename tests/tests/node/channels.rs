@@ -218,9 +218,9 @@ fn a_request_has_the_receivers_answer_or_its_words_or_why_there_is_none() {
     let failed = asked
         .iter()
         .filter(|record| record["detail"]["error"].is_string());
-    assert_eq!((asked.len(), failed.count()), (9 + 5, 5));
+    assert_eq!((asked.len(), failed.count()), (8 + 5, 5));
     let sent = node.counted("client", "messages_sent");
-    assert_eq!((sent, node.counted("client", "messages_refused")), (4, 5));
+    assert_eq!((sent, node.counted("client", "messages_refused")), (3, 5));
 }
 
 #[test]

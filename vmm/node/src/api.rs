@@ -9,6 +9,9 @@
 //!   POST   /v1/deployments/NAME/call/FUNCTION     arguments as JSON or CBOR; the result in the same form
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
+//!   GET    /v1/pipelines
+//!   PUT    /v1/pipelines/NAME                     {"steps": [{"deployment", "function"}, …]}; GET and DELETE
+//!   POST   /v1/pipelines/NAME/call                as a call of a deployment
 //!   POST   /v1/reload                             trust store and policies
 //!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //!   GET    /v1/openapi.json                       all of this for programs
@@ -24,6 +27,7 @@ mod logs;
 mod metrics;
 mod openapi;
 mod path;
+mod pipelines;
 mod server;
 mod status;
 
@@ -37,6 +41,7 @@ use crate::node::Node;
 pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use openapi::document;
+pub use pipelines::ShownPipeline;
 pub(crate) use server::{Listeners, Peer, serve, serve_openly};
 pub use status::{Stats, TenantUsage};
 
@@ -72,6 +77,13 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(deployments::pause))
         .routes(routes!(deployments::resume))
         .routes(routes!(deployments::kill))
+        .routes(routes!(pipelines::list_pipelines))
+        .routes(routes!(
+            pipelines::show_pipeline,
+            pipelines::define_pipeline,
+            pipelines::remove_pipeline
+        ))
+        .routes(routes!(pipelines::call_pipeline))
         .routes(routes!(logs::logs))
         .routes(routes!(deployments::reload))
         .routes(routes!(status::stats))

@@ -22,6 +22,9 @@ pub enum NodeError {
     /// There is no such deployment.
     #[error("there is no deployment `{0}`")]
     NoDeployment(String),
+    /// There is no such pipeline.
+    #[error("there is no pipeline `{0}`")]
+    NoPipeline(String),
     /// The muscle exports no such function.
     #[error("the muscle exports no function `{0}`")]
     NoFunction(String),

@@ -20,6 +20,7 @@ pub mod client;
 mod config;
 mod crew;
 mod deployment;
+mod deployment_file;
 mod error;
 mod forms;
 mod gate;
@@ -33,6 +34,7 @@ mod manager;
 mod messages;
 mod node;
 mod nursery;
+mod pipeline;
 mod report;
 mod serve;
 mod settings;
@@ -44,16 +46,19 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, Stats, TenantUsage, document,
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Shown, ShownPipeline, Stats, TenantUsage,
+    document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig, Metrics,
     Scheduling, Tcp, TenantCap, TenantShare, Traces,
 };
 pub use deployment::Counted;
+pub use deployment_file::{DeploymentFile, Wanted};
 pub use error::NodeError;
 pub use health::{Degradation, Health};
 pub use histogram::{BOUNDS_US, Distribution};
 pub use logs::LogLine;
+pub use pipeline::{NotAPipeline, Pipeline, STEPS_MAX, Step};
 pub use serve::serve;
 pub use settings::{CELLS_MAX, NotAPriority, Priority, Settings};

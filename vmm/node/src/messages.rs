@@ -309,7 +309,7 @@ fn circle(
 }
 
 /// The arguments of a function that takes a message: an array with it alone (RFC 8949, 3). What is in it is for the muscle to read.
-fn arguments(message: &[u8]) -> Vec<u8> {
+pub(crate) fn arguments(message: &[u8]) -> Vec<u8> {
     [&[0x81], message].concat()
 }
 
@@ -327,7 +327,9 @@ fn answer_of(result: Result<Reply, NodeError>) -> Result<Answered, Why> {
         Err(NodeError::Paused(_)) => Err(Why::Paused),
         Err(NodeError::Draining) => Err(Why::Draining),
         Err(NodeError::Rejected { .. } | NodeError::NotPermitted { .. }) => Err(Why::NotGranted),
-        Err(NodeError::NoDeployment(_) | NodeError::NoFunction(_)) => Err(Why::Nobody),
+        Err(NodeError::NoDeployment(_) | NodeError::NoPipeline(_) | NodeError::NoFunction(_)) => {
+            Err(Why::Nobody)
+        }
         Err(NodeError::WorkerGone { .. }) => Err(Why::ReceiverFailed),
         Err(NodeError::Config(_) | NodeError::Host { .. }) => Err(Why::HostFailed),
     }

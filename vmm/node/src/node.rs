@@ -19,6 +19,7 @@ use crate::error::{NodeError, OrHost};
 use crate::gate::Gate;
 use crate::health::Watch;
 use crate::nursery::{Nursery, Order};
+use crate::pipeline::{Pipeline, Pipelines};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
@@ -41,6 +42,7 @@ struct Inner {
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
     /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
     changes: AsyncMutex<VecDeque<String>>,
+    pipelines: Pipelines,
     turns: Turns,
     gate: Gate,
     tls: Option<Arc<Tls>>,
@@ -78,6 +80,7 @@ impl Node {
         let log = AuditLog::from_file(file, options).or_host(doing)?;
         let store = Store::open(&config.state)?;
         let kept = store.deployments()?;
+        let pipelines = Pipelines::of(store.pipelines()?);
         let needed: Vec<String> = kept.iter().map(|(_, deployed)| deployed.bundle.clone()).collect();
         store.sweep(&needed)?;
         let slot_count = match config.cells.slots {
@@ -100,6 +103,7 @@ impl Node {
             store,
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
+            pipelines,
             turns,
             gate: Gate::open(config.api.policies.clone())?,
             tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
@@ -130,6 +134,10 @@ impl Node {
 
     pub(crate) fn audit(&self) -> &AuditSink {
         &self.0.audit
+    }
+
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.0.pipelines
     }
 
     pub(crate) fn turns(&self) -> &Turns {
@@ -192,6 +200,7 @@ impl Node {
             Access::Call { name, .. } => (name, "call"),
             Access::Deployment { name, action } => (name, action),
             Access::Node { action } => ("", action),
+            Access::Pipeline { name, action } => (name, action),
         };
         // Calls and looks that are refused change nothing, and would let anybody fill the log.
         if !matches!(what, "call" | "see" | "logs" | "stats") {
@@ -204,6 +213,11 @@ impl Node {
                 name => format!("{what} `{name}`"),
             },
         })
+    }
+
+    /// Whether policy about the API permits something that changes nothing, and of which nobody is told.
+    pub(crate) fn permits(&self, peer: &Peer, access: Access<'_>) -> bool {
+        self.0.gate.permits(&peer.0, access)
     }
 
     /// Whether the API lets this peer know of a deployment.
@@ -381,6 +395,34 @@ impl Node {
         }
         drop(old.give_place_back());
         retire(old);
+        Ok(())
+    }
+
+    /// Defines a pipeline, or removes it.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] when a step is not there; [`NodeError::NoPipeline`], [`NodeError::Host`].
+    pub(crate) async fn define(
+        &self,
+        by: &Principal,
+        name: &str,
+        pipeline: Option<Pipeline>,
+    ) -> Result<(), NodeError> {
+        let _changes = self.0.changes.lock().await;
+        let op = match &pipeline {
+            Some(pipeline) => {
+                self.0.pipelines.check(self, name, pipeline)?;
+                "define-pipeline"
+            }
+            None => {
+                self.0.pipelines.named(name)?;
+                "remove-pipeline"
+            }
+        };
+        self.record(op, &[("by", Value::Text(&by.0)), ("pipeline", Value::Text(name))])?;
+        let (node, kept, wanted) = (self.clone(), name.to_owned(), pipeline.clone());
+        blocking(move || node.store().keep_pipeline(&kept, wanted.as_ref())).await?;
+        self.0.pipelines.put(name, pipeline);
         Ok(())
     }
 

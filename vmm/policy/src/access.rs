@@ -63,6 +63,13 @@ pub enum Access<'a> {
         /// The schema's action: `see`, `logs`, `remove`, `pause`, `resume`, `kill`.
         action: &'static str,
     },
+    /// Something with a pipeline.
+    Pipeline {
+        /// The pipeline.
+        name: &'a str,
+        /// The schema's action: `define`, `see`, `remove`.
+        action: &'static str,
+    },
     /// Something with the node.
     Node {
         /// The schema's action: `send`, `reload`, `stats`.
@@ -115,6 +122,7 @@ impl AccessPolicies {
             Access::Call { name, function } => ("call", Some(name), Some(("function", function))),
             Access::Deployment { name, action } => (action, Some(name), None),
             Access::Node { action } => (action, None, None),
+            Access::Pipeline { name, action } => (action, Some(name), None),
         };
         let (principal, attributes) = match caller {
             Caller::User {
@@ -138,7 +146,14 @@ impl AccessPolicies {
         let who = Entity::new(principal.clone(), attributes, HashSet::new())?;
         let (resource, thing): (EntityUid, Entity) = match resource {
             Some(name) => {
-                let resource = uid("Deployment", name)?;
+                let kind = match access {
+                    Access::Pipeline { .. } => "Pipeline",
+                    Access::Deploy { .. }
+                    | Access::Call { .. }
+                    | Access::Deployment { .. }
+                    | Access::Node { .. } => "Deployment",
+                };
+                let resource = uid(kind, name)?;
                 let attributes = HashMap::from([("name".to_owned(), text(name))]);
                 let thing = Entity::new(resource.clone(), attributes, HashSet::new())?;
                 (resource, thing)
@@ -185,7 +200,7 @@ mod tests {
     };
 
     /// One of each.
-    const ALL: [Access<'_>; 11] = [
+    const ALL: [Access<'_>; 14] = [
         CALL,
         Access::Deploy {
             name: "risk",
@@ -197,6 +212,9 @@ mod tests {
         deployment("pause"),
         deployment("resume"),
         deployment("kill"),
+        pipeline("define"),
+        pipeline("see"),
+        pipeline("remove"),
         Access::Node { action: "send" },
         Access::Node { action: "reload" },
         Access::Node { action: "stats" },
@@ -224,6 +242,10 @@ mod tests {
 
     const fn deployment(action: &'static str) -> Access<'static> {
         Access::Deployment { name: "risk", action }
+    }
+
+    const fn pipeline(action: &'static str) -> Access<'static> {
+        Access::Pipeline { name: "risk", action }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod acquire;
 mod attest;
 mod cli;
+mod deploy;
 mod doctor;
 mod ending;
 mod inspect;
@@ -74,7 +75,8 @@ fn main() -> ExitCode {
         Command::Tpm(args) => attest::tpm(&args),
         Command::Serve(args) => node::serve(&args),
         Command::Config(args) => node::config(&args.action),
-        Command::Deploy(args) => node::deploy(&args),
+        Command::Deploy(args) => deploy::deploy(&args),
+        Command::Pipeline(args) => deploy::pipeline(&args.action),
         Command::Ps(args) => node::ps(&args),
         Command::Top(args) => top::top(&args),
         Command::Logs(args) => node::logs(&args),

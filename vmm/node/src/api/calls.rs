@@ -1,5 +1,7 @@
 //! Calling a function.
 
+use std::time::Duration;
+
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -89,21 +91,10 @@ async fn traced(
     node.allow(&peer, access)?;
     let retries = retries(request.headers())?;
     drop(stage);
-    let stage = trace.stage("arguments");
-    let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
-    let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
-        true => is(request.headers(), &header::ACCEPT, CBOR),
-        false => takes_cbor,
-    };
-    let bound = bound(node.config().api.call_bytes, takes_cbor);
-    let body = body::read(&node, bound, request).await?;
-    let mut payload = match takes_cbor {
-        true => checked(body.to_vec())?,
-        false if body.is_empty() => NO_ARGUMENTS.to_vec(),
-        false => json::arguments(&body)
-            .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
-    };
-    drop((body, stage));
+    let Arguments {
+        mut payload,
+        wants_cbor,
+    } = read_arguments(&node, request, trace).await?;
     let mut retried = 0;
     let reply = loop {
         // Only now, and each time: it may have been removed or changed while the body came or a worker ended.
@@ -128,7 +119,45 @@ async fn traced(
         node.allow(&peer, access)?;
     };
     let _stage = trace.stage("answer");
-    let result = reply.result?;
+    answered(reply.result?, wants_cbor, reply.call, reply.used, retried)
+}
+
+/// A call's arguments, read.
+pub(super) struct Arguments {
+    /// As CBOR.
+    pub payload: Vec<u8>,
+    /// Whether the result is wanted as CBOR.
+    pub wants_cbor: bool,
+}
+
+/// Reads a request's body.
+pub(super) async fn read_arguments(node: &Node, request: Request, trace: &Trace) -> ApiResult<Arguments> {
+    let stage = trace.stage("arguments");
+    let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
+    let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
+        true => is(request.headers(), &header::ACCEPT, CBOR),
+        false => takes_cbor,
+    };
+    let bound = bound(node.config().api.call_bytes, takes_cbor);
+    let body = body::read(node, bound, request).await?;
+    let payload = match takes_cbor {
+        true => checked(body.to_vec())?,
+        false if body.is_empty() => NO_ARGUMENTS.to_vec(),
+        false => json::arguments(&body)
+            .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
+    };
+    drop((body, stage));
+    Ok(Arguments { payload, wants_cbor })
+}
+
+/// A result in the form that is wanted.
+pub(super) fn answered(
+    result: Vec<u8>,
+    wants_cbor: bool,
+    call: u64,
+    used: Duration,
+    retried: u32,
+) -> ApiResult<Response> {
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),
         false if result.len() > JSON_MAX => {
@@ -151,10 +180,10 @@ async fn traced(
             (JSON, value.to_string().into_bytes())
         }
     };
-    let used = u64::try_from(reply.used.as_micros()).unwrap_or(u64::MAX);
+    let used = u64::try_from(used.as_micros()).unwrap_or(u64::MAX);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form)),
-        (CALL, HeaderValue::from(reply.call)),
+        (CALL, HeaderValue::from(call)),
         (USED, HeaderValue::from(used)),
         (RETRIED, HeaderValue::from(retried)),
     ];

@@ -216,7 +216,7 @@ pub(crate) async fn show(
 }
 
 /// Does something whole, also when the client goes away meanwhile: a change that is half made would be recorded and not be there.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     act: impl Future<Output = Result<T, NodeError>> + Send + 'static,
 ) -> Result<T, NodeError> {
     tokio::spawn(act).await.or_host("making a change")?
