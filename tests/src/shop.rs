@@ -7,9 +7,9 @@ use anyhow::{Context, bail};
 
 use crate::program::{Ended, Program};
 
-const MUSCLES: [&str; 3] = ["confidant", "memo", "portfolio"];
+const MUSCLES: [&str; 5] = ["confidant", "desk", "feed", "memo", "portfolio"];
 
-/// A folder with a bundle of each of `confidant`, `memo` and `portfolio` by the publisher `demo`, and `trust.store` for them; made once in
+/// A folder with a bundle of each of `confidant`, `desk`, `feed`, `memo` and `portfolio` by the publisher `demo`, and `trust.store` for them; made once in
 /// a process.
 ///
 /// # Errors

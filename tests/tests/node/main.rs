@@ -15,6 +15,7 @@ mod life;
 mod metrics;
 mod node;
 mod openapi;
+mod pipelines;
 mod pressure;
 mod processes;
 mod prometheus;

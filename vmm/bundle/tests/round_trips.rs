@@ -3,12 +3,13 @@
 mod support;
 
 use muscle_abi::boot::Style;
+use muscle_abi::capability::{MESSAGE_MAX, MESSAGES_MAX};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use referee_bundle::{
-    Algorithm, CapabilityRequest, ClockGrade, Digest, FilesAccess, KeyId, Limits, Manifest, NameScope,
-    Publisher, PublisherKey, ReadLimits, RootDocument, Slot, TrustStore, UnixTime,
+    Algorithm, CapabilityRequest, ChannelRole, ClockGrade, Digest, FilesAccess, KeyId, Limits, Manifest,
+    NameScope, Publisher, PublisherKey, ReadLimits, RootDocument, Slot, TrustStore, UnixTime,
 };
 use support::{Keys, NOW, root, store_bytes};
 
@@ -29,6 +30,15 @@ fn request() -> impl Strategy<Value = CapabilityRequest> {
         }),
         btree_set("[a-z_][a-z0-9_]{0,8}", 0..4).prop_map(|names| CapabilityRequest::Functions {
             names: names.into_iter().collect()
+        }),
+        (1..=MESSAGE_MAX, 1..=MESSAGES_MAX, any::<bool>()).prop_map(|(max_bytes, max_messages, asks)| {
+            CapabilityRequest::Channel {
+                role: match asks {
+                    true => ChannelRole::Request { max_messages },
+                    false => ChannelRole::Send { max_messages },
+                },
+                max_bytes,
+            }
         }),
         prop_oneof![Just(ClockGrade::Coarse), Just(ClockGrade::Fine)]
             .prop_map(|grade| CapabilityRequest::Clock { grade }),

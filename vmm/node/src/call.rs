@@ -206,7 +206,7 @@ impl Node {
                 }
                 How::Sends(sending) => {
                     let asks = sending.asks;
-                    let message = match sent.check(&worker, sending, call.origin.hops) {
+                    let message = match sent.check(worker.channels(), sending, call.origin.hops) {
                         Ok(message) => message,
                         Err(wrong) => return Err(worker.give_up(wrong).await),
                     };

@@ -17,7 +17,6 @@ use referee_trace::Stage;
 
 use crate::call::{Origin, Reply};
 use crate::channel::{Answered, ChannelGrant, HOPS_MAX, Role, Sending, Why, fits};
-use crate::crew::Worker;
 use crate::deployment::{Deployment, add};
 use crate::error::NodeError;
 use crate::line::Failure;
@@ -53,11 +52,10 @@ impl Sent {
     /// What the worker did.
     pub(crate) fn check(
         &mut self,
-        worker: &Worker,
+        granted: &[ChannelGrant],
         sending: Sending,
         hops: u32,
     ) -> Result<Message, &'static str> {
-        let granted = worker.channels();
         let grant = granted.iter().find(|grant| grant.slot == sending.slot);
         let Some((grant, most)) = grant.and_then(|grant| Some((grant, grant.sends(sending.asks)?))) else {
             return Err("sent on a channel that it was not granted");
@@ -379,6 +377,52 @@ mod tests {
         assert_eq!(path, ["a", "b", "c", "a"]);
         let itself = circle("a", &table(&[("a", "z")]), &answers);
         assert_eq!(itself, Some(vec!["a".to_owned(), "a".to_owned()]));
+    }
+
+    #[test]
+    fn a_worker_that_sends_what_it_was_not_granted_is_not_itself() {
+        let grant = |slot: &str, role| ChannelGrant {
+            slot: slot.to_owned(),
+            channel: "news".to_owned(),
+            role,
+            max_bytes: 3,
+        };
+        let granted = [
+            grant("to", Role::Send { max_messages: 2 }),
+            grant("ask", Role::Request { max_messages: 1 }),
+            grant(
+                "from",
+                Role::Receive {
+                    function: "f".to_owned(),
+                },
+            ),
+        ];
+        let mut sent = Sent::default();
+        let mut check = |slot: &str, asks, length| {
+            let sending = Sending {
+                slot: slot.to_owned(),
+                asks,
+                bytes: vec![0; length],
+            };
+            let checked = sent.check(&granted, sending, 4);
+            checked.map(|message| (message.channel, message.hops))
+        };
+        let not_granted = Err("sent on a channel that it was not granted");
+        for (slot, asks) in [
+            ("to", true),
+            ("ask", false),
+            ("from", false),
+            ("from", true),
+            ("other", false),
+        ] {
+            assert_eq!(check(slot, asks, 0), not_granted, "{slot} {asks}");
+        }
+        let too_much = Err("sent more than it was granted");
+        assert_eq!(check("to", false, 3), Ok(("news".to_owned(), 5)));
+        assert_eq!(check("to", false, 4), too_much);
+        assert_eq!(check("ask", true, 3), Ok(("news".to_owned(), 5)));
+        assert_eq!(check("ask", true, 3), too_much);
+        assert_eq!(check("to", false, 3), too_much, "each of them counted");
     }
 
     #[test]

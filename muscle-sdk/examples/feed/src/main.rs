@@ -3,8 +3,6 @@
 #![no_std]
 #![no_main]
 
-extern crate alloc;
-
 use muscle::prelude::*;
 use serde::{Deserialize, Serialize};
 
