@@ -1,7 +1,9 @@
 //! A vsock device with a connection, and a guest at its other end that answers each request.
 
 use anyhow::{Context, bail, ensure};
-use muscle_abi::channel::{BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET,
+};
 use referee_vsock::packet::{Header, Op, TYPE_STREAM};
 use referee_vsock::{Cid, ConnId, Event, Vsock, VsockLimits};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -98,7 +100,7 @@ impl Guest {
     }
 
     fn offer(&mut self, queue: u16, length: u32, flags: u16) -> anyhow::Result<()> {
-        let page = WINDOW + QUEUES_OFFSET + 4096 * u64::from(queue);
+        let page = WINDOW + QUEUES_OFFSET + QUEUE_STRIDE * u64::from(queue);
         let index = self.available.get_mut(usize::from(queue)).context("a queue")?;
         let slot = *index % QUEUE_SIZE;
         *index = index.wrapping_add(1);

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 /// How long a run of the program may take. A cell that hangs is a failure, so this is far beyond any guest's limits;
 /// it allows for emulated machines.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An executable of this workspace, mostly `referee-vmm`.
 #[derive(Debug, Clone)]

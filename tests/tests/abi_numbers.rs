@@ -76,7 +76,7 @@ fn doorbells_channel_and_frames_are_the_abis() {
         ("READY", doorbell::READY),
         ("MAILBOX_TEXT", channel::MAILBOX_TEXT_OFFSET),
         ("RX", channel::QUEUES_OFFSET),
-        ("TX", channel::QUEUES_OFFSET + muscle_abi::PAGE_SIZE),
+        ("TX", channel::QUEUES_OFFSET + channel::QUEUE_STRIDE),
         ("AVAILABLE", channel::QUEUE_AVAILABLE),
         ("USED", channel::QUEUE_USED),
         ("QUEUE_SIZE", channel::QUEUE_SIZE.into()),

@@ -337,37 +337,39 @@ fn what_a_hot_muscle_does_is_what_it_did() {
 fn limits_and_cancelling_hold_in_a_hot_cell() {
     let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
-    let mut permit = host.permit("hot", "spins-later", LONG);
-    permit.narrow_deadline(200);
-    let mut cell = permit.start(Inputs::default()).expect("starts");
-    cell.keep_hot(&hot).expect("may be hot");
-    heat(&mut cell, &thread);
-    let error = cell
-        .call::<_, u32>(&thread, "spin", &())
-        .expect_err("never answers");
-    let CallError::Fault(report) = &error else {
-        panic!("{error:?}");
-    };
-    assert!(
-        matches!(
-            report.fault,
-            MuscleFault::Deadline(200) | MuscleFault::CpuLimit(_)
-        ),
-        "{report:?}"
-    );
+    for (name, function) in [("spins-later", "spin"), ("floods", "flood")] {
+        let mut permit = host.permit("hot", name, LONG);
+        permit.narrow_deadline(200);
+        let mut cell = permit.start(Inputs::default()).expect("starts");
+        cell.keep_hot(&hot).expect("may be hot");
+        heat(&mut cell, &thread);
+        let error = cell
+            .call::<_, u32>(&thread, function, &())
+            .expect_err("never answers");
+        let CallError::Fault(report) = &error else {
+            panic!("{name}: {error:?}");
+        };
+        assert!(
+            matches!(
+                report.fault,
+                MuscleFault::Deadline(200) | MuscleFault::CpuLimit(_)
+            ),
+            "{name}: {report:?}"
+        );
 
-    let mut cell = host.start("hot", "spins-later", LONG, &hot);
-    heat(&mut cell, &thread);
-    let canceller = cell.canceller();
-    let cancelled = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
-        canceller.cancel();
-    });
-    let error = cell
-        .call::<_, u32>(&thread, "spin", &())
-        .expect_err("is cancelled");
-    assert!(matches!(error, CallError::Cancelled), "{error:?}");
-    cancelled.join().expect("nobody panicked");
+        let mut cell = host.start("hot", name, LONG, &hot);
+        heat(&mut cell, &thread);
+        let canceller = cell.canceller();
+        let cancelled = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            canceller.cancel();
+        });
+        let error = cell
+            .call::<_, u32>(&thread, function, &())
+            .expect_err("is cancelled");
+        assert!(matches!(error, CallError::Cancelled), "{name}: {error:?}");
+        cancelled.join().expect("nobody panicked");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use muscle_abi::channel::{BUFFERS_OFFSET, POLL_OFFSET, QUEUE_SIZE, QUEUES_OFFSET};
+use muscle_abi::channel::{BUFFERS_OFFSET, POLL_OFFSET, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET};
 
 use super::packet::{HEADER_SIZE, Header};
 use crate::queue::{Queue, Writer};
@@ -47,7 +47,7 @@ impl Buffers {
     /// Cuts up the window and posts the first receive buffers.
     pub(super) fn new(window: Window) -> Buffers {
         let receive = Queue::new(&window, size(QUEUES_OFFSET));
-        let transmit = Queue::new(&window, size(QUEUES_OFFSET) + PAGE);
+        let transmit = Queue::new(&window, size(QUEUES_OFFSET + QUEUE_STRIDE));
         let first = size(BUFFERS_OFFSET);
         let half = window.len().saturating_sub(first + PAGE) / 2;
         let large = if half >= 2 * LARGE { LARGE } else { PAGE };

@@ -1,6 +1,8 @@
 //! The virtio-mmio handshake (virtio 1.2, §3.1.1 and §4.2), for a device that the VMM has not brought up.
 
-use muscle_abi::channel::{QUEUE_AVAILABLE, QUEUE_DESCRIPTORS, QUEUE_SIZE, QUEUE_USED, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    QUEUE_AVAILABLE, QUEUE_DESCRIPTORS, QUEUE_SIZE, QUEUE_STRIDE, QUEUE_USED, QUEUES_OFFSET,
+};
 
 use crate::size::size;
 
@@ -108,7 +110,7 @@ fn set_up_queue(registers: &mut impl Registers, queue: u32, window_gpa: u64) -> 
         return Err(DeviceError::QueueTooSmall(queue, size));
     }
     registers.write(QUEUE_SIZE_REGISTER, u32::from(QUEUE_SIZE));
-    let page = window_gpa + QUEUES_OFFSET + u64::from(queue) * muscle_abi::PAGE_SIZE;
+    let page = window_gpa + QUEUES_OFFSET + u64::from(queue) * QUEUE_STRIDE;
     let places = [
         (QUEUE_DESCRIPTORS_ADDRESS, page + QUEUE_DESCRIPTORS),
         (QUEUE_AVAILABLE_ADDRESS, page + QUEUE_AVAILABLE),
@@ -252,7 +254,7 @@ mod tests {
             .map(|w| w.1)
             .collect();
         let used_at = QUEUE_USED as u32;
-        assert_eq!(used, [0x1000 + used_at, 0x2000 + used_at, 0x3000 + used_at]);
+        assert_eq!(used, [0x800 + used_at, 0x1000 + used_at, 0x1800 + used_at]);
         assert!(fake.writes.contains(&(QUEUE_USED_ADDRESS + 4, 1)));
         assert_eq!(fake.writes.iter().filter(|w| **w == (QUEUE_READY, 1)).count(), 3);
     }

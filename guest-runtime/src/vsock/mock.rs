@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::num::Wrapping;
 
-use muscle_abi::channel::{POLL_OFFSET, QUEUE_AVAILABLE, QUEUE_USED, QUEUES_OFFSET};
+use muscle_abi::channel::{POLL_OFFSET, QUEUE_AVAILABLE, QUEUE_STRIDE, QUEUE_USED, QUEUES_OFFSET};
 
 use super::packet::{HEADER_SIZE, Header, Operation, TYPE_STREAM};
 use super::{Bell, Driver};
@@ -294,7 +294,7 @@ impl Host {
     }
 
     fn next_available(&mut self, queue: usize) -> Option<(u16, u64, u32, u16)> {
-        let page = size(QUEUES_OFFSET) + queue * 4096;
+        let page = size(QUEUES_OFFSET) + queue * size(QUEUE_STRIDE);
         let ring = page + size(QUEUE_AVAILABLE);
         assert_eq!(self.u16(ring), 1, "no interrupts are wanted");
         let position = self.positions[queue].0;
@@ -310,7 +310,7 @@ impl Host {
     }
 
     fn complete(&mut self, queue: usize, id: u16, len: u32) {
-        let ring = size(QUEUES_OFFSET) + queue * 4096 + size(QUEUE_USED);
+        let ring = size(QUEUES_OFFSET) + queue * size(QUEUE_STRIDE) + size(QUEUE_USED);
         let position = self.positions[queue].1;
         let element = ring + 4 + 8 * usize::from(position % 64);
         self.put(element, &u32::from(id).to_le_bytes());

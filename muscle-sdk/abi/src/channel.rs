@@ -2,38 +2,40 @@
 //!
 //! ```text
 //!   window + 0x0000  mailbox: word 0 answers GROW; from 64 on, text of an ABORT
-//!          + 0x1000  queue 0, receive:  descriptors, then available ring, then used ring
-//!          + 0x1800  the poll word
-//!          + 0x2000  queue 1, transmit: the same
-//!          + 0x3000  queue 2, events:   the same
-//!          + 0x4000  packet buffers, the driver's to cut up
+//!          + 0x0800  queue 0, receive:  descriptors, then available ring, then used ring
+//!          + 0x0f00  the poll word
+//!          + 0x1000  queue 1, transmit: as queue 0
+//!          + 0x1800  queue 2, events:   as queue 0
+//!          + 0x2000  packet buffers, the driver's to cut up
 //! ```
+//! What every muscle uses is in as few pages as it fits, all at the window's start: each first touch of a page, or of eight that follow
+//! each other, can cost as much as an exit.
 //!
 //! When [`crate::boot::FLAG_DEVICE_READY`] is set the device is at `DRIVER_OK` with exactly these queues, each of
 //! [`QUEUE_SIZE`] entries, and with the features `VIRTIO_F_VERSION_1` and `VIRTIO_VSOCK_F_STREAM`.
 //! A driver that wants other queues resets the device and goes through the handshake of virtio 1.2, §3.1.
 
-/// Offset of the mailbox in the window.
-pub const MAILBOX_OFFSET: u64 = 0;
 /// Offset in the window, in the page of queue 0, of a 32-bit word that the host may change at any time, if the queues are where it put them: while it is not 0, a muscle that has nothing to
 /// do polls its queues instead of ringing [`crate::doorbell::PARK`] or [`crate::doorbell::READY`], as the host polls them too. It
 /// need not: whatever it parks for is served as ever. In a new cell it is 0.
-pub const POLL_OFFSET: u64 = 0x1800;
-/// Offset in the mailbox of the text of an `ABORT`.
+pub const POLL_OFFSET: u64 = 0xf00;
+/// Offset in the window, of which the mailbox is the first part, of the text of an `ABORT`.
 pub const MAILBOX_TEXT_OFFSET: u64 = 64;
 /// Most bytes that an `ABORT` text may have.
-pub const MAILBOX_TEXT_MAX: u64 = 4096 - MAILBOX_TEXT_OFFSET;
-/// Offset of queue 0 in the window; queue `n` lies `n` pages further on.
-pub const QUEUES_OFFSET: u64 = 0x1000;
+pub const MAILBOX_TEXT_MAX: u64 = QUEUES_OFFSET - MAILBOX_TEXT_OFFSET;
+/// Offset of queue 0 in the window; queue `n` lies `n` times [`QUEUE_STRIDE`] further on.
+pub const QUEUES_OFFSET: u64 = 0x800;
+/// From one queue to the next.
+pub const QUEUE_STRIDE: u64 = 0x800;
 /// Offset of the packet buffers in the window.
-pub const BUFFERS_OFFSET: u64 = 0x4000;
+pub const BUFFERS_OFFSET: u64 = 0x2000;
 /// Entries of each prepared queue.
 pub const QUEUE_SIZE: u16 = 64;
-/// Offset in a queue's page of its descriptor table (16 bytes an entry).
+/// Offset in a queue of its descriptor table (16 bytes an entry).
 pub const QUEUE_DESCRIPTORS: u64 = 0;
-/// Offset in a queue's page of its available ring.
+/// Offset in a queue of its available ring.
 pub const QUEUE_AVAILABLE: u64 = 16 * QUEUE_SIZE as u64;
-/// Offset in a queue's page of its used ring (4-byte aligned).
+/// Offset in a queue of its used ring (4-byte aligned).
 pub const QUEUE_USED: u64 = QUEUE_AVAILABLE + 6 + 2 * QUEUE_SIZE as u64 + 2;
 
 /// Context id of the host, virtio 1.2 §5.10.4.
@@ -45,12 +47,12 @@ pub const FIRST_MUSCLE_PORT: u32 = 1024;
 
 const _: () = assert!(
     QUEUES_OFFSET + QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= POLL_OFFSET
-        && POLL_OFFSET < QUEUES_OFFSET + 4096,
-    "the poll word is in the page of queue 0 and not in the queue"
+        && POLL_OFFSET < QUEUES_OFFSET + QUEUE_STRIDE,
+    "the poll word is behind queue 0 and before queue 1"
 );
 const _: () = assert!(
-    QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= 4096,
-    "a queue fits its page"
+    QUEUES_OFFSET + 3 * QUEUE_STRIDE <= BUFFERS_OFFSET,
+    "the queues end where the buffers begin"
 );
 const _: () = assert!(
     QUEUE_USED.is_multiple_of(4),

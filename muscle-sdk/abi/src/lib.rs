@@ -17,7 +17,7 @@ pub mod frame;
 pub mod vector;
 
 /// Version of everything in this crate; a bundle built for another version is refused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Size of a guest page in bytes.
 pub const PAGE_SIZE: u64 = 4096;

@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use muscle_abi::channel::{BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUES_OFFSET};
+use muscle_abi::channel::{BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET};
 use referee_vsock::packet::Header;
 use referee_vsock::{Cid, ConnId, Directions, Event, Vsock, VsockLimits};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -66,7 +66,7 @@ impl World {
 
     /// Offers a descriptor for a buffer, in direction and place as a good driver does.
     fn offer(&mut self, queue: u16, length: u32) -> u64 {
-        let page = QUEUES_OFFSET + 4096 * u64::from(queue);
+        let page = QUEUES_OFFSET + QUEUE_STRIDE * u64::from(queue);
         let index = self.available[usize::from(queue)];
         self.available[usize::from(queue)] = index.wrapping_add(1);
         let slot = index % QUEUE_SIZE;

@@ -1,4 +1,4 @@
-# Breaks no rule: the boot block has its magic, version 1 and the flag for a ready device; the stack, the heap
+# Breaks no rule: the boot block has its magic, version 2 and the flag for a ready device; the stack, the heap
 # and the window can be written from end to end.
 # expect: exit 0
 .include "muscle.inc"
@@ -6,7 +6,7 @@ begin
     mov rax, 0x01544f4f42464552
     cmp [rbx], rax
     jne 1f
-    cmp dword ptr [rbx + 8], 1
+    cmp dword ptr [rbx + 8], 2
     jne 1f
     test dword ptr [rbx + BOOT_FLAGS], 1
     jz 1f

@@ -19,7 +19,7 @@ begin
     register_write 0x38, 64
     mov r8, [rbx + BOOT_WINDOW_GPA]
     lea rcx, [r15 + 1]
-    shl rcx, 12
+    shl rcx, 11
     add r8, rcx
     mov [r14 + 0x80], r8d
     register_write 0x84, 0

@@ -3,7 +3,7 @@
 .include "muscle.inc"
 begin
     lea rdi, [r12]
-    mov ecx, 0x1000
+    mov ecx, 0x800
     mov al, 'x'
     rep stosb
     ring ABORT, 0x10000

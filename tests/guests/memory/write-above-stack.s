@@ -1,5 +1,5 @@
-# Rule: the page above the stack is a guard.
-# expect: fault page-fault vector=14 error=0x6 region=stack side=above distance=1
+# Rule: above the stack are the boot pages, which nobody writes to.
+# expect: fault page-fault vector=14 error=0x7 region=boot side=inside
 .include "muscle.inc"
 begin
     boot rax, BOOT_STACK_TOP

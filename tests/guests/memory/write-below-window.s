@@ -1,5 +1,5 @@
-# Rule: the page below the window is a guard.
-# expect: fault page-fault vector=14 error=0x6 region=window side=below distance=8
+# Rule: below the window are the boot pages, which nobody writes to.
+# expect: fault page-fault vector=14 error=0x7 region=boot side=inside
 .include "muscle.inc"
 begin
     mov rax, r12

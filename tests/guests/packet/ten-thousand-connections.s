@@ -17,11 +17,11 @@ fill:
     lea rsi, [r12 + OUT]
     mov edx, r8d
     shl edx, 6
-    lea rdi, [r12 + 0x8000 + rdx]
+    lea rdi, [r12 + 0x50000 + rdx]
     mov ecx, HEADER
     rep movsb
     mov rax, [rbx + BOOT_WINDOW_GPA]
-    lea rax, [rax + 0x8000 + rdx]
+    lea rax, [rax + 0x50000 + rdx]
     mov ecx, r8d
     shl ecx, 4
     mov [r12 + TX + rcx], rax

@@ -145,7 +145,7 @@ answer:
     offer TX, 0
     ring PARK, 0
     jmp next
-.equ ASIDE, 0x5000
+.equ ASIDE, 0x50000
 channel
     .data
 call_id:

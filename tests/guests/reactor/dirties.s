@@ -170,7 +170,7 @@ _start:
     mov ecx, 0x20000
     fill
     mov rdi, r12
-    mov ecx, 0x1000
+    mov ecx, 0x800
     fill
     connect
     mov rax, 7

@@ -222,7 +222,7 @@ begin
     mov ecx, 0x20000
     fill
     mov rdi, r12
-    mov ecx, 0x1000
+    mov ecx, 0x800
     fill
     copy_frame answer, (answer_end - answer)
     mov [r12 + BODY + 4], r8d

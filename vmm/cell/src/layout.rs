@@ -5,8 +5,8 @@
 //!  0x3f00_0000  doorbells, no memory             control page, vsock page
 //!               system: GDT IDT TSS, stubs,      high half, random: tables │ stubs │ trap stack
 //!               trap stack, page tables          (page tables are mapped nowhere)
-//!               image                            image: R-X │ R-- │ RW-   random 2 MiB + page
-//!               private: boot pages, stack,      one random 1 GiB: boot R-- │ window RW- │ bells │ stack RW-
+//!               image                            image: R-X, R--, RW-     random 2 MiB + group
+//!               private: boot pages, stack,      one random 1 GiB: stack RW-, boot R--, window RW- │ bells
 //!               resume page                      │ resume R-X
 //!  0x7ff7_f000  window                           each with a random gap of 1 to 16 unmapped pages before it
 //!  0x8000_0000  heap, grows  by slots            heap RW-, all of its reservation mapped from the start
@@ -14,8 +14,14 @@
 //! From the system's pages to the first of the heap all is one slot without gaps, which ends as high as its pieces are long: slots are dear. What a device
 //! or the loader may touch are pieces of it (`referee_hv::Piece`); what ring 3 may, the page tables say.
 //!
-//! `│` is a guard: at least one page that is mapped nowhere. Image, heap and the rest get different random
-//! gigabytes of the slot; 27 random bits lie between any two of them, 35 in front of each.
+//! `│` is a guard: at least one page that is mapped nowhere. The boot pages, which cannot be written to, are the guard between stack and
+//! window. Image, heap and the rest get different random gigabytes of the slot, in any order; whoever knows where one of them is
+//! has 22 bits to guess for the image, 20 for the rest, and 16 for the heap; of a cell of which nothing is known, 8 more.
+//!
+//! **Groups.** Where KVM keeps shadow page tables, the first touch of a page is an exit, and brings along those of the eight pages of its
+//! aligned group that are mapped without a gap from the group's first page on and have memory (KVM, `paging_tmpl.h`, `pte_prefetch`). So
+//! the image begins with a group, and what every muscle touches before it does anything is one: the stack's last pages, the boot page,
+//! the queues, the first buffers ([ADR 30](../../../docs/adr/0030-groups-of-pages.md)).
 
 use muscle_abi::PAGE_SIZE;
 use referee_hv::HvError;
@@ -41,6 +47,14 @@ pub const IMAGE_MAX: u64 = 0x1000_0000;
 pub const STACK_MAX: u64 = 64 << 20;
 /// Largest heap.
 pub const HEAP_MAX: u64 = 64 << 30;
+/// Pages at the top of the stack that have memory from the start, and begin a group.
+pub(crate) const WARM_STACK: u64 = 2 * PAGE_SIZE;
+/// Pages that can come with one exit.
+const GROUP: u64 = 8 * PAGE_SIZE;
+/// Gigabytes in each of the slot's three bands: one for the image, one for the heap, one for the rest.
+const BAND: u64 = 170;
+/// The bands that image, rest and heap have, in each order that there is.
+const ORDERS: [[u64; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 /// What a range of a cell's addresses is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -148,10 +162,18 @@ impl Layout {
         }
         let mut dice = Dice { bytes: random, at: 0 };
         let slot = (1 + dice.below(254)) << 39;
-        // Three bands of gigabytes, so that no two areas can meet: the heap may need up to 64 of them.
-        let image_base = slot + (dice.below(128) << 30) + (dice.below(256) << 21) + (dice.below(512) << 12);
-        let small = slot + ((128 + dice.below(128)) << 30) + (dice.below(256) << 21);
-        let heap = slot + ((256 + dice.below(128)) << 30) + (dice.below(512) << 21);
+        // Three bands, so that no two areas can meet: the heap may need up to 64 gigabytes of its own, and those of a 2 MiB page more.
+        let [image, small, heap] = ORDERS
+            .get(usize::try_from(dice.below(6)).unwrap_or(0))
+            .copied()
+            .unwrap_or_default()
+            .map(|band| slot + ((band * BAND) << 30));
+        let image_base = image
+            + (dice.below(BAND) << 30)
+            + (dice.below(256) << 21)
+            + dice.below((2 << 20) / GROUP) * GROUP;
+        let small = small + (dice.below(BAND) << 30) + (dice.below(256) << 21);
+        let heap = heap + (dice.below(BAND - 65) << 30) + (dice.below(512) << 21);
         let high = 0xffff_8000_0000_0000
             + (dice.below(255) << 39)
             + (dice.below(512) << 30)
@@ -178,10 +200,39 @@ impl Layout {
                 },
             })
             .collect();
-        let mut next = small;
+        let warm = WARM_STACK.min(sizes.stack);
+        let lowest = small + sizes.stack - warm + PAGE_SIZE;
+        let stack_end = lowest.next_multiple_of(GROUP) + dice.below(16) * GROUP + warm;
+        let (boot, window) = (stack_end, stack_end + sizes.boot);
+        for (kind, va, gpa, length, access) in [
+            (
+                RegionKind::Stack,
+                stack_end - sizes.stack,
+                private_gpa + sizes.boot,
+                sizes.stack,
+                Access::ReadWrite,
+            ),
+            (RegionKind::Boot, boot, private_gpa, sizes.boot, Access::Read),
+            (
+                RegionKind::Window,
+                window,
+                WINDOW_GPA,
+                WINDOW_SIZE,
+                Access::ReadWrite,
+            ),
+        ] {
+            if length > 0 {
+                regions.push(Region {
+                    kind,
+                    va,
+                    gpa,
+                    length,
+                    access,
+                });
+            }
+        }
+        let mut next = window + WINDOW_SIZE;
         for (kind, gpa, length, access) in [
-            (RegionKind::Boot, private_gpa, sizes.boot, Access::Read),
-            (RegionKind::Window, WINDOW_GPA, WINDOW_SIZE, Access::ReadWrite),
             (
                 RegionKind::ControlDoorbell,
                 CONTROL_GPA,
@@ -189,12 +240,6 @@ impl Layout {
                 Access::ReadWrite,
             ),
             (RegionKind::VsockDoorbell, VSOCK_GPA, PAGE_SIZE, Access::ReadWrite),
-            (
-                RegionKind::Stack,
-                private_gpa + sizes.boot,
-                sizes.stack,
-                Access::ReadWrite,
-            ),
             (
                 RegionKind::Resume,
                 private_gpa + sizes.boot + sizes.stack,
@@ -533,11 +578,39 @@ mod tests {
                 let image =
                     |kind| matches!(kind, RegionKind::Code | RegionKind::Constants | RegionKind::Data);
                 let gap = pair[1].va - pair[0].end();
-                if !(image(pair[0].kind) && image(pair[1].kind)) {
+                let is_boot = |region: &Region| region.kind == RegionKind::Boot;
+                if is_boot(&pair[0]) || is_boot(&pair[1]) {
+                    assert_eq!(gap, 0, "{:?} and {:?}", pair[0], pair[1]);
+                } else if !(image(pair[0].kind) && image(pair[1].kind)) {
                     assert!(gap >= PAGE_SIZE, "{:?} touches {:?}", pair[0], pair[1]);
                 }
             }
             layout.system_bytes().expect("maps without overlap");
+        }
+    }
+
+    #[test]
+    fn what_is_touched_first_is_in_as_few_groups_as_it_can_be() {
+        for seed in 0..=255 {
+            let layout = layout(seed);
+            assert!(layout.image_base().is_multiple_of(GROUP));
+            let (stack, boot, window) = (
+                layout.region(RegionKind::Stack).expect("a stack").end(),
+                layout.va(RegionKind::Boot),
+                layout.va(RegionKind::Window),
+            );
+            assert!((stack - WARM_STACK).is_multiple_of(GROUP));
+            assert_eq!((stack, boot + SIZES.boot), (boot, window));
+            let layout = Layout::random(
+                Sizes {
+                    stack: PAGE_SIZE,
+                    ..SIZES
+                },
+                &SEGMENTS,
+                &[seed; 34],
+            )
+            .expect("lays out a stack of a page");
+            assert!(layout.va(RegionKind::Stack).is_multiple_of(GROUP));
         }
     }
 
@@ -569,10 +642,11 @@ mod tests {
                 distance: 8
             }
         );
+        let window = layout.region(RegionKind::Window).expect("has a window").end();
         assert_eq!(
-            at(stack.end()),
+            at(window),
             Location {
-                region: Some(RegionKind::Stack),
+                region: Some(RegionKind::Window),
                 side: Side::Above,
                 distance: 1
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use linux_loader::loader::{KernelLoader, elf::Elf};
 use muscle_abi::boot::{BOOT_SIZE, BootInfo, FLAG_DEVICE_READY, FLAG_READY_BELL};
 use muscle_abi::capability::GRANT_ENTRY_SIZE;
-use muscle_abi::channel::{BUFFERS_OFFSET, QUEUES_OFFSET};
+use muscle_abi::channel::BUFFERS_OFFSET;
 use muscle_abi::{ABI_VERSION, PAGE_SIZE};
 use referee_bundle::{ImagePlan, Permissions, Rejected, VerifiedBundle};
 use referee_hv::x86_64::registers::EntryState;
@@ -20,7 +20,9 @@ use referee_vsock::Vsock;
 use vm_memory::GuestAddress;
 
 use crate::error::CellError;
-use crate::layout::{HEAP_GPA, Layout, LayoutSeed, RegionKind, SegmentSpan, Sizes, WINDOW_GPA, WINDOW_SIZE};
+use crate::layout::{
+    HEAP_GPA, Layout, LayoutSeed, RegionKind, SegmentSpan, Sizes, WARM_STACK, WINDOW_GPA, WINDOW_SIZE,
+};
 use crate::reset::{PAGE, ZERO};
 use crate::seat::Seat;
 use crate::spec::{CellSpec, ClockAccess, pages};
@@ -103,8 +105,8 @@ pub(crate) struct Machine {
 
 /// Heap that a cell has before it asks for more, in bytes.
 pub(crate) const FIRST_HEAP: u64 = 64 << 10;
-/// Pages of each kind that are made ready before the first instruction: the stack's last, the queues there and back, the first buffers.
-const WARM_PAGES: u64 = 2;
+/// Pages of buffers that are made ready before the first instruction.
+const WARM_BUFFERS: u64 = 2;
 
 /// Loads an image: at a random place and before its first instruction, or where and how a template has it.
 pub(crate) fn load(
@@ -344,15 +346,14 @@ fn load_image(vm: &Vm, image: &CheckedImage, layout: &Layout) -> Result<(), Cell
 }
 
 /// Has the pages that every muscle touches first backed by the kernel at once: a fault of the guest
-/// costs many times more. An idle cell keeps them, so no others: not the mailbox, not the queue of events.
+/// costs many times more. An idle cell keeps them, so no others.
 fn warm(vm: &Vm, layout: &Layout) {
     let sizes = layout.sizes();
-    let two = WARM_PAGES.saturating_mul(PAGE_SIZE);
-    let stack = two.min(sizes.stack);
+    let stack = WARM_STACK.min(sizes.stack);
+    let window = BUFFERS_OFFSET + WARM_BUFFERS * PAGE_SIZE;
     for (gpa, length) in [
         (layout.private_gpa() + sizes.boot + sizes.stack - stack, stack),
-        (WINDOW_GPA + QUEUES_OFFSET, two),
-        (WINDOW_GPA + BUFFERS_OFFSET, two),
+        (WINDOW_GPA, window),
     ] {
         if let Ok(length) = usize::try_from(length) {
             vm.prefault(gpa, length);

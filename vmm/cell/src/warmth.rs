@@ -117,6 +117,10 @@ impl LoadedCell {
     ) -> Result<Polled, Halt> {
         let until = entered + budget.unwrap_or(HOT_CALL).min(HOT_CALL);
         self.pump()?;
+        // A call that was preempted here may have been answered meanwhile.
+        if self.rpc.has_answer() {
+            return Ok(Polled::Answered);
+        }
         if let Some(hot) = &self.hot {
             hot.called();
         }

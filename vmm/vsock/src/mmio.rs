@@ -106,7 +106,8 @@ impl Registers {
     /// Brings the device to `DRIVER_OK` with the queues of [`muscle_abi::channel`] in the window at `window`.
     pub(crate) fn prepare(&mut self, window: GuestAddress) -> Result<(), VsockError> {
         use muscle_abi::channel::{
-            BUFFERS_OFFSET, QUEUE_AVAILABLE, QUEUE_DESCRIPTORS, QUEUE_SIZE, QUEUE_USED, QUEUES_OFFSET,
+            BUFFERS_OFFSET, QUEUE_AVAILABLE, QUEUE_DESCRIPTORS, QUEUE_SIZE, QUEUE_STRIDE, QUEUE_USED,
+            QUEUES_OFFSET,
         };
         let wrong = VsockError::WindowAddress { address: window.0 };
         if !window.0.is_multiple_of(muscle_abi::PAGE_SIZE) || window.0.checked_add(BUFFERS_OFFSET).is_none() {
@@ -115,12 +116,12 @@ impl Registers {
         *self = Registers::new(self.cid);
         let first = window.0.saturating_add(QUEUES_OFFSET);
         for (number, queue) in (0u64..).zip([&mut self.receive, &mut self.transmit, &mut self.events]) {
-            let page = first.saturating_add(number.saturating_mul(muscle_abi::PAGE_SIZE));
+            let start = first.saturating_add(number.saturating_mul(QUEUE_STRIDE));
             let setup = Setup {
                 size: QUEUE_SIZE,
-                descriptors: page.saturating_add(QUEUE_DESCRIPTORS),
-                available: page.saturating_add(QUEUE_AVAILABLE),
-                used: page.saturating_add(QUEUE_USED),
+                descriptors: start.saturating_add(QUEUE_DESCRIPTORS),
+                available: start.saturating_add(QUEUE_AVAILABLE),
+                used: start.saturating_add(QUEUE_USED),
             };
             queue.enable_with(setup).map_err(|_| wrong)?;
         }

@@ -1,6 +1,8 @@
 //! Between a request and its reply the device allocates nothing.
 
-use muscle_abi::channel::{BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET,
+};
 use referee_vsock::packet::{Header, Op, TYPE_STREAM};
 use referee_vsock::{Cid, ConnId, Event, Vsock, VsockLimits};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -26,7 +28,7 @@ impl Guest {
     }
 
     fn offer(&mut self, queue: u16, length: u32, flags: u16) {
-        let page = WINDOW + QUEUES_OFFSET + 4096 * u64::from(queue);
+        let page = WINDOW + QUEUES_OFFSET + QUEUE_STRIDE * u64::from(queue);
         let index = &mut self.available[usize::from(queue)];
         let slot = *index % QUEUE_SIZE;
         *index = index.wrapping_add(1);

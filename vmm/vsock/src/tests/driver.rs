@@ -2,7 +2,9 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use muscle_abi::channel::{BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_USED, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_STRIDE, QUEUE_USED, QUEUES_OFFSET,
+};
 
 use crate::packet::{HEADER_SIZE, Header, Op, TYPE_STREAM};
 use crate::{Cid, ConnId, DeviceFault, Event, Progress, Vsock, VsockLimits};
@@ -222,7 +224,7 @@ pub(super) fn establish(vsock: &mut Vsock, driver: &mut Driver, guest_port: u32,
 }
 
 pub(super) fn queue_page(queue: u16) -> u64 {
-    WINDOW + QUEUES_OFFSET + 4096 * u64::from(queue)
+    WINDOW + QUEUES_OFFSET + QUEUE_STRIDE * u64::from(queue)
 }
 
 pub(super) fn rx_buffer(index: u16) -> u64 {

@@ -1,7 +1,0 @@
-# Rule: the page above the stack is a guard.
-# expect: fault page-fault vector=14 error=0x4 region=stack side=above distance=1
-.include "muscle.inc"
-begin
-    boot rax, BOOT_STACK_TOP
-    mov rcx, [rax]
-    not_stopped

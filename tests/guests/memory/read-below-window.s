@@ -1,7 +1,0 @@
-# Rule: the page below the window is a guard.
-# expect: fault page-fault vector=14 error=0x4 region=window side=below distance=8
-.include "muscle.inc"
-begin
-    mov rax, r12
-    mov rcx, [rax - 8]
-    not_stopped
