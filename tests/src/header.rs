@@ -8,11 +8,13 @@
 //!   # slots: console=console:input dir=files:rw:65536:8 clock=clock:coarse random=random args=args
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000 offered=functions:one+other
 //!   #        ring=ring:send:4096
+//!   #        to=channel:send:BYTES:MESSAGES ask=channel:request:BYTES:MESSAGES from=channel:receive:BYTES:FUNCTION
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
 //!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
 //!   # socket: out                                a Unix socket there at which nobody listens
 //!   # limits: memory=1048576 stack=65536 deadline_ms=200 cpu_ms=200
 //!   # style: reactor     # exports: f     # call: f []
+//!   # on: node                                     nothing but a node can run it: only tests of the node do
 //!   # run: --max-output-bytes 4096                 more options
 //!   # stdout: hello\n     # stdout-at-most: 65536     # stderr: ignored | clean
 //! ```
@@ -20,7 +22,7 @@
 use anyhow::{Context, bail};
 use muscle_abi::boot::Style;
 use muscle_abi::ring::Role;
-use referee_bundle::{CapabilityRequest, ClockGrade, FilesAccess, Manifest, Slot};
+use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Manifest, Slot};
 
 use crate::expectation::{Expectation, number, words};
 use crate::flavour::Flavour;
@@ -45,6 +47,8 @@ pub struct Header {
     pub call: Option<(String, String)>,
     /// More options.
     pub options: Vec<String>,
+    /// Whether only a node can run it.
+    pub on_node: bool,
     /// What may be printed.
     pub streams: Streams,
     limits: Vec<(String, u64)>,
@@ -82,6 +86,7 @@ impl Header {
             sockets: Vec::new(),
             call: None,
             options: Vec::new(),
+            on_node: false,
             streams: Streams::default(),
             limits: Vec::new(),
             style: Style::Command,
@@ -167,6 +172,7 @@ impl Header {
             "socket" => self.sockets.push(value.to_owned()),
             "run" => self.options.extend(words(value)),
             "exports" => self.exports = words(value),
+            "on" if value == "node" => self.on_node = true,
             "style" if value == "reactor" => self.style = Style::Reactor,
             "call" => {
                 let (function, arguments) = value.split_once(' ').context("a call has arguments")?;
@@ -242,6 +248,23 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
         },
         ["functions", names] => CapabilityRequest::Functions {
             names: names.split('+').map(str::to_owned).collect(),
+        },
+        ["channel", role @ ("send" | "request"), _, _] => CapabilityRequest::Channel {
+            role: match *role {
+                "send" => ChannelRole::Send {
+                    max_messages: number_at(3)?,
+                },
+                _ => ChannelRole::Request {
+                    max_messages: number_at(3)?,
+                },
+            },
+            max_bytes: number_at(2)?,
+        },
+        ["channel", "receive", _, function] => CapabilityRequest::Channel {
+            role: ChannelRole::Receive {
+                function: (*function).to_owned(),
+            },
+            max_bytes: number_at(2)?,
         },
         ["pio", range] => {
             let (first, last) = range.split_once('-').context("ports are FIRST-LAST")?;

@@ -7,7 +7,15 @@ use anyhow::{Context, bail};
 
 use crate::program::{Ended, Program};
 
-const MUSCLES: [&str; 5] = ["confidant", "digester", "feeder", "memo", "portfolio"];
+const MUSCLES: [&str; 7] = [
+    "confidant",
+    "desk",
+    "digester",
+    "feed",
+    "feeder",
+    "memo",
+    "portfolio",
+];
 
 /// A folder with a bundle of each of these by the publisher `demo`, and `trust.store` for them; made once in
 /// a process.

@@ -28,8 +28,8 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut guests = workshop.guests()?;
-    // These are never alone: tests/rings runs them.
-    guests.retain(|guest| guest.header.ring().is_none());
+    // These are never alone: tests/rings and tests/node run them.
+    guests.retain(|guest| guest.header.ring().is_none() && !guest.header.on_node);
     if arguments.list {
         let tests = guests
             .iter()

@@ -9,6 +9,10 @@ pub const GRANT_ENTRY_SIZE: usize = 56;
 pub const SLOT_NAME_MAX: usize = 32;
 /// Most bytes of a muscle's state.
 pub const STATE_MAX: u64 = 256 << 10;
+/// Most bytes of a message on a channel, and of a reply to one.
+pub const MESSAGE_MAX: u64 = 256 << 10;
+/// Most messages that one sending slot of a channel may ask for in one call.
+pub const MESSAGES_MAX: u64 = 1 << 20;
 /// Most slots in a manifest.
 pub const SLOTS_MAX: usize = 64;
 
@@ -42,11 +46,13 @@ pub enum CapabilityKind {
     Functions = 12,
     /// One end of a ring: memory through which messages go from one cell to another.
     Ring = 13,
+    /// Messages to and from other deployments of a node.
+    Channel = 14,
 }
 
 impl CapabilityKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [CapabilityKind; 13] = [
+    pub const ALL: [CapabilityKind; 14] = [
         CapabilityKind::Console,
         CapabilityKind::Args,
         CapabilityKind::Env,
@@ -60,6 +66,7 @@ impl CapabilityKind {
         CapabilityKind::State,
         CapabilityKind::Functions,
         CapabilityKind::Ring,
+        CapabilityKind::Channel,
     ];
 
     /// The kind with this number, if there is one.
@@ -85,6 +92,7 @@ impl CapabilityKind {
             CapabilityKind::State => "state",
             CapabilityKind::Functions => "functions",
             CapabilityKind::Ring => "ring",
+            CapabilityKind::Channel => "channel",
         }
     }
 
@@ -110,7 +118,8 @@ pub struct GrantEntry {
     /// Bytes of the name.
     pub name_len: u32,
     /// What a driver needs to know of the grant: the port of a vsock grant, `first | last << 32` of a port
-    /// range, 1 coarse or 2 fine of a clock, 0 read or 1 read-write of files, most bytes of a state, where a ring is ([`crate::ring::Place`]).
+    /// range, 1 coarse or 2 fine of a clock, 0 read or 1 read-write of files, most bytes of a state or of a channel's message, where a ring is
+    /// ([`crate::ring::Place`]).
     pub detail: u64,
     /// The slot's name as the manifest has it.
     pub name: [u8; SLOT_NAME_MAX],
@@ -175,6 +184,11 @@ pub mod call {
     /// `[name: text, argument: bytes] → [failed: bool, bytes or text]`: calls a function of the embedding program with one CBOR
     /// value, which answers with one, or with an error's words.
     pub const FUNCTIONS_CALL: &str = "functions.call";
+    /// `[message: bytes] → receivers: u32`: puts a message, one CBOR value, into the queue of each receiver of the channel, or of none.
+    pub const CHANNEL_SEND: &str = "channel.send";
+    /// `[message: bytes] → [failed: bool, bytes or text]`: has the channel's one receiver answer a message with one CBOR value, or with
+    /// its error's words.
+    pub const CHANNEL_REQUEST: &str = "channel.request";
     /// `[path: text, flags: u32] → file: u32`: opens a file below the directory, see the flags below.
     pub const FILES_OPEN: &str = "files.open";
     /// `[file, offset: u64, max: u32] → bytes`: empty at the end.

@@ -143,6 +143,10 @@ pub enum ErrorCode {
     Application = 10,
     /// Argument or result is larger than allowed.
     TooLarge = 11,
+    /// Too much waits already; it may be tried again.
+    Busy = 12,
+    /// No answer came in time.
+    Timeout = 13,
 }
 
 impl ErrorCode {
@@ -160,6 +164,8 @@ impl ErrorCode {
             9 => ErrorCode::BadArguments,
             10 => ErrorCode::Application,
             11 => ErrorCode::TooLarge,
+            12 => ErrorCode::Busy,
+            13 => ErrorCode::Timeout,
             _ => return None,
         })
     }
@@ -178,6 +184,8 @@ impl ErrorCode {
             ErrorCode::BadArguments => "bad arguments",
             ErrorCode::Application => "application",
             ErrorCode::TooLarge => "too large",
+            ErrorCode::Busy => "busy",
+            ErrorCode::Timeout => "timeout",
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum Error {
     Exists { path: PathBuf },
     #[error("Muscle.toml: {source}")]
     Settings { source: toml::de::Error },
+    #[error(
+        "Muscle.toml: slot `{slot}`: a channel with the role \"send\" or \"request\" has `max_messages`, one with \"receive\" has `function`, and neither has both"
+    )]
+    Channel { slot: String },
     #[error("`{text}`: not a size; write a number of bytes or a number with KiB, MiB or GiB")]
     Size { text: String },
     #[error(

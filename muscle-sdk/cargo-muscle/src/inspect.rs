@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use muscle_abi::boot::Style;
 use referee_bundle::{
-    CapabilityRequest, ClockGrade, Digest, FilesAccess, Manifest, PartKind, ReadLimits, SymbolTable,
-    UnverifiedBundle,
+    CapabilityRequest, ChannelRole, ClockGrade, Digest, FilesAccess, Manifest, PartKind, ReadLimits,
+    SymbolTable, UnverifiedBundle,
 };
 use serde_json::{Value, json};
 
@@ -166,6 +166,17 @@ fn request_text(request: &CapabilityRequest) -> String {
         CapabilityRequest::Args | CapabilityRequest::Random | CapabilityRequest::Attest => kind.to_owned(),
         CapabilityRequest::State { max_bytes } => format!("{kind}: up to {}", size(*max_bytes)),
         CapabilityRequest::Ring { role, bytes } => format!("{kind}: {} {}", role.name(), size(*bytes)),
+        CapabilityRequest::Channel { role, max_bytes } => {
+            let more = match role {
+                ChannelRole::Receive { function } => format!("taken by {function}"),
+                role => format!("{} in a call", role.max_messages()),
+            };
+            format!(
+                "{kind}: {}, messages up to {}, {more}",
+                role.name(),
+                size(*max_bytes)
+            )
+        }
         CapabilityRequest::Env { names } | CapabilityRequest::Functions { names } => {
             format!("{kind}: {}", names.join(", "))
         }
@@ -198,6 +209,14 @@ fn request_json(request: &CapabilityRequest) -> Value {
         CapabilityRequest::State { max_bytes } => json!({ "kind": kind, "max_bytes": max_bytes }),
         CapabilityRequest::Ring { role, bytes } => {
             json!({ "kind": kind, "role": role.name(), "bytes": bytes })
+        }
+        CapabilityRequest::Channel { role, max_bytes } => {
+            let mut channel = json!({ "kind": kind, "role": role.name(), "max_bytes": max_bytes });
+            match role {
+                ChannelRole::Receive { function } => channel["function"] = json!(function),
+                role => channel["max_messages"] = json!(role.max_messages()),
+            }
+            channel
         }
         CapabilityRequest::Functions { names } => json!({ "kind": kind, "functions": names }),
         CapabilityRequest::Env { names } => json!({ "kind": kind, "variables": names }),

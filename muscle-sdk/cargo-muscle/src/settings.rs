@@ -2,7 +2,7 @@
 
 use muscle_abi::boot::Style;
 use muscle_abi::ring::Role;
-use referee_bundle::{Arch, CapabilityRequest, ClockGrade, FilesAccess, Limits, Manifest, Slot};
+use referee_bundle::{Arch, CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Limits, Manifest, Slot};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -129,7 +129,7 @@ enum SlotSetting {
     },
     Ring {
         name: String,
-        role: RoleSetting,
+        role: SideSetting,
         size: Size,
     },
     Files {
@@ -151,6 +151,21 @@ enum SlotSetting {
         first: u16,
         last: u16,
     },
+    Channel {
+        name: String,
+        role: RoleSetting,
+        max_bytes: Size,
+        max_messages: Option<u64>,
+        function: Option<String>,
+    },
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum RoleSetting {
+    Send,
+    Request,
+    Receive,
 }
 
 #[derive(Deserialize)]
@@ -162,7 +177,7 @@ enum GradeSetting {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum RoleSetting {
+enum SideSetting {
     Send,
     Receive,
 }
@@ -230,8 +245,8 @@ impl SlotSetting {
             }
             SlotSetting::Ring { name, role, size } => {
                 let role = match role {
-                    RoleSetting::Send => Role::Send,
-                    RoleSetting::Receive => Role::Receive,
+                    SideSetting::Send => Role::Send,
+                    SideSetting::Receive => Role::Receive,
                 };
                 let bytes = size.bytes()?;
                 (name, CapabilityRequest::Ring { role, bytes })
@@ -260,6 +275,22 @@ impl SlotSetting {
             SlotSetting::VsockListen { name, port } => (name, CapabilityRequest::VsockListen { port }),
             SlotSetting::VsockConnect { name, port } => (name, CapabilityRequest::VsockConnect { port }),
             SlotSetting::Pio { name, first, last } => (name, CapabilityRequest::Pio { first, last }),
+            SlotSetting::Channel {
+                name,
+                role,
+                max_bytes,
+                max_messages,
+                function,
+            } => {
+                let role = match (role, max_messages, function) {
+                    (RoleSetting::Send, Some(max_messages), None) => ChannelRole::Send { max_messages },
+                    (RoleSetting::Request, Some(max_messages), None) => ChannelRole::Request { max_messages },
+                    (RoleSetting::Receive, None, Some(function)) => ChannelRole::Receive { function },
+                    _ => return Err(Error::Channel { slot: name }),
+                };
+                let max_bytes = max_bytes.bytes()?;
+                (name, CapabilityRequest::Channel { role, max_bytes })
+            }
         };
         Ok(Slot { name, request })
     }
@@ -307,6 +338,13 @@ mod tests {
         kind = "args"
 
         [[slot]]
+        name = "asks"
+        kind = "channel"
+        role = "request"
+        max_bytes = "4KiB"
+        max_messages = 7
+
+        [[slot]]
         name = "environment"
         kind = "env"
         variables = ["LANG", "HOME"]
@@ -327,6 +365,13 @@ mod tests {
         name = "listen"
         kind = "vsock-listen"
         port = 1024
+
+        [[slot]]
+        name = "messages"
+        kind = "channel"
+        role = "receive"
+        max_bytes = 1024
+        function = "score"
 
         [[slot]]
         name = "noise"
@@ -365,6 +410,10 @@ mod tests {
             requests,
             [
                 CapabilityRequest::Args,
+                CapabilityRequest::Channel {
+                    role: ChannelRole::Request { max_messages: 7 },
+                    max_bytes: 4096
+                },
                 CapabilityRequest::Console { input: true },
                 CapabilityRequest::Env {
                     names: vec!["HOME".to_owned(), "LANG".to_owned()]
@@ -376,6 +425,12 @@ mod tests {
                 },
                 CapabilityRequest::VsockConnect { port: 1025 },
                 CapabilityRequest::VsockListen { port: 1024 },
+                CapabilityRequest::Channel {
+                    role: ChannelRole::Receive {
+                        function: "score".to_owned()
+                    },
+                    max_bytes: 1024
+                },
                 CapabilityRequest::Random,
                 CapabilityRequest::Pio {
                     first: 0x60,
@@ -386,6 +441,32 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn a_channel_has_what_its_role_takes_and_nothing_else() {
+        let read = |more: &str| {
+            manifest_from_toml(&format!(
+                "[muscle]\nname = 'a'\nversion = '1'\n[[slot]]\nname = 'c'\nkind = 'channel'\nmax_bytes = 1\n{more}"
+            ))
+        };
+        assert!(read("role = 'send'\nmax_messages = 1").is_ok());
+        for more in [
+            "role = 'send'",
+            "role = 'send'\nmax_messages = 1\nfunction = 'f'",
+            "role = 'request'\nfunction = 'f'",
+            "role = 'receive'",
+            "role = 'receive'\nmax_messages = 1\nfunction = 'f'",
+        ] {
+            assert!(
+                matches!(read(more), Err(Error::Channel { slot }) if slot == "c"),
+                "{more}"
+            );
+        }
+        assert!(matches!(
+            read("role = 'shout'\nmax_messages = 1"),
+            Err(Error::Settings { .. })
+        ));
     }
 
     #[test]

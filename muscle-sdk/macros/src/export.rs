@@ -5,6 +5,17 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Error, FnArg, Ident, ItemFn, Pat, Result, Safety};
 
+/// The expansion of `#[muscle::receive]`.
+pub(crate) fn expand_receiver(function: ItemFn) -> Result<TokenStream> {
+    match function.sig.inputs.len() {
+        1 => expand(function),
+        _ => Err(Error::new_spanned(
+            &function.sig,
+            "a function that receives takes one argument, the message",
+        )),
+    }
+}
+
 pub(crate) fn expand(function: ItemFn) -> Result<TokenStream> {
     let signature = &function.sig;
     if let Some(keyword) = &signature.asyncness {
@@ -109,6 +120,16 @@ mod tests {
         let text = expanded(quote! { fn check(order: Order, r#type: u8) -> bool { true } }).expect("expands");
         assert!(text.contains("b\"check\\0\""), "{text}");
         assert!(text.contains("& [\"order\" , \"type\"]"), "{text}");
+    }
+
+    #[test]
+    fn a_function_that_receives_takes_the_message_alone() {
+        let expanded = |function| expand_receiver(syn::parse2(function).expect("is a function"));
+        assert!(expanded(quote! { fn take(message: u8) {} }).is_ok());
+        for function in [quote! { fn take() {} }, quote! { fn take(one: u8, two: u8) {} }] {
+            let error = expanded(function).expect_err("is refused").to_string();
+            assert!(error.contains("one argument"), "{error}");
+        }
     }
 
     #[test]

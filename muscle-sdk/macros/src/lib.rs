@@ -1,6 +1,6 @@
-//! `#[muscle::main]` and `#[muscle::export]`.
+//! `#[muscle::main]`, `#[muscle::export]` and `#[muscle::receive]`.
 //!
-//! Both leave the function as it is and register it: they put one `Entry` into the link section `muscle_entries`, from
+//! Each leaves the function as it is and registers it: it puts one `Entry` into the link section `muscle_entries`, from
 //! which the runtime starts a command or answers a call. The `#[unsafe(link_section)]` that this takes is the
 //! macro's, not the author's, so that a crate with `#![forbid(unsafe_code)]` may use them.
 #![forbid(unsafe_code)]
@@ -45,6 +45,23 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
     expand(options, export::expand(function))
+}
+
+/// Lets messages of a channel be taken by a free function, which a slot with `role = "receive"` names.
+///
+/// It is exported as by [`macro@export`], and takes one argument: the message. What it returns is the answer to a request; the answer to
+/// a message that was only sent goes nowhere.
+///
+/// ```ignore
+/// #[muscle::receive]
+/// fn on_tick(tick: Tick) -> Result<(), String> {
+///     Ok(())
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn receive(options: TokenStream, item: TokenStream) -> TokenStream {
+    let function = parse_macro_input!(item as ItemFn);
+    expand(options, export::expand_receiver(function))
 }
 
 fn expand(options: TokenStream, expanded: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

@@ -27,6 +27,7 @@ extern crate std;
 
 pub mod attest;
 pub mod cbor;
+pub mod channels;
 pub mod clock;
 pub mod fs;
 pub mod functions;
@@ -49,7 +50,7 @@ mod slot;
 pub use guest_runtime::Global;
 pub use guest_runtime::rpc::CallError as Error;
 pub use muscle_abi::frame::ErrorCode;
-pub use muscle_macros::{export, main};
+pub use muscle_macros::{export, main, receive};
 pub use process::{ExitCode, args, env, program_name, vars};
 
 /// A result whose error is one of the host's, or the muscle's own text.

@@ -4,6 +4,7 @@
 mod anomalies;
 mod audit;
 mod authority;
+mod channels;
 mod chaos;
 mod crashes;
 mod crowd;
@@ -19,6 +20,7 @@ mod memory;
 mod metrics;
 mod node;
 mod openapi;
+mod pipelines;
 mod pressure;
 mod processes;
 mod prometheus;

@@ -313,3 +313,99 @@ fn an_endpoint_that_is_none_is_refused_before_anything_starts() {
         node.words()
     );
 }
+
+#[test]
+fn one_trace_goes_over_channels_and_over_the_steps_of_a_pipeline() {
+    let (node, collector) = traced("0.0");
+    let courier = crate::bundle("reactor", "courier");
+    node.deploy(
+        &courier,
+        "acts",
+        &[
+            "-b=ask=channel:orders",
+            "-b=from=channel:none",
+            "-b=to=channel:news",
+        ],
+    );
+    node.deploy(
+        &courier,
+        "desk",
+        &[
+            "-b=ask=channel:none-2",
+            "-b=from=channel:orders",
+            "-b=to=channel:none-3",
+        ],
+    );
+    node.deploy(
+        &courier,
+        "reader",
+        &[
+            "-b=ask=channel:none-4",
+            "-b=from=channel:news",
+            "-b=to=channel:none-5",
+        ],
+    );
+    // [bytes] with the text "e" in them.
+    let message: [u8; 4] = [0x81, 0x42, 0x61, b'e'];
+    let tell = |function: &str, trace: &str| {
+        let headers = [
+            ("traceparent", sampled(trace)),
+            ("content-type", "application/cbor".to_owned()),
+            ("accept", "application/json".to_owned()),
+        ];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let path = call_path("acts", function);
+        http::ask(&node.socket(), "POST", &path, &headers, &message)
+            .expect("is answered")
+            .good();
+    };
+    // What a stage is within, by its name, up to the caller's span.
+    let ancestors = |spans: &[Span], deployment: &str| {
+        let of = |span: &&Span| {
+            let mut attributes = span.attributes.iter();
+            attributes.any(|one| {
+                one.key == "referee.deployment"
+                    && format!("{:?}", one.value).contains(&format!("\"{deployment}\""))
+            })
+        };
+        let mut names = Vec::new();
+        let mut span = spans.iter().find(of);
+        while let Some(found) = span {
+            names.push(found.name.clone());
+            span = spans.iter().find(|other| other.span_id == found.parent_span_id);
+        }
+        names
+    };
+    let trace = "4af7651916cd43dd8448eb211c80319c";
+    tell("ask", trace);
+    let spans = collector.trace(trace);
+    assert_eq!(
+        ancestors(&spans, "desk"),
+        ["call", "message", "call"],
+        "{spans:?}"
+    );
+    let trace = "5af7651916cd43dd8448eb211c80319c";
+    tell("send", trace);
+    wait_for("it is taken", || node.counted("reader", "messages_taken") == 1);
+    wait_for("its trace comes", || {
+        ancestors(&collector.trace(trace), "reader") == ["call", "message", "call"]
+    });
+    let ended = node.cli(&["pipeline", "define", "p", "desk/take | reader/take"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    let trace = "6af7651916cd43dd8448eb211c80319c";
+    let header = [("traceparent", sampled(trace))];
+    let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let answer = http::ask(
+        &node.socket(),
+        "POST",
+        "/v1/pipelines/p/call",
+        &header,
+        b"[\"e\"]",
+    );
+    assert_eq!(answer.expect("is answered").good(), b"\"e\"");
+    for name in ["desk", "reader"] {
+        wait_for("its trace comes", || {
+            ancestors(&collector.trace(trace), name) == ["call", "step", "call"]
+        });
+    }
+}

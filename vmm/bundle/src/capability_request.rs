@@ -1,10 +1,10 @@
 //! What a muscle asks for: named slots, each with one request.
 
-use muscle_abi::capability::CapabilityKind;
+use muscle_abi::capability::{CapabilityKind, MESSAGE_MAX, MESSAGES_MAX};
 use muscle_abi::ring::{DATA_MAX, DATA_MIN, Role, is_data_size};
 
 use crate::cbor::{Reader, Writer};
-use crate::names::{VARIABLE_MAX, is_identifier, is_slot_name};
+use crate::names::{EXPORT_MAX, VARIABLE_MAX, is_identifier, is_slot_name};
 use crate::rejected::{Document, Rejected};
 
 /// Most functions of one `functions` request.
@@ -39,6 +39,45 @@ pub enum FilesAccess {
     Read = 0,
     /// Reading and writing.
     ReadWrite = 1,
+}
+
+/// What a muscle does with a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ChannelRole {
+    /// Sends messages to all who receive.
+    Send {
+        /// How many in one call at most.
+        max_messages: u64,
+    },
+    /// Sends messages to the one who receives, and waits for the answer to each.
+    Request {
+        /// How many in one call at most.
+        max_messages: u64,
+    },
+    /// Takes messages.
+    Receive {
+        /// The exported function that takes them, one at a time.
+        function: String,
+    },
+}
+
+impl ChannelRole {
+    /// The role's name in policies and for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            ChannelRole::Send { .. } => "send",
+            ChannelRole::Request { .. } => "request",
+            ChannelRole::Receive { .. } => "receive",
+        }
+    }
+
+    /// Messages in one call at most; none for one who takes them.
+    pub const fn max_messages(&self) -> u64 {
+        match self {
+            ChannelRole::Send { max_messages } | ChannelRole::Request { max_messages } => *max_messages,
+            ChannelRole::Receive { .. } => 0,
+        }
+    }
 }
 
 /// A capability with its arguments.
@@ -108,6 +147,13 @@ pub enum CapabilityRequest {
         /// The last port.
         last: u16,
     },
+    /// Messages to or from other deployments of a node.
+    Channel {
+        /// Which way they go.
+        role: ChannelRole,
+        /// Bytes of a message at most, up to [`MESSAGE_MAX`].
+        max_bytes: u64,
+    },
 }
 
 impl CapabilityRequest {
@@ -127,6 +173,7 @@ impl CapabilityRequest {
             CapabilityRequest::VsockListen { .. } => CapabilityKind::VsockListen,
             CapabilityRequest::VsockConnect { .. } => CapabilityKind::VsockConnect,
             CapabilityRequest::Pio { .. } => CapabilityKind::Pio,
+            CapabilityRequest::Channel { .. } => CapabilityKind::Channel,
         }
     }
 
@@ -157,6 +204,21 @@ impl CapabilityRequest {
                 1,
                 muscle_abi::capability::STATE_MAX,
             ),
+            CapabilityRequest::Channel { role, max_bytes } => {
+                in_range("channel max bytes", *max_bytes, 1, MESSAGE_MAX)?;
+                match role {
+                    ChannelRole::Send { max_messages } | ChannelRole::Request { max_messages } => {
+                        in_range("channel max messages", *max_messages, 1, MESSAGES_MAX)
+                    }
+                    ChannelRole::Receive { function } => match is_identifier(function, EXPORT_MAX) {
+                        true => Ok(()),
+                        false => Err(Rejected::NameInvalid {
+                            field: "channel function",
+                            index: 0,
+                        }),
+                    },
+                }
+            }
             CapabilityRequest::Console { .. }
             | CapabilityRequest::Args
             | CapabilityRequest::Clock { .. }
@@ -224,6 +286,23 @@ impl CapabilityRequest {
                 first: reader.u16("pio first")?,
                 last: reader.u16("pio last")?,
             },
+            CapabilityKind::Channel => {
+                let role = reader.u64("channel role")?;
+                let max_bytes = reader.u64("channel max bytes")?;
+                let role = match role {
+                    0 => ChannelRole::Send {
+                        max_messages: reader.u64("channel max messages")?,
+                    },
+                    1 => ChannelRole::Request {
+                        max_messages: reader.u64("channel max messages")?,
+                    },
+                    2 => ChannelRole::Receive {
+                        function: reader.text("channel function", EXPORT_MAX)?.to_owned(),
+                    },
+                    value => return Err(unknown("channel role", value)),
+                };
+                CapabilityRequest::Channel { role, max_bytes }
+            }
         };
         match items == request.items() as u64 {
             true => Ok(request),
@@ -263,6 +342,19 @@ impl CapabilityRequest {
                 writer.u64((*first).into());
                 writer.u64((*last).into());
             }
+            CapabilityRequest::Channel { role, max_bytes } => {
+                let (number, max_messages) = match role {
+                    ChannelRole::Send { max_messages } => (0, Ok(*max_messages)),
+                    ChannelRole::Request { max_messages } => (1, Ok(*max_messages)),
+                    ChannelRole::Receive { function } => (2, Err(function)),
+                };
+                writer.u64(number);
+                writer.u64(*max_bytes);
+                match max_messages {
+                    Ok(max_messages) => writer.u64(max_messages),
+                    Err(function) => writer.text(function),
+                }
+            }
         }
     }
 
@@ -278,7 +370,7 @@ impl CapabilityRequest {
             | CapabilityRequest::VsockListen { .. }
             | CapabilityRequest::VsockConnect { .. } => 2,
             CapabilityRequest::Pio { .. } | CapabilityRequest::Ring { .. } => 3,
-            CapabilityRequest::Files { .. } => 4,
+            CapabilityRequest::Files { .. } | CapabilityRequest::Channel { .. } => 4,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::fmt;
 use muscle_abi::boot::Style;
 use muscle_abi::ring::RINGS_MAX;
 
-use crate::capability_request::{CapabilityRequest, Slot, in_range};
+use crate::capability_request::{CapabilityRequest, ChannelRole, Slot, in_range};
 use crate::cbor::{Reader, Writer, same_again};
 use crate::digest::Digest;
 use crate::limits::ReadLimits;
@@ -246,7 +246,26 @@ impl Manifest {
             }
         }
         check_sorted("exports", &self.exports)?;
+        self.check_receivers()?;
         self.limits.check()
+    }
+
+    /// What takes a channel's messages must be there to be called.
+    fn check_receivers(&self) -> Result<(), Rejected> {
+        let missing = self.slots.iter().find_map(|slot| match &slot.request {
+            CapabilityRequest::Channel {
+                role: ChannelRole::Receive { function },
+                ..
+            } if !self.exports.contains(function) => Some((slot, function)),
+            _ => None,
+        });
+        match missing {
+            None => Ok(()),
+            Some((slot, function)) => Err(Rejected::ReceiverNotExported {
+                slot: slot.name.clone(),
+                function: function.clone(),
+            }),
+        }
     }
 
     fn check_parts(&self) -> Result<(), Rejected> {

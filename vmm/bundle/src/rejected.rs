@@ -140,6 +140,10 @@ pub enum Rejected {
     NotSorted { field: &'static str, index: usize },
     #[error("`{field}`, item {index}: not a valid name; see the rules for names in docs/bundle-format.md")]
     NameInvalid { field: &'static str, index: usize },
+    #[error(
+        "slot `{slot}` has a channel's messages taken by `{function}`, which is not among the exports; add it there"
+    )]
+    ReceiverNotExported { slot: String, function: String },
     // Signatures.
     #[error("the bundle has no signature; sign it with `cargo muscle sign`")]
     Unsigned,
@@ -371,6 +375,7 @@ impl Rejected {
             Rejected::NotAPowerOfTwo { .. } => "not-a-power-of-two",
             Rejected::NotSorted { .. } => "not-sorted",
             Rejected::NameInvalid { .. } => "name-invalid",
+            Rejected::ReceiverNotExported { .. } => "receiver-not-exported",
             Rejected::Unsigned => "unsigned",
             Rejected::SignatureMalformed { .. } => "signature-malformed",
             Rejected::SignatureDuplicate { .. } => "signature-duplicate",

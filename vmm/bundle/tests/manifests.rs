@@ -4,7 +4,8 @@ mod support;
 
 use muscle_abi::ring::{DATA_MAX, DATA_MIN, RINGS_MAX, Role};
 use referee_bundle::{
-    CapabilityRequest, Digest, Document, Manifest, PartKind, Permissions, ReadLimits, Rejected, Slot, verify,
+    CapabilityRequest, ChannelRole, Digest, Document, Manifest, PartKind, Permissions, ReadLimits, Rejected,
+    Slot, verify,
 };
 use support::{NOW, Pieces, changed, check, document, elf, good, manifest, part, publisher, store_of};
 
@@ -473,6 +474,68 @@ fn rejects_a_state_of_no_bytes_or_of_too_many() {
             }
         );
     }
+}
+
+#[test]
+fn rejects_a_channel_of_no_sense() {
+    let with = |role: ChannelRole, max_bytes| {
+        changed(|manifest| {
+            manifest.slots = vec![slot("c", CapabilityRequest::Channel { role, max_bytes })];
+        })
+    };
+    let send = |max_messages| ChannelRole::Send { max_messages };
+    let receive = |function: &str| ChannelRole::Receive {
+        function: function.to_owned(),
+    };
+    let (bytes, messages) = (
+        muscle_abi::capability::MESSAGE_MAX,
+        muscle_abi::capability::MESSAGES_MAX,
+    );
+    for value in [0, bytes + 1, u64::MAX] {
+        assert_eq!(
+            with(send(1), value),
+            Rejected::OutOfRange {
+                field: "channel max bytes",
+                value,
+                least: 1,
+                most: bytes
+            }
+        );
+    }
+    for (role, value) in [
+        (send(0), 0),
+        (send(messages + 1), messages + 1),
+        (ChannelRole::Request { max_messages: 0 }, 0),
+    ] {
+        assert_eq!(
+            with(role, 1),
+            Rejected::OutOfRange {
+                field: "channel max messages",
+                value,
+                least: 1,
+                most: messages
+            }
+        );
+    }
+    for name in ["", "1st", "a b", "../f"] {
+        assert!(
+            matches!(
+                with(receive(name), 1),
+                Rejected::NameInvalid {
+                    field: "channel function",
+                    ..
+                }
+            ),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        with(receive("take"), 1),
+        Rejected::ReceiverNotExported {
+            slot: "c".to_owned(),
+            function: "take".to_owned()
+        }
+    );
 }
 
 #[test]

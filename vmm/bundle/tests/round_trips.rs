@@ -3,13 +3,14 @@
 mod support;
 
 use muscle_abi::boot::Style;
+use muscle_abi::capability::{MESSAGE_MAX, MESSAGES_MAX};
 use muscle_abi::ring::Role;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use referee_bundle::{
-    Algorithm, CapabilityRequest, ClockGrade, Digest, FilesAccess, KeyId, Limits, Manifest, NameScope,
-    Publisher, PublisherKey, ReadLimits, RootDocument, Slot, TrustStore, UnixTime,
+    Algorithm, CapabilityRequest, ChannelRole, ClockGrade, Digest, FilesAccess, KeyId, Limits, Manifest,
+    NameScope, Publisher, PublisherKey, ReadLimits, RootDocument, Slot, TrustStore, UnixTime,
 };
 use support::{Keys, NOW, root, store_bytes};
 
@@ -35,6 +36,15 @@ fn request() -> impl Strategy<Value = CapabilityRequest> {
             CapabilityRequest::Ring {
                 role,
                 bytes: 1 << order,
+            }
+        }),
+        (1..=MESSAGE_MAX, 1..=MESSAGES_MAX, any::<bool>()).prop_map(|(max_bytes, max_messages, asks)| {
+            CapabilityRequest::Channel {
+                role: match asks {
+                    true => ChannelRole::Request { max_messages },
+                    false => ChannelRole::Send { max_messages },
+                },
+                max_bytes,
             }
         }),
         prop_oneof![Just(ClockGrade::Coarse), Just(ClockGrade::Fine)]

@@ -14,6 +14,7 @@ use referee_policy::{ClockGrade, Grant, Grants, Power};
 use act::{fill_random, is_failure, record_failure, tell_time};
 
 use crate::attest;
+use crate::channel::{self, ChannelLine};
 use crate::clock::CellClock;
 use crate::console::Console;
 use crate::error::{CallError, Fault, HostError, Refusal, Stop};
@@ -70,6 +71,7 @@ pub struct Broker {
     clock: CellClock,
     tpm: Option<TpmLine>,
     functions: HostFunctions,
+    channels: Option<ChannelLine>,
     audit: AuditSink,
     limits: BrokerLimits,
     output_spent: u64,
@@ -132,6 +134,7 @@ impl Broker {
             mut serial,
             tpm,
             functions,
+            channels,
         } = resources;
         let tpm = tpm.map(TpmLine::new);
         let mut table = Vec::with_capacity(slots);
@@ -159,6 +162,11 @@ impl Broker {
                         slot: slot.to_owned(),
                     });
                 }
+                Power::Channel { .. } if channels.is_none() => {
+                    return Err(HostError::NotAcquired {
+                        slot: slot.to_owned(),
+                    });
+                }
                 Power::Console { .. }
                 | Power::Args
                 | Power::Env { .. }
@@ -168,6 +176,7 @@ impl Broker {
                 | Power::State { .. }
                 | Power::Functions { .. }
                 | Power::Ring { .. }
+                | Power::Channel { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => Held::Nothing,
             };
@@ -187,6 +196,7 @@ impl Broker {
             clock,
             tpm,
             functions,
+            channels,
             audit,
             limits,
             output_spent: 0,
@@ -293,6 +303,24 @@ impl Broker {
                     (Power::Functions { names }, ..) => {
                         functions::act(names, &self.functions, payload, &mut act)
                     }
+                    (
+                        Power::Channel {
+                            channel,
+                            role,
+                            max_bytes,
+                        },
+                        ..,
+                    ) => match &self.channels {
+                        Some(line) => {
+                            let may = channel::May {
+                                channel,
+                                role,
+                                max_bytes: *max_bytes,
+                            };
+                            channel::act(op, &may, line, payload, &mut act)
+                        }
+                        None => Err(CallError::new(ErrorCode::Denied, "nobody carries messages").into()),
+                    },
                     (Power::Files { .. }, Held::Files(files), _) => files.act(op, payload, &mut act),
                     _ => Err(CallError::new(ErrorCode::Denied, "the grant allows no calls").into()),
                 };

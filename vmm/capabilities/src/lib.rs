@@ -21,6 +21,7 @@
 mod arguments;
 mod attest;
 mod broker;
+mod channel;
 mod clock;
 mod console;
 mod error;
@@ -40,6 +41,7 @@ mod tpm_line;
 
 pub use arguments::argument_block;
 pub use broker::{Broker, BrokerLimits, Slots};
+pub use channel::{ChannelLine, Message, MessageAnswer};
 pub use clock::CellClock;
 pub use console::{ConsoleStreams, Input, Output, OutputWriter, SharedBytes};
 pub use error::{Fault, HostError, Stop};

@@ -50,6 +50,8 @@ operations! {
     StateLoad = STATE_LOAD of State,
     StateSave = STATE_SAVE of State,
     FunctionsCall = FUNCTIONS_CALL of Functions,
+    ChannelSend = CHANNEL_SEND of Channel,
+    ChannelRequest = CHANNEL_REQUEST of Channel,
     FilesOpen = FILES_OPEN of Files,
     FilesRead = FILES_READ of Files,
     FilesWrite = FILES_WRITE of Files,

@@ -9,6 +9,7 @@ use std::path::Path;
 use referee_policy::{Device, Grants, Power, SerialTo};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
+use crate::channel::ChannelLine;
 use crate::console::{ConsoleStreams, Output};
 use crate::error::HostError;
 use crate::functions::HostFunctions;
@@ -21,6 +22,7 @@ pub struct Resources {
     pub(crate) serial: BTreeMap<String, Output>,
     pub(crate) tpm: Option<OwnedFd>,
     pub(crate) functions: HostFunctions,
+    pub(crate) channels: Option<ChannelLine>,
 }
 
 impl Resources {
@@ -36,6 +38,7 @@ impl Resources {
             serial: BTreeMap::new(),
             tpm: None,
             functions: HostFunctions::default(),
+            channels: None,
         };
         for grant in grants.slots() {
             let slot = grant.slot().to_owned();
@@ -77,6 +80,7 @@ impl Resources {
                 | Power::State { .. }
                 | Power::Functions { .. }
                 | Power::Ring { .. }
+                | Power::Channel { .. }
                 | Power::VsockListen { .. }
                 | Power::VsockConnect { .. } => {}
             }
@@ -104,12 +108,18 @@ impl Resources {
                 .map_err(HostError::Streams)?,
             tpm: None,
             functions: HostFunctions::default(),
+            channels: None,
         })
     }
 
     /// Offers functions of this program; a grant of `functions` names those that the muscle may call.
     pub fn offer(&mut self, functions: HostFunctions) {
         self.functions = functions;
+    }
+
+    /// Has messages carried on by this line; grants of `channel` need one.
+    pub fn carry_messages_by(&mut self, line: ChannelLine) {
+        self.channels = Some(line);
     }
 
     /// Gives the line to whoever asks the TPM; grants of `attest` and `state` need one.

@@ -1,5 +1,6 @@
 //! The broker as a muscle meets it: each rule by a call that breaks just it.
 
+mod channel;
 mod files;
 mod live;
 mod narrower;

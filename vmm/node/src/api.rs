@@ -13,6 +13,9 @@
 //!   PATCH  /v1/deployments/NAME/grants/SLOT       made smaller
 //!   GET    /v1/deployments/NAME/logs?follow=true  JSON lines
 //!   GET    /v1/audit?after=N&follow=true          the audit log, JSON lines
+//!   GET    /v1/pipelines
+//!   PUT    /v1/pipelines/NAME                     {"steps": [{"deployment", "function"}, …]}; GET and DELETE
+//!   POST   /v1/pipelines/NAME/call                as a call of a deployment
 //!   POST   /v1/reload                             trust store and policies
 //!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //!   GET    /v1/openapi.json                       all of this for programs
@@ -30,6 +33,7 @@ mod logs;
 mod metrics;
 mod openapi;
 mod path;
+mod pipelines;
 mod server;
 mod status;
 
@@ -44,6 +48,7 @@ pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use grants::{Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;
+pub use pipelines::ShownPipeline;
 pub(crate) use server::{Listeners, Peer, serve, serve_openly};
 pub use status::{Stats, TenantUsage};
 
@@ -81,6 +86,13 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(deployments::kill))
         .routes(routes!(grants::show))
         .routes(routes!(grants::revoke, grants::narrow))
+        .routes(routes!(pipelines::list_pipelines))
+        .routes(routes!(
+            pipelines::show_pipeline,
+            pipelines::define_pipeline,
+            pipelines::remove_pipeline
+        ))
+        .routes(routes!(pipelines::call_pipeline))
         .routes(routes!(logs::logs))
         .routes(routes!(audit::records))
         .routes(routes!(deployments::reload))

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant, SystemTime};
 use referee_trace::Trace;
 use tokio::sync::Notify;
 
+use crate::channel::{Answered, Why};
 use crate::crew::{Piece, Plan, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
-use crate::line::{Begin, Failure, How};
+use crate::line::{Begin, Failure, How, With};
+use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
 use crate::stages;
 use crate::worker::Shape;
@@ -39,6 +41,28 @@ pub(crate) struct Reply {
     pub result: Result<Vec<u8>, Failure>,
 }
 
+/// What makes a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// The channel whose message is the call's argument; none for one by the API.
+    channel: Option<String>,
+    /// Messages that led to it.
+    hops: u32,
+    /// Whether it has waited already, and is the only one of its kind.
+    has_waited: bool,
+}
+
+impl Origin {
+    /// A message of this channel, the last of so many. `has_waited`: in the receiver's mailbox.
+    pub(crate) fn message(channel: &str, hops: u32, has_waited: bool) -> Origin {
+        Origin {
+            channel: Some(channel.to_owned()),
+            hops,
+            has_waited,
+        }
+    }
+}
+
 impl Node {
     /// Calls a function of a deployment, with CBOR arguments. Dropping the future gives the call up.
     ///
@@ -50,12 +74,13 @@ impl Node {
         function: String,
         payload: Vec<u8>,
         trace: Trace,
+        origin: Origin,
     ) -> Result<Reply, NodeError> {
         let exports = &deployment.assessment().exports;
         if !exports.contains(&function) {
             return Err(NodeError::NoFunction(function));
         }
-        let call = Arc::new(Call::new(self.next_number(), trace));
+        let call = Arc::new(Call::new(self.next_number(), trace, origin));
         call.trace.note("referee.deployment", deployment.name.clone());
         call.trace.note("referee.function", function.clone());
         let given_up = GivenUp(Arc::clone(&call));
@@ -84,7 +109,12 @@ impl Node {
         payload: Vec<u8>,
     ) -> Result<Reply, NodeError> {
         self.takes_calls(deployment)?;
-        let queued = deployment.queue(self.config().cells.queue)?;
+        // A mailbox has one call at a time wait; it would be wrong to lose its message because clients have many.
+        let queue = match call.origin.has_waited {
+            true => usize::MAX,
+            false => self.config().cells.queue,
+        };
+        let queued = deployment.queue(queue)?;
         add(&deployment.counters.calls, 1);
         add(
             &deployment.counters.bytes_in,
@@ -107,10 +137,19 @@ impl Node {
         let stage = call.trace.stage("worker");
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
         drop(stage);
+        if let Some(channel) = &call.origin.channel
+            && !worker.takes(channel, &function)
+        {
+            return Err(NodeError::Rejected {
+                name: "channel-not-granted".into(),
+                message: format!("`{}` may not receive on the channel `{channel}`", deployment.name),
+            });
+        }
         call.runs_on(&worker);
         let inside = self.room_for_call(deployment, &worker).await?;
         let place = deployment.place(self.turns())?;
-        let mut begin = Some(Begin { function, payload });
+        let mut with = With::Begin(Begin { function, payload });
+        let mut sent = Sent::default();
         let mut stage = call.trace.stage("slot");
         let mut turn = tokio::select! {
             turn = place.turn() => turn,
@@ -122,7 +161,7 @@ impl Node {
         let deadline = Duration::from_millis(deployment.assessment().deadline_ms);
         loop {
             if call.given_up() {
-                if begin.is_some() {
+                if matches!(with, With::Begin(_)) {
                     return Ok(reply);
                 }
                 // Whoever gave it up may have done so before the worker knew of it.
@@ -131,10 +170,12 @@ impl Node {
             }
             turn.runs(&worker, call.number);
             drop(stage);
-            let piece = call.piece(&worker, begin.take(), turn.budget).await?;
+            let with_now = std::mem::replace(&mut with, With::Nothing);
+            let piece = call.piece(&worker, with_now, turn.budget).await?;
             stage = call.detail().stage(match &piece.how {
                 How::Preempted => "slot",
                 How::Sleeping(_) => "sleep",
+                How::Sends(_) => "message",
                 How::Returned(_) | How::Failed(_) => "end",
             });
             reply.used = reply.used.saturating_add(piece.used);
@@ -144,7 +185,7 @@ impl Node {
             let overdue = began.elapsed().saturating_sub(deadline) > LATE
                 || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
             turn = match piece.how {
-                How::Preempted | How::Sleeping(_) if overdue => {
+                How::Preempted | How::Sleeping(_) | How::Sends(_) if overdue => {
                     return Err(worker.give_up("let a call go on beyond its end").await);
                 }
                 How::Preempted => tokio::select! {
@@ -163,6 +204,43 @@ impl Node {
                     tokio::select! {
                         turn = place.turn() => turn,
                         () = worker.over() => return Err(worker.gone()),
+                    }
+                }
+                How::Sends(sending) => {
+                    let asks = sending.asks;
+                    let is_revoked = deployment
+                        .channels()
+                        .iter()
+                        .all(|grant| grant.slot != sending.slot);
+                    let message = match sent.check(worker.channels(), sending, call.origin.hops) {
+                        Ok(message) => message,
+                        Err(wrong) => return Err(worker.give_up(wrong).await),
+                    };
+                    if !asks || is_revoked {
+                        with = With::Answer(match is_revoked {
+                            true => Answered::Refused(Why::NotGranted),
+                            false => self.publish(deployment, message, &stage),
+                        });
+                        stage = call.detail().stage("slot");
+                        tokio::select! {
+                            turn = place.next(turn, piece.used) => turn,
+                            () = worker.over() => return Err(worker.gone()),
+                        }
+                    } else {
+                        // Its slot is for others while it waits, the receiver among them.
+                        turn.end(piece.used);
+                        let left = deadline.saturating_sub(began.elapsed());
+                        let answer = tokio::select! {
+                            answer = self.ask(deployment, message, left, &stage) => answer,
+                            () = call.is_given_up() => Answered::Refused(Why::GivenUp),
+                            () = worker.over() => return Err(worker.gone()),
+                        };
+                        with = With::Answer(answer);
+                        stage = call.detail().stage("slot");
+                        tokio::select! {
+                            turn = place.turn() => turn,
+                            () = worker.over() => return Err(worker.gone()),
+                        }
                     }
                 }
                 How::Returned(result) => {
@@ -239,18 +317,20 @@ struct Call {
     heard: Notify,
     worker: Mutex<Option<Arc<Worker>>>,
     trace: Trace,
+    origin: Origin,
     /// Pieces that ran.
     pieces: AtomicU32,
 }
 
 impl Call {
-    fn new(number: u64, trace: Trace) -> Call {
+    fn new(number: u64, trace: Trace, origin: Origin) -> Call {
         Call {
             number,
             given_up: AtomicBool::new(false),
             heard: Notify::new(),
             worker: Mutex::default(),
             trace,
+            origin,
             pieces: AtomicU32::new(0),
         }
     }
@@ -264,18 +344,13 @@ impl Call {
     }
 
     /// Has the worker run a piece of it.
-    async fn piece(
-        &self,
-        worker: &Arc<Worker>,
-        begin: Option<Begin>,
-        budget: Duration,
-    ) -> Result<Piece, NodeError> {
+    async fn piece(&self, worker: &Arc<Worker>, with: With, budget: Duration) -> Result<Piece, NodeError> {
         let detail = self.detail();
         self.pieces.fetch_add(1, Ordering::Relaxed);
         let traced = detail.is_recorded();
         let stage = detail.stage("piece");
         let began = (SystemTime::now(), Instant::now());
-        let piece = worker.run(self.number, begin, Some(budget), traced).await?;
+        let piece = worker.run(self.number, with, Some(budget), traced).await?;
         if traced {
             stages::tell(&stage, began.0, began.1.elapsed(), &piece.did.steps);
         }

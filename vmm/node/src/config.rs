@@ -40,6 +40,8 @@ pub struct Config {
     pub memory: Memory,
     /// What is done against side channels.
     pub side_channels: SideChannels,
+    /// Messages between deployments.
+    pub channels: Channels,
     /// Whose turn it is, and for how long.
     pub scheduling: Scheduling,
     /// Where Prometheus finds the node's figures.
@@ -193,6 +195,18 @@ pub struct Cells {
     pub require_confinement: bool,
 }
 
+/// Messages between deployments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Channels {
+    /// Messages of one sender that may wait at one receiver; one more is refused as busy.
+    pub queue: usize,
+    /// Bytes of those messages.
+    pub queue_bytes: usize,
+    /// The longest that a request waits for its answer, in milliseconds; its call's deadline may be sooner.
+    pub request_ms: u64,
+}
+
 /// Whose turn it is, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -236,6 +250,16 @@ pub struct TenantCap {
     pub quota_ms: u64,
     /// in each so much; of one slot, so that a quota above it is more than one slot.
     pub period_ms: u64,
+}
+
+impl Default for Channels {
+    fn default() -> Channels {
+        Channels {
+            queue: 64,
+            queue_bytes: 4 << 20,
+            request_ms: 10_000,
+        }
+    }
 }
 
 impl Default for Health {
@@ -297,6 +321,7 @@ impl Default for Config {
             cells: Cells::default(),
             memory: Memory::default(),
             side_channels: SideChannels::default(),
+            channels: Channels::default(),
             scheduling: Scheduling::default(),
             metrics: Metrics::default(),
             health: Health::default(),
@@ -445,6 +470,8 @@ impl Config {
             ),
             ("api.call_bytes", self.api.call_bytes),
             ("cells.queue", self.cells.queue),
+            ("channels.queue", self.channels.queue),
+            ("channels.queue_bytes", self.channels.queue_bytes),
             ("cells.deployments", self.cells.deployments),
             (
                 "cells.stuck_seconds",
@@ -531,6 +558,8 @@ mod tests {
             "[scheduling]\nslice_min_us = 0",
             "[scheduling]\nreal_time_percent = 96",
             "[cells]\nqueue = 0",
+            "[channels]\nqueue = 0",
+            "[channels]\nqueue_bytes = 0",
             "[api.tcp]\naddress = '127.0.0.1:1'",
             "[api.tcp]\naddress = 'localhost'\ncertificate = 'a'\nkey = 'b'\nclient_ca = 'c'",
             "[api.tcp]\naddress = '127.0.0.1:1'\ncertificate = 'a'\nkey = 'b'\nclient_ca = 'c'\nconnections = 0",

@@ -15,11 +15,12 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
+use crate::channel::ChannelGrant;
 use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
 use crate::ledger::Ledger;
-use crate::line::{self, Begin, Did, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, frame};
+use crate::line::{self, Did, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, With, frame};
 use crate::logs::Logs;
 use crate::nursery::{Nursery, Order};
 use crate::report;
@@ -41,6 +42,8 @@ const REAP_WITHIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Worker {
     number: u64,
+    /// What it was granted, as the nursery says.
+    channels: Vec<ChannelGrant>,
     nursery: Nursery,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     /// The same line, to be closed while somebody waits to write.
@@ -97,7 +100,8 @@ impl Worker {
     /// [`NodeError::Rejected`], [`NodeError::Host`].
     pub(crate) async fn start(nursery: &Nursery, plan: Plan) -> Result<Arc<Worker>, NodeError> {
         let number = plan.number;
-        let (calls, log) = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
+        let spawned = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
+        let (calls, log) = (spawned.calls, spawned.log);
         let doing = "setting the lines of a worker up";
         let stream = |line: std::os::unix::net::UnixStream| {
             line.set_nonblocking(true)?;
@@ -108,6 +112,7 @@ impl Worker {
         let (reader, writer) = calls.into_split();
         let worker = Arc::new(Worker {
             number,
+            channels: spawned.channels,
             nursery: nursery.clone(),
             writer: tokio::sync::Mutex::new(writer),
             line,
@@ -164,6 +169,18 @@ impl Worker {
         }
     }
 
+    /// What it may do with channels.
+    pub(crate) fn channels(&self) -> &[ChannelGrant] {
+        &self.channels
+    }
+
+    /// Whether its muscle takes messages of a channel by this function.
+    pub(crate) fn takes(&self, channel: &str, function: &str) -> bool {
+        self.channels
+            .iter()
+            .any(|grant| grant.takes(channel) == Some(function))
+    }
+
     /// Lets a call run for a while.
     ///
     /// # Errors
@@ -171,12 +188,12 @@ impl Worker {
     pub(crate) async fn run(
         &self,
         call: u64,
-        begin: Option<Begin>,
+        with: With,
         budget: Option<Duration>,
         traced: bool,
     ) -> Result<Piece, NodeError> {
         let (told, piece) = oneshot::channel();
-        if begin.is_some() {
+        if matches!(with, With::Begin(_)) {
             // Before it can have anything recorded for it.
             add(&self.calls, 1);
         }
@@ -184,7 +201,7 @@ impl Worker {
         *lock(&self.last_used) = Instant::now();
         let began = Instant::now();
         let limit = budget.unwrap_or_default().saturating_add(self.stuck_after);
-        match tokio::time::timeout(limit, self.piece(call, begin, budget, traced, piece)).await {
+        match tokio::time::timeout(limit, self.piece(call, with, budget, traced, piece)).await {
             // It cannot have run for longer than it was away, nor stopped more often than any processor does.
             Ok(piece) => piece.map(|mut piece| {
                 piece.used = piece.used.min(began.elapsed());
@@ -210,14 +227,14 @@ impl Worker {
     async fn piece(
         &self,
         call: u64,
-        begin: Option<Begin>,
+        with: With,
         budget: Option<Duration>,
         traced: bool,
         piece: oneshot::Receiver<Piece>,
     ) -> Result<Piece, NodeError> {
         let run = ToWorker::Run {
             call,
-            begin,
+            with,
             budget,
             traced,
         };

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use referee_policy::Standings;
+use referee_policy::{Standing, Standings};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as MutexGuardAsync, Semaphore};
 use utoipa::ToSchema;
 
 use crate::anomaly::{Anomaly, Change, Detector, Totals};
 use crate::bundle_uses::BundleUse;
+use crate::channel::ChannelGrant;
 use crate::crew::Worker;
 use crate::error::NodeError;
 use crate::histogram::Histogram;
 use crate::logs::Logs;
+use crate::mailbox::Mailbox;
 use crate::nursery::Assessment;
 use crate::settings::Priority;
 use crate::store::Deployed;
@@ -38,6 +40,8 @@ pub(crate) struct Deployment {
     _bundle: BundleUse,
     pub logs: Arc<Logs>,
     pub counters: Arc<Counters>,
+    /// Messages that wait for it. It belongs to the name, and goes on with what is deployed under it next.
+    pub mailbox: Arc<Mailbox>,
     /// How long calls took, from their taking to their end.
     pub called: Histogram,
     /// How long they waited for their first turn.
@@ -82,6 +86,10 @@ pub(crate) struct Counters {
     pub cells_paged_out: AtomicU64,
     pub cells_dropped: AtomicU64,
     pub workers_out_of_order: AtomicU64,
+    pub messages_sent: AtomicU64,
+    pub messages_refused: AtomicU64,
+    pub messages_taken: AtomicU64,
+    pub messages_lost: AtomicU64,
 }
 
 /// What a deployment's calls came to and used, since the node started.
@@ -124,6 +132,14 @@ pub struct Counted {
     /// Workers that were ended because of what they sent.
     #[serde(default)]
     pub workers_out_of_order: u64,
+    /// Messages that its calls sent, or that were answered.
+    pub messages_sent: u64,
+    /// Messages that its calls wanted to send and could not, or that had no answer.
+    pub messages_refused: u64,
+    /// Messages of others, sent without waiting, whose call came to a good end here.
+    pub messages_taken: u64,
+    /// Messages of others, sent without waiting, whose call did not.
+    pub messages_lost: u64,
 }
 
 impl Counters {
@@ -147,6 +163,10 @@ impl Counters {
             cells_paged_out: get(&self.cells_paged_out),
             cells_dropped: get(&self.cells_dropped),
             workers_out_of_order: get(&self.workers_out_of_order),
+            messages_sent: get(&self.messages_sent),
+            messages_refused: get(&self.messages_refused),
+            messages_taken: get(&self.messages_taken),
+            messages_lost: get(&self.messages_lost),
         }
     }
 }
@@ -174,6 +194,7 @@ impl Deployment {
             deployed,
             logs: Arc::new(Logs::new(log_bytes)),
             counters: Arc::default(),
+            mailbox: Arc::default(),
             called: Histogram::default(),
             waited: Histogram::default(),
             detector: Mutex::default(),
@@ -335,6 +356,20 @@ impl Deployment {
     }
 
     /// What was taken from its grants.
+    /// Channels of which nothing was taken back.
+    pub(crate) fn channels(&self) -> Vec<&ChannelGrant> {
+        let standings = self.standings();
+        let channels = self.assessment().channels.iter();
+        channels
+            .filter(|grant| !matches!(standings.get(&grant.slot), Some(Standing::Revoked)))
+            .collect()
+    }
+
+    /// The ticks at which its replies leave.
+    pub(crate) fn tick(&self) -> Option<Duration> {
+        self.deployed.settings.release_ms.map(Duration::from_millis)
+    }
+
     pub(crate) fn standings(&self) -> Standings {
         lock(&self.standings).clone()
     }

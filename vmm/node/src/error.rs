@@ -25,6 +25,9 @@ pub enum NodeError {
     /// The deployment has no such slot.
     #[error("{0}")]
     NoSlot(String),
+    /// There is no such pipeline.
+    #[error("there is no pipeline `{0}`")]
+    NoPipeline(String),
     /// The muscle exports no such function.
     #[error("the muscle exports no function `{0}`")]
     NoFunction(String),

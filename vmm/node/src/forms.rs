@@ -30,6 +30,24 @@ where
     deserializer.deserialize_map(Map(PhantomData))
 }
 
+/// Reads a list of structures, each as [`from_map`].
+pub(crate) fn all_from_maps<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct One<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for One<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<One<T>, D::Error> {
+            from_map(deserializer).map(One)
+        }
+    }
+
+    let all = Vec::<One<T>>::deserialize(deserializer)?;
+    Ok(all.into_iter().map(|One(one)| one).collect())
+}
+
 /// Reads a number without a sign. `4.0` is one too: JSON has one kind of number, and JSON Schema counts it among the whole ones.
 pub(crate) fn whole<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

@@ -16,10 +16,12 @@ mod anomaly;
 mod api;
 mod bundle_uses;
 mod call;
+mod channel;
 pub mod client;
 mod config;
 mod crew;
 mod deployment;
+mod deployment_file;
 mod descriptors;
 mod error;
 mod flood;
@@ -30,11 +32,14 @@ mod histogram;
 mod ledger;
 mod line;
 mod logs;
+mod mailbox;
 mod manager;
 mod memory;
+mod messages;
 mod node;
 mod nursery;
 mod oom;
+mod pipeline;
 mod release;
 mod relief;
 mod report;
@@ -50,18 +55,20 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, SlotShown,
-    SlotState, Stats, TenantUsage, document,
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
+    SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
-    Anomalies, Api, Audit, Cells, Config, DEFAULT_SOCKET, Health as HealthConfig, Memory as MemoryConfig,
-    Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Traces,
+    Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,
+    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Traces,
 };
 pub use deployment::Counted;
+pub use deployment_file::{DeploymentFile, Wanted};
 pub use error::NodeError;
 pub use health::{Degradation, Health, MemoryShown};
 pub use histogram::{BOUNDS_US, Distribution};
 pub use logs::LogLine;
 pub use memory::HostMemory;
+pub use pipeline::{NotAPipeline, Pipeline, STEPS_MAX, Step};
 pub use serve::serve;
 pub use settings::{CELLS_MAX, NotAPriority, Priority, Settings};

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::channel::{Answered, Sending};
+
 /// Most bytes of a frame: an RPC frame of the largest size and what is around it.
 pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
 
@@ -23,10 +25,10 @@ pub(crate) const OUTPUT_MAX: usize = 32 << 10;
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToWorker {
-    /// Let a call run for a while. `begin` comes with the first piece.
+    /// Let a call run for a while.
     Run {
         call: u64,
-        begin: Option<Begin>,
+        with: With,
         budget: Option<Duration>,
         /// Whether its steps are wanted.
         traced: bool,
@@ -56,6 +58,17 @@ pub(crate) struct Restriction {
     pub slot: String,
     /// What it is left with; none if it is revoked.
     pub narrowing: Option<Narrowing>,
+}
+
+/// What a piece of a call begins with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum With {
+    /// The call itself.
+    Begin(Begin),
+    /// What came of the message that it sent last.
+    Answer(Answered),
+    /// Nothing: it goes on.
+    Nothing,
 }
 
 /// A new call.
@@ -137,6 +150,8 @@ pub(crate) enum How {
     Preempted,
     /// The muscle waits for so long.
     Sleeping(Duration),
+    /// The muscle sends a message, and goes on when it hears what came of it.
+    Sends(Sending),
     /// There will be no result.
     Failed(Failure),
 }

@@ -10,7 +10,7 @@ use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::{Access, Standings};
 use referee_trace::Tracer;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch};
 
 use crate::api::{Deploy, Peer};
 use crate::bundle_uses::BundleUses;
@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::health::Watch;
 use crate::memory::{Demand, Memory};
 use crate::nursery::{Nursery, Order};
+use crate::pipeline::{Pipeline, Pipelines};
 use crate::report;
 use crate::settings::{Priority, Settings, is_name};
 use crate::store::{Deployed, Store};
@@ -43,6 +44,7 @@ struct Inner {
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
     /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
     changes: AsyncMutex<VecDeque<String>>,
+    pipelines: Pipelines,
     turns: Turns,
     memory: Memory,
     uses: BundleUses,
@@ -54,6 +56,8 @@ struct Inner {
     tls: Option<Arc<Tls>>,
     /// Tells those who go on for long that what they may do may have changed.
     reloads: watch::Sender<()>,
+    /// Tells those who wait for a paused deployment that something was resumed, changed or removed.
+    resumed: Notify,
     slot_count: usize,
     /// KiB of requests' bodies that may be in memory at once.
     bodies: Semaphore,
@@ -84,6 +88,7 @@ impl Node {
         let log = AuditLog::from_file(file, options).or_host(doing)?;
         let store = Store::open(&config.state)?;
         let kept = store.deployments()?;
+        let pipelines = Pipelines::of(store.pipelines()?);
         let needed: Vec<String> = kept.iter().map(|(_, deployed)| deployed.bundle.clone()).collect();
         store.sweep(&needed)?;
         let slot_count = match config.cells.slots {
@@ -124,10 +129,12 @@ impl Node {
             store,
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
+            pipelines,
             turns,
             gate: Gate::open(config.api.policies.clone())?,
             tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
             reloads: watch::Sender::new(()),
+            resumed: Notify::new(),
             slot_count,
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
             numbers: AtomicU64::new(1),
@@ -153,6 +160,10 @@ impl Node {
 
     pub(crate) fn audit(&self) -> &AuditSink {
         &self.0.audit
+    }
+
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.0.pipelines
     }
 
     pub(crate) fn turns(&self) -> &Turns {
@@ -186,6 +197,11 @@ impl Node {
         self.0.reloads.subscribe()
     }
 
+    /// Who hears that a deployment was resumed, changed or removed, or that the node ends.
+    pub(crate) fn resumed(&self) -> &Notify {
+        &self.0.resumed
+    }
+
     /// Calls that may run at once.
     pub(crate) fn slot_count(&self) -> usize {
         self.0.slot_count
@@ -214,6 +230,7 @@ impl Node {
             Access::Call { name, .. } => (name, "call"),
             Access::Grant { name, action, .. } | Access::Deployment { name, action } => (name, action),
             Access::Node { action } => ("", action),
+            Access::Pipeline { name, action } => (name, action),
         };
         // Calls and looks that are refused change nothing, and would let anybody fill the log.
         if !matches!(what, "call" | "see" | "logs" | "stats" | "audit") {
@@ -228,6 +245,11 @@ impl Node {
         })
     }
 
+    /// Whether policy about the API permits something that changes nothing, and of which nobody is told.
+    pub(crate) fn permits(&self, peer: &Peer, access: Access<'_>) -> bool {
+        self.0.gate.permits(&peer.0, access)
+    }
+
     /// Whether the API lets this peer know of a deployment.
     pub(crate) fn shows(&self, peer: &Peer, name: &str) -> bool {
         self.0
@@ -238,6 +260,7 @@ impl Node {
     /// Takes no more calls.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
+        self.0.resumed.notify_waiters();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -248,6 +271,12 @@ impl Node {
     pub(crate) fn deployments(&self) -> Vec<Arc<Deployment>> {
         let deployments = self.0.deployments.read().unwrap_or_else(PoisonError::into_inner);
         deployments.values().cloned().collect()
+    }
+
+    /// Looks at each of them; none comes or goes meanwhile.
+    pub(crate) fn each_deployment(&self, mut look: impl FnMut(&Arc<Deployment>)) {
+        let deployments = self.0.deployments.read().unwrap_or_else(PoisonError::into_inner);
+        deployments.values().for_each(&mut look);
     }
 
     /// One of them.
@@ -348,6 +377,10 @@ impl Node {
                 return Err(error);
             }
         };
+        if let Err(error) = self.refuse_circle(name, &assessment.channels) {
+            self.manage(by, "refuse", name, &bundle)?;
+            return Err(error);
+        }
         let deployed = Deployed {
             bundle: bundle.clone(),
             settings,
@@ -380,13 +413,17 @@ impl Node {
         self.keep(name, &deployed).await?;
         self.0.memory.promise(name, &publisher, demand);
         loose.retain(|digest| *digest != bundle);
-        let deployment = Arc::new(Deployment::new(
+        let mut deployment = Deployment::new(
             name.to_owned(),
             deployed,
             self.0.uses.begin(&bundle),
             place,
             self.0.config.cells.log_bytes,
-        ));
+        );
+        if let Some(old) = &old {
+            deployment.mailbox = Arc::clone(&old.mailbox);
+        }
+        let deployment = Arc::new(deployment);
         self.exchange(name, Some(Arc::clone(&deployment)));
         drop(loose);
         if let Some(old) = old {
@@ -410,8 +447,42 @@ impl Node {
         self.exchange(name, None);
         self.0.memory.forget(name);
         drop(changes);
+        let lost = old.mailbox.close();
+        if lost > 0 {
+            report::problem(&format!(
+                "{lost} messages waited for {name}, which was removed, and are lost"
+            ));
+        }
         drop(old.give_place_back());
         self.retire(old);
+        Ok(())
+    }
+
+    /// Defines a pipeline, or removes it.
+    ///
+    /// # Errors
+    /// [`NodeError::Rejected`] when a step is not there; [`NodeError::NoPipeline`], [`NodeError::Host`].
+    pub(crate) async fn define(
+        &self,
+        by: &Principal,
+        name: &str,
+        pipeline: Option<Pipeline>,
+    ) -> Result<(), NodeError> {
+        let _changes = self.0.changes.lock().await;
+        let op = match &pipeline {
+            Some(pipeline) => {
+                self.0.pipelines.check(self, name, pipeline)?;
+                "define-pipeline"
+            }
+            None => {
+                self.0.pipelines.named(name)?;
+                "remove-pipeline"
+            }
+        };
+        self.record(op, &[("by", Value::Text(&by.0)), ("pipeline", Value::Text(name))])?;
+        let (node, kept, wanted) = (self.clone(), name.to_owned(), pipeline.clone());
+        blocking(move || node.store().keep_pipeline(&kept, wanted.as_ref())).await?;
+        self.0.pipelines.put(name, pipeline);
         Ok(())
     }
 
@@ -430,6 +501,7 @@ impl Node {
         };
         self.keep(name, &deployed).await?;
         deployment.paused.store(paused, Ordering::Release);
+        self.0.resumed.notify_waiters();
         Ok(())
     }
 
@@ -487,6 +559,7 @@ impl Node {
 
     /// Waits until nothing is under way, or for so long.
     pub(crate) async fn settle(&self, within: Duration) {
+        self.lose_messages();
         let all = async {
             for deployment in self.with_retired() {
                 let cells = u32::try_from(deployment.deployed.settings.cells).unwrap_or(u32::MAX);
@@ -605,6 +678,8 @@ impl Node {
             Some(deployment) => deployments.insert(name.to_owned(), deployment),
             None => deployments.remove(name),
         };
+        drop(deployments);
+        self.0.resumed.notify_waiters();
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn blank_assessment() -> Assessment {
         cpu_ms: 10,
         deadline_ms: 10,
         granted: Vec::new(),
+        channels: Vec::new(),
         decision: "{}".into(),
     }
 }

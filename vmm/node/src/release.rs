@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// The longest tick, in milliseconds.
 pub(crate) const TICK_MAX_MS: u64 = 60_000;
 
@@ -24,6 +26,13 @@ pub(crate) fn leaves_after(done: Duration, tick: Duration) -> Duration {
         u64::try_from(seconds).unwrap_or(u64::MAX),
         u32::try_from(rest).unwrap_or(0),
     )
+}
+
+/// Waits until what is done now may leave. What has no tick leaves at once.
+pub(crate) async fn release(arrived: Instant, tick: Option<Duration>) {
+    if let Some(tick) = tick {
+        tokio::time::sleep_until(arrived + leaves_after(arrived.elapsed(), tick)).await;
+    }
 }
 
 /// A time as whole ticks, upwards: what a header may say.

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   STATE/node.redb            table `deployments`: name ─► JSON of Deployed
+//!                              table `pipelines`: name ─► JSON of Pipeline
 //!   STATE/bundles/HEX.muscle   written aside, flushed, renamed
 //! ```
 
@@ -14,15 +15,17 @@ use std::io::{self, Write};
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use referee_policy::Standings;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{NodeError, OrHost};
 use crate::nursery::Assessment;
+use crate::pipeline::Pipeline;
 use crate::settings::Settings;
 
 const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");
+const PIPELINES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pipelines");
 
 /// A deployment as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +112,45 @@ impl Store {
         {
             let mut table = write.open_table(DEPLOYMENTS).or_host(doing)?;
             table.remove(name).or_host(doing)?;
+        }
+        write.commit().or_host(doing)
+    }
+
+    /// All pipelines, by name.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] when the database cannot be read.
+    pub(crate) fn pipelines(&self) -> Result<Vec<(String, Pipeline)>, NodeError> {
+        let doing = "reading pipelines";
+        let read = self.database.begin_read().or_host(doing)?;
+        let table = match read.open_table(PIPELINES) {
+            // Nobody has defined one yet.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            other => other.or_host(doing)?,
+        };
+        let mut all = Vec::new();
+        for entry in table.iter().or_host(doing)? {
+            let (name, value) = entry.or_host(doing)?;
+            let pipeline = serde_json::from_slice(value.value()).or_host("reading a pipeline")?;
+            all.push((name.value().to_owned(), pipeline));
+        }
+        Ok(all)
+    }
+
+    /// Keeps a pipeline, or forgets it; when this returns, the disk has it so.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]; then the pipeline is as it was.
+    pub(crate) fn keep_pipeline(&self, name: &str, pipeline: Option<&Pipeline>) -> Result<(), NodeError> {
+        let doing = "keeping a pipeline";
+        let bytes = pipeline.map(serde_json::to_vec).transpose().or_host(doing)?;
+        let write = self.database.begin_write().or_host(doing)?;
+        {
+            let mut table = write.open_table(PIPELINES).or_host(doing)?;
+            match &bytes {
+                Some(bytes) => table.insert(name, bytes.as_slice()).or_host(doing)?,
+                None => table.remove(name).or_host(doing)?,
+            };
         }
         write.commit().or_host(doing)
     }
@@ -239,6 +281,7 @@ mod tests {
                 cpu_ms: 10,
                 deadline_ms: 10,
                 granted: Vec::new(),
+                channels: Vec::new(),
                 decision: "{}".into(),
             },
             generation,

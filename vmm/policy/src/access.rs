@@ -72,6 +72,13 @@ pub enum Access<'a> {
         /// The schema's action: `see`, `logs`, `remove`, `pause`, `resume`, `kill`.
         action: &'static str,
     },
+    /// Something with a pipeline.
+    Pipeline {
+        /// The pipeline.
+        name: &'a str,
+        /// The schema's action: `define`, `see`, `remove`.
+        action: &'static str,
+    },
     /// Something with the node.
     Node {
         /// The schema's action: `send`, `reload`, `stats`, `audit`.
@@ -125,6 +132,7 @@ impl AccessPolicies {
             Access::Grant { name, slot, action } => (action, Some(name), Some(("slot", slot))),
             Access::Deployment { name, action } => (action, Some(name), None),
             Access::Node { action } => (action, None, None),
+            Access::Pipeline { name, action } => (action, Some(name), None),
         };
         let (principal, attributes) = match caller {
             Caller::User {
@@ -148,7 +156,15 @@ impl AccessPolicies {
         let who = Entity::new(principal.clone(), attributes, HashSet::new())?;
         let (resource, thing): (EntityUid, Entity) = match resource {
             Some(name) => {
-                let resource = uid("Deployment", name)?;
+                let kind = match access {
+                    Access::Pipeline { .. } => "Pipeline",
+                    Access::Deploy { .. }
+                    | Access::Call { .. }
+                    | Access::Grant { .. }
+                    | Access::Deployment { .. }
+                    | Access::Node { .. } => "Deployment",
+                };
+                let resource = uid(kind, name)?;
                 let attributes = HashMap::from([("name".to_owned(), text(name))]);
                 let thing = Entity::new(resource.clone(), attributes, HashSet::new())?;
                 (resource, thing)
@@ -195,7 +211,7 @@ mod tests {
     };
 
     /// One of each.
-    const ALL: [Access<'_>; 14] = [
+    const ALL: [Access<'_>; 17] = [
         CALL,
         Access::Deploy {
             name: "risk",
@@ -207,6 +223,9 @@ mod tests {
         deployment("pause"),
         deployment("resume"),
         deployment("kill"),
+        pipeline("define"),
+        pipeline("see"),
+        pipeline("remove"),
         Access::Node { action: "send" },
         Access::Node { action: "reload" },
         Access::Node { action: "stats" },
@@ -265,6 +284,10 @@ mod tests {
 
     const fn deployment(action: &'static str) -> Access<'static> {
         Access::Deployment { name: "risk", action }
+    }
+
+    const fn pipeline(action: &'static str) -> Access<'static> {
+        Access::Pipeline { name: "risk", action }
     }
 
     #[test]

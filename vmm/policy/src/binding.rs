@@ -38,6 +38,11 @@ pub enum Bound {
         /// Where its output goes.
         to: SerialTo,
     },
+    /// `channel:NAME`: a channel of the node.
+    Channel {
+        /// Its name, see [`is_channel_name`].
+        name: String,
+    },
 }
 
 /// Where a serial port's output goes.
@@ -53,14 +58,16 @@ pub enum SerialTo {
 #[derive(Debug, thiserror::Error)]
 pub enum BindingError {
     /// There is no `=`.
-    #[error("`{text}` is no binding: write NAME=dir:PATH:ro, NAME=unix:PATH or NAME=serial:stdout")]
+    #[error(
+        "`{text}` is no binding: write NAME=dir:PATH:ro, NAME=unix:PATH, NAME=serial:stdout or NAME=channel:CHANNEL"
+    )]
     NoName {
         /// What was given.
         text: String,
     },
     /// The thing is of no known kind.
     #[error(
-        "`{text}` is nothing to bind: write dir:PATH:ro, dir:PATH:rw, unix:PATH, serial:stdout or serial:file:PATH"
+        "`{text}` is nothing to bind: write dir:PATH:ro, dir:PATH:rw, unix:PATH, serial:stdout, serial:file:PATH or channel:CHANNEL"
     )]
     UnknownThing {
         /// What was given.
@@ -71,6 +78,14 @@ pub enum BindingError {
     NoAccess {
         /// What was given.
         text: String,
+    },
+    /// A channel's name that is none.
+    #[error(
+        "`{name}` is no channel's name: it has 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
+    )]
+    ChannelName {
+        /// What was given.
+        name: String,
     },
     /// The path is empty.
     #[error("the path of `{slot}` is empty")]
@@ -136,6 +151,14 @@ impl Binding {
                 }
             }
             Some(("unix", rest)) => Bound::Socket { path: path(rest)? },
+            Some(("channel", name)) if is_channel_name(name) => Bound::Channel {
+                name: name.to_owned(),
+            },
+            Some(("channel", name)) => {
+                return Err(BindingError::ChannelName {
+                    name: name.to_owned(),
+                });
+            }
             Some(("serial", "stdout")) => Bound::Serial { to: SerialTo::Stdout },
             Some(("serial", rest)) => match rest.strip_prefix("file:") {
                 Some(file) => Bound::Serial {
@@ -186,7 +209,7 @@ impl Binding {
                 })?;
                 path
             }
-            Bound::Serial { to: SerialTo::Stdout } => return Ok(self),
+            Bound::Serial { to: SerialTo::Stdout } | Bound::Channel { .. } => return Ok(self),
         };
         match path.to_str() {
             Some(_) => Ok(self),
@@ -205,10 +228,11 @@ impl Bound {
             Bound::Directory { .. } => "dir",
             Bound::Socket { .. } => "unix",
             Bound::Serial { .. } => "serial",
+            Bound::Channel { .. } => "channel",
         }
     }
 
-    /// The path as text, when it is absolute and has no `.`, `..`, double slash or bytes that are not text.
+    /// The path as text, when it is absolute and has no `.`, `..`, double slash or bytes that are not text; a channel's name if it is one.
     pub(crate) fn plain_path(&self) -> Option<&str> {
         let path = match self {
             Bound::Directory { path, .. } | Bound::Socket { path } => path,
@@ -216,6 +240,7 @@ impl Bound {
                 to: SerialTo::File(path),
             } => path,
             Bound::Serial { to: SerialTo::Stdout } => return Some("stdout"),
+            Bound::Channel { name } => return is_channel_name(name).then_some(name),
         };
         let text = path.to_str()?;
         (path.is_absolute() && is_plain(path, text)).then_some(text)
@@ -237,8 +262,19 @@ impl fmt::Display for Bound {
             Bound::Serial {
                 to: SerialTo::File(path),
             } => write!(f, "serial:file:{}", path.display()),
+            Bound::Channel { name } => write!(f, "channel:{name}"),
         }
     }
+}
+
+/// Whether this can be a channel's name: 1 to 64 of `a-z 0-9 . _ -`, a letter or digit first.
+pub fn is_channel_name(name: &str) -> bool {
+    let first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=64).contains(&name.len())
+        && name.bytes().next().is_some_and(first)
+        && name
+            .bytes()
+            .all(|byte| first(byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// Whether a path is the same text again when its components are put together anew.
@@ -285,6 +321,7 @@ mod tests {
             "unix:/run/x.sock",
             "serial:stdout",
             "serial:file:/tmp/o",
+            "channel:desk.orders",
         ] {
             let binding = Binding::parse(&format!("in={text}")).expect("a binding");
             assert_eq!(
@@ -308,6 +345,10 @@ mod tests {
         assert!(matches!(error("in=dir:/srv:rx"), BindingError::NoAccess { .. }));
         assert!(matches!(error("in=dir::ro"), BindingError::EmptyPath { .. }));
         assert!(matches!(error("in=unix:"), BindingError::EmptyPath { .. }));
+        for name in ["", "-a", "A", "a/b", "a b", &"a".repeat(65)] {
+            let error = error(&format!("in=channel:{name}"));
+            assert!(matches!(error, BindingError::ChannelName { .. }), "{name}");
+        }
     }
 
     #[test]

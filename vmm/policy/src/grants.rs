@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use muscle_abi::capability::CapabilityKind;
 use muscle_abi::ring::Role;
-use referee_bundle::{ClockGrade, FilesAccess};
+use referee_bundle::{ChannelRole, ClockGrade, FilesAccess};
 use serde::{Deserialize, Serialize};
 
 use crate::binding::SerialTo;
@@ -106,6 +106,16 @@ pub enum Power {
         /// What is behind them.
         device: Device,
     },
+    /// Messages to or from other deployments of a node.
+    Channel {
+        /// The channel's name.
+        channel: String,
+        /// Which way they go.
+        #[serde(with = "Way")]
+        role: ChannelRole,
+        /// Bytes of a message at most.
+        max_bytes: u64,
+    },
 }
 
 /// [`ClockGrade`] as it is written.
@@ -114,6 +124,15 @@ pub enum Power {
 enum Grade {
     Coarse,
     Fine,
+}
+
+/// [`ChannelRole`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ChannelRole")]
+enum Way {
+    Send { max_messages: u64 },
+    Request { max_messages: u64 },
+    Receive { function: String },
 }
 
 /// [`Role`] as it is written.
@@ -217,6 +236,18 @@ impl Grants {
         })
     }
 
+    /// Channels that are granted, in the slots' order: slot, channel, role, most bytes of a message.
+    pub fn channels(&self) -> impl Iterator<Item = (&str, &str, &ChannelRole, u64)> {
+        self.slots.iter().filter_map(|grant| match &grant.power {
+            Power::Channel {
+                channel,
+                role,
+                max_bytes,
+            } => Some((grant.slot.as_str(), channel.as_str(), role, *max_bytes)),
+            _ => None,
+        })
+    }
+
     /// The finest clock that is granted.
     pub fn clock(&self) -> Option<ClockGrade> {
         self.slots
@@ -289,6 +320,7 @@ impl Power {
             Power::VsockListen { .. } => CapabilityKind::VsockListen,
             Power::VsockConnect { .. } => CapabilityKind::VsockConnect,
             Power::Pio { .. } => CapabilityKind::Pio,
+            Power::Channel { .. } => CapabilityKind::Channel,
         }
     }
 
@@ -299,7 +331,7 @@ impl Power {
             Power::Args | Power::Env { .. } | Power::Random | Power::Attest | Power::Functions { .. } => 0,
             // Where it is, only the cell knows.
             Power::Ring { .. } => 0,
-            Power::State { max_bytes } => *max_bytes,
+            Power::State { max_bytes } | Power::Channel { max_bytes, .. } => *max_bytes,
             Power::Clock {
                 grade: ClockGrade::Coarse,
             } => 1,

@@ -76,6 +76,11 @@ pub(crate) fn narrow(slot: &Slot, binding: Option<&Binding>) -> Result<Power, Re
             last: *last,
             device: Device::Serial { to: to.clone() },
         }),
+        (CapabilityRequest::Channel { role, max_bytes }, Bound::Channel { name }) => Ok(Power::Channel {
+            channel: name.clone(),
+            role: role.clone(),
+            max_bytes: *max_bytes,
+        }),
         (_, bound) => Err(Rejected::WrongThing {
             slot: slot.name.clone(),
             capability,
@@ -105,7 +110,8 @@ fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
         CapabilityRequest::Files { .. }
         | CapabilityRequest::VsockListen { .. }
         | CapabilityRequest::VsockConnect { .. }
-        | CapabilityRequest::Pio { .. } => None,
+        | CapabilityRequest::Pio { .. }
+        | CapabilityRequest::Channel { .. } => None,
     }
 }
 
@@ -125,6 +131,7 @@ fn how_to_bind(slot: &Slot) -> Option<String> {
             Some(format!("{name}=unix:PATH"))
         }
         CapabilityRequest::Pio { .. } => Some(format!("{name}=serial:stdout")),
+        CapabilityRequest::Channel { .. } => Some(format!("{name}=channel:CHANNEL")),
         CapabilityRequest::Console { .. }
         | CapabilityRequest::Args
         | CapabilityRequest::Env { .. }

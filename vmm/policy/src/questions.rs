@@ -1,6 +1,6 @@
 //! What policy is asked about a power, and how a request reads to people.
 
-use referee_bundle::{CapabilityRequest, ClockGrade, FilesAccess};
+use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, FilesAccess};
 
 use crate::binding::SerialTo;
 use crate::grants::{Device, Power};
@@ -77,6 +77,16 @@ pub(crate) fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, R
             ("first", Argument::Number(i64::from(*first))),
             ("last", Argument::Number(i64::from(*last))),
         ]),
+        Power::Channel {
+            channel,
+            role,
+            max_bytes,
+        } => one(vec![
+            ("channel", text(channel)),
+            ("role", text(role.name())),
+            ("bytes", number(slot, *max_bytes)?),
+            ("messages", number(slot, role.max_messages())?),
+        ]),
     }
 }
 
@@ -125,6 +135,20 @@ pub(crate) fn describe(request: &CapabilityRequest) -> String {
         CapabilityRequest::VsockListen { port } => format!("be reached on port {port}"),
         CapabilityRequest::VsockConnect { port } => format!("reach port {port}"),
         CapabilityRequest::Pio { first, last } => format!("I/O ports {first:#x} to {last:#x}"),
+        CapabilityRequest::Channel { role, max_bytes } => {
+            let size = bytes(*max_bytes);
+            match role {
+                ChannelRole::Send { max_messages } => {
+                    format!("send {max_messages} messages of {size} in a call at most")
+                }
+                ChannelRole::Request { max_messages } => {
+                    format!("ask by {max_messages} messages of {size} in a call at most")
+                }
+                ChannelRole::Receive { function } => {
+                    format!("take messages of {size} at most by {function}")
+                }
+            }
+        }
     }
 }
 

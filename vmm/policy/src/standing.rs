@@ -204,6 +204,7 @@ impl Narrowing {
             | Power::Random
             | Power::Attest
             | Power::Ring { .. }
+            | Power::Channel { .. }
             | Power::VsockListen { .. }
             | Power::VsockConnect { .. }
             | Power::Pio { .. } => {}

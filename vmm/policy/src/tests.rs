@@ -663,3 +663,40 @@ proptest! {
         prop_assert!(assess(&applicant(&manifest), &binds, &empty).grants().is_err());
     }
 }
+
+#[test]
+fn a_channel_is_bound_by_its_name_and_policy_hears_which_way_and_how_much() {
+    let channel = |role| CapabilityRequest::Channel { role, max_bytes: 100 };
+    let slots = [
+        ("ask", channel(ChannelRole::Request { max_messages: 7 })),
+        (
+            "from",
+            channel(ChannelRole::Receive {
+                function: "f".to_owned(),
+            }),
+        ),
+    ];
+    let policy = r#"@id("one") permit (principal, action == Action::"channel", resource) when {
+        context.channel == "orders" && context.role == "request" && context.bytes == 100 && context.messages == 7 ||
+        context.channel == "news" && context.role == "receive" && context.bytes == 100 && context.messages == 0
+    };
+    @id("limits") permit (principal, action in [Action::"memory", Action::"cpu", Action::"deadline"], resource);"#;
+    let policies = PolicySet::parse(&[("channels", policy)]).expect("Cedar");
+    let bound = ["ask=channel:orders", "from=channel:news"];
+    let decision = decide(&applicant(&manifest(&slots)), &bind(&bound), &policies).expect("is granted");
+    let grants = decision.grants().expect("are granted");
+    let channels: Vec<_> = grants
+        .channels()
+        .map(|(slot, channel, ..)| (slot, channel))
+        .collect();
+    assert_eq!(channels, [("ask", "orders"), ("from", "news")]);
+    // The other way round, or elsewhere, nobody said yes.
+    let swapped = refusal(&slots, &["ask=channel:news", "from=channel:orders"], &policies);
+    assert!(matches!(swapped, Rejected::NotPermitted { what, .. } if what == "ask"));
+    let unbound = refusal(&slots, &["from=channel:news"], &policies);
+    assert!(
+        matches!(unbound, Rejected::SlotUnbound { slot, how, .. } if slot == "ask" && how == "ask=channel:CHANNEL")
+    );
+    let wrong = refusal(&slots, &["ask=unix:/run/x", "from=channel:news"], &policies);
+    assert!(matches!(wrong, Rejected::WrongThing { found: "unix", .. }));
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use muscle_abi::boot::Style;
-use referee::{cell_spec, record};
+use referee::{StartError, cell_spec, record};
 use referee_audit::{AuditLog, AuditSink, Options, Sharing};
 use referee_bundle::VerifiedBundle;
 use referee_capabilities::{BrokerLimits, ConsoleStreams, Resources, argument_block};
@@ -133,6 +133,9 @@ pub fn session<'a>(
                 "slot `{slot}` is an end of a ring, which a program joins to another muscle that embeds both by the library; this one runs a muscle alone"
             ),
         }));
+    }
+    if let Err(StartError::Rejected { name, message }) = referee::needs_no_node(&grants) {
+        return Err(refused(Rejection { name, message }));
     }
     let spec = spec(&grants, bundle_args, args, arguments, &task)?;
     let mut resources = Resources::acquire(&grants, ConsoleStreams::stdio()?)?;

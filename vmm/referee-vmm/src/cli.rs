@@ -13,8 +13,8 @@ use referee_policy::Binding;
 
 pub use audit::{AuditAction, AuditArgs, CheckpointArgs, ShowArgs};
 pub use node::{
-    ConfigAction, ConfigArgs, DeployArgs, GrantsArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs,
-    TopArgs,
+    ConfigAction, ConfigArgs, DeployArgs, GrantsArgs, HostArgs, LogsArgs, NamedArgs, PipelineAction,
+    PipelineArgs, PsArgs, ServeArgs, TopArgs,
 };
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
@@ -54,9 +54,11 @@ pub enum Command {
     Serve(ServeArgs),
     /// Look at a node's configuration.
     Config(ConfigArgs),
-    /// Deploy a bundle on a node.
+    /// Deploy a bundle on a node, or all that a file names.
     #[command(after_help = DEPLOY_EXAMPLES)]
     Deploy(DeployArgs),
+    /// Call deployments one after another under one name.
+    Pipeline(PipelineArgs),
     /// List what a node has deployed.
     Ps(PsArgs),
     /// Watch what a node has deployed: calls, how long they take, faults, alerts.

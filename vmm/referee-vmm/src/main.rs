@@ -10,6 +10,7 @@ mod acquire;
 mod attest;
 mod audit_show;
 mod cli;
+mod deploy;
 mod doctor;
 mod ending;
 mod grants;
@@ -76,7 +77,8 @@ fn main() -> ExitCode {
         Command::Tpm(args) => attest::tpm(&args),
         Command::Serve(args) => node::serve(&args),
         Command::Config(args) => node::config(&args.action),
-        Command::Deploy(args) => node::deploy(&args),
+        Command::Deploy(args) => deploy::deploy(&args),
+        Command::Pipeline(args) => deploy::pipeline(&args.action),
         Command::Ps(args) => node::ps(&args),
         Command::Top(args) => top::top(&args),
         Command::Grants(args) => grants::grants(&args),

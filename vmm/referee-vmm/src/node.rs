@@ -4,11 +4,10 @@ use std::io::Write;
 
 use anyhow::{Context, anyhow};
 use hyper::Method;
-use referee_bundle::{Digest, ReadLimits, read_bundle};
 use referee_node::client::{self, ClientError, Credentials, Host, JSON, segment};
-use referee_node::{Config, Deploy, DeploymentState, ErrorKind, LogLine, NodeError, Settings, Shown};
+use referee_node::{Config, DeploymentState, ErrorKind, LogLine, NodeError, Shown};
 
-use crate::cli::{CallArgs, ConfigAction, DeployArgs, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
+use crate::cli::{CallArgs, ConfigAction, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
 use crate::ending::{self, Rejection};
 use crate::inspect::write_out;
 
@@ -39,7 +38,8 @@ fn read(args: &ServeArgs) -> anyhow::Result<Config> {
     }
 }
 
-fn of_node(error: NodeError) -> anyhow::Error {
+/// A node's refusal or failure as this program's.
+pub fn of_node(error: NodeError) -> anyhow::Error {
     match error {
         NodeError::Config(message) => Rejection {
             name: "config-invalid",
@@ -66,65 +66,6 @@ impl std::fmt::Display for NodeRejection {
 }
 
 impl std::error::Error for NodeRejection {}
-
-/// Sends a bundle and deploys it.
-///
-/// # Errors
-/// When the bundle cannot be read.
-pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
-    // The node says how large a bundle may be; whoever sends it has it on the disk already.
-    let limits = ReadLimits {
-        bundle_bytes: u64::MAX,
-        ..ReadLimits::default()
-    };
-    let bytes = read_bundle(&args.bundle, &limits)
-        .map_err(Rejection::from)
-        .with_context(|| format!("bundle {}", args.bundle.display()))?;
-    let digest = Digest::of(&bytes).to_string();
-    let stem = args.bundle.file_stem().unwrap_or_default().to_string_lossy();
-    let name = args.name.as_deref().unwrap_or(&stem);
-    let wanted = Deploy {
-        bundle: digest.clone(),
-        reset_grants: args.reset_grants,
-        settings: Settings {
-            bindings: args.bindings.clone(),
-            cells: args.cells,
-            ahead: args.ahead,
-            fresh: !args.keep_memory,
-            deadline_ms: args.deadline_ms,
-            cpu_ms: args.cpu_ms,
-            release_ms: args.release_ms,
-            priority: args.priority,
-        },
-    };
-    let host = &reach(&args.host)?;
-    let body = serde_json::to_vec(&wanted)?;
-    talk(async {
-        let bundle_path = format!("/v1/bundles/{digest}");
-        client::ask(host, Method::PUT, &bundle_path, "application/octet-stream", bytes).await?;
-        let path = format!("/v1/deployments/{}", segment(name));
-        let answer = client::ask(host, Method::PUT, &path, JSON, body).await?;
-        Ok(show(&answer, |shown: Shown| match args.json {
-            true => one_line(&answer),
-            false => {
-                let paused = match shown.state {
-                    DeploymentState::Paused => {
-                        "it is paused, as it was before: `referee-vmm resume` lets it take calls\n"
-                    }
-                    DeploymentState::Idle | DeploymentState::Ready => "",
-                };
-                format!(
-                    "{} is deployed: {} by {}, generation {}; functions: {}\n{paused}",
-                    shown.name,
-                    shown.muscle,
-                    shown.publisher,
-                    shown.generation,
-                    shown.exports.join(" ")
-                )
-            }
-        }))
-    })
-}
 
 /// Lists deployments.
 ///
@@ -271,6 +212,9 @@ pub fn reach(args: &HostArgs) -> anyhow::Result<Host> {
 }
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.
+///
+/// # Errors
+/// When there is no answer, or it is none of the API.
 pub fn talk(exchange: impl Future<Output = Result<anyhow::Result<u8>, ClientError>>) -> anyhow::Result<u8> {
     match runtime()?.block_on(exchange) {
         Ok(code) => code,
@@ -309,7 +253,10 @@ pub fn refused(error: &referee_node::Explanation) -> u8 {
     code
 }
 
-/// Prints an answer of the node as a person reads it.
+/// Prints an answer as a text, and gives the exit code.
+///
+/// # Errors
+/// When the answer is none of the API.
 pub fn show<T: serde::de::DeserializeOwned>(
     answer: &[u8],
     text: impl FnOnce(T) -> String,
@@ -318,7 +265,7 @@ pub fn show<T: serde::de::DeserializeOwned>(
     write_out(text(value).as_bytes())
 }
 
-/// An answer as a line of JSON.
+/// An answer as it came, on a line of its own.
 pub fn one_line(answer: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(answer).into_owned();
     text.push('\n');

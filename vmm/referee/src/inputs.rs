@@ -1,6 +1,6 @@
 //! What a program gives to a cell.
 
-use referee_capabilities::{BrokerLimits, ConsoleStreams, Input, Output};
+use referee_capabilities::{BrokerLimits, ChannelLine, ConsoleStreams, Input, Output};
 
 use crate::functions::Functions;
 
@@ -13,6 +13,8 @@ pub struct Inputs {
     pub environment: Vec<(String, Vec<u8>)>,
     /// Functions of this program, for a muscle with a `functions` slot.
     pub functions: Functions,
+    /// Where its messages go, for a muscle with a `channel` slot: only a node carries any.
+    pub channels: Option<ChannelLine>,
     /// Where its console leads.
     pub console: ConsoleStreams,
     /// Bounds that hold whatever was granted.
@@ -26,6 +28,7 @@ impl Default for Inputs {
             arguments: Vec::new(),
             environment: Vec::new(),
             functions: Functions::default(),
+            channels: None,
             console: ConsoleStreams {
                 out: Output::Nowhere,
                 err: Output::Nowhere,

@@ -65,6 +65,7 @@ impl Muscle {
         let engine = self.referee.engine();
         let granted = decision.grants().map_err(StartError::from).and_then(|grants| {
             embeddable(&grants, self.bundle(), engine.tpm())?;
+            needs_no_node(&grants)?;
             Ok(grants)
         });
         match granted {
@@ -118,6 +119,22 @@ pub fn embeddable(grants: &Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm
             message: format!(
                 "slot `{}` leads to another program's socket, which only `referee-vmm run` gives to a cell",
                 grant.slot()
+            ),
+        }),
+    }
+}
+
+/// Refuses grants that only a cell of a node can have: nobody else carries messages.
+///
+/// # Errors
+/// [`StartError::Rejected`] with the name `no-node`.
+pub fn needs_no_node(grants: &Grants) -> Result<(), StartError> {
+    match grants.channels().next() {
+        None => Ok(()),
+        Some((slot, channel, ..)) => Err(StartError::Rejected {
+            name: "no-node",
+            message: format!(
+                "slot `{slot}` is bound to the channel `{channel}`, and only a node carries messages: deploy it with `referee-vmm deploy`"
             ),
         }),
     }
@@ -284,6 +301,10 @@ impl Permit {
     /// Refuses inputs that lack what was granted, and rings that lead nowhere.
     pub(crate) fn covered(&self, inputs: &Inputs) -> Result<(), StartError> {
         let covered = inputs.functions.cover(&self.0.grants);
+        let covered = covered.and_then(|()| match inputs.channels {
+            Some(_) => Ok(()),
+            None => needs_no_node(&self.0.grants),
+        });
         match covered.and_then(|()| self.all_rings_joined()) {
             Ok(()) => Ok(()),
             Err(missing) => Err(self.engine().refusal(missing, &self.title())?),
@@ -514,6 +535,9 @@ impl Permit {
             resources.ask_tpm_by(self.vouched(audit, grants)?);
         }
         resources.offer(inputs.functions.into_inner());
+        if let Some(line) = inputs.channels {
+            resources.carry_messages_by(line);
+        }
         let variable = |name: &str| {
             let found = inputs.environment.iter().rev().find(|(key, _)| key == name);
             found.map(|(_, value)| value.clone())

@@ -37,7 +37,8 @@ pub fn nondeterminism(grants: &Grants) -> Vec<&'static str> {
         | Power::Attest
         | Power::State { .. }
         | Power::Functions { .. }
-        | Power::Ring { .. } => Some(power.kind().name()),
+        | Power::Ring { .. }
+        | Power::Channel { .. } => Some(power.kind().name()),
         Power::Console { .. } | Power::Args | Power::Env { .. } | Power::Files { .. } => None,
     };
     let mut sources: Vec<&str> = grants

@@ -213,6 +213,22 @@ impl Trace {
 }
 
 impl Stage {
+    /// A call within this stage, which may outlive it.
+    pub fn call(&self) -> Trace {
+        Trace(self.0.as_ref().map(|running| {
+            let span = running
+                .on
+                .tracer
+                .span_builder("call")
+                .with_kind(SpanKind::Internal)
+                .start_with_context(&running.on.tracer, &running.context);
+            Running {
+                on: Arc::clone(&running.on),
+                context: running.context.with_span(span),
+            }
+        }))
+    }
+
     /// Adds a step that began then and lasted so long; it gives itself as a stage in which others may lie.
     pub fn step(&self, name: String, began: SystemTime, lasted: Duration) -> Stage {
         Stage(self.0.as_ref().map(|running| {

@@ -31,6 +31,11 @@ impl Act<'_> {
         self.recorded = true;
         Ok(())
     }
+
+    /// Says that the use was recorded when the muscle made this call first.
+    pub fn was_recorded(&mut self) {
+        self.recorded = true;
+    }
 }
 
 fn event<'a>(kind: Kind, grant: &'a Grant, op: Op, detail: &'a [(&'static str, Value<'a>)]) -> Event<'a> {

@@ -8,7 +8,7 @@ use muscle_abi::capability::CapabilityKind;
 use muscle_abi::frame::{ErrorCode, FrameKind};
 use proptest::prelude::*;
 use referee_audit::{AuditLog, AuditSink, Options};
-use referee_bundle::CapabilityRequest;
+use referee_bundle::{CapabilityRequest, ChannelRole};
 use referee_policy::ClockGrade;
 
 use super::rig::{Reply, Rig, grants, text};
@@ -508,8 +508,9 @@ proptest! {
             ATTEST,
             STATE,
             ("host", CapabilityRequest::Functions { names: vec!["f".to_owned()] }),
+            ("to", CapabilityRequest::Channel { role: ChannelRole::Send { max_messages: 9 }, max_bytes: 30 }),
         ];
-        let mut rig = Rig::new(&slots, &[bind]);
+        let mut rig = Rig::new(&slots, &[bind, "to=channel:c".to_owned()]);
         let op = Op::ALL[op];
         let handle = rig.handle(op.kind());
         // Half of the cases begin like an array of the right length.
@@ -518,7 +519,8 @@ proptest! {
             count => [vec![0x80 | (count - 1)], payload].concat(),
         };
         let reply = rig.raw(handle, op.name(), &payload);
-        prop_assert!(reply.is_ok());
+        // A message leaves, and its answer is waited for.
+        prop_assert!(reply.is_ok() != rig.line.take().is_some());
         prop_assert!(!rig.records().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use referee_audit::{AuditLog, AuditSink, GuestText, Options};
 use referee_bundle::{Arch, CapabilityRequest, Limits, Manifest, Slot};
 use referee_policy::{Applicant, Binding, FilesAccess, Grants, PolicySet, decide};
 
-use crate::{Broker, BrokerLimits, CellClock, ConsoleStreams, Resources, SharedBytes, Stop};
+use crate::{Broker, BrokerLimits, CellClock, ChannelLine, ConsoleStreams, Resources, SharedBytes, Stop};
 
 pub const READ: CapabilityRequest = CapabilityRequest::Files {
     access: FilesAccess::Read,
@@ -93,6 +93,7 @@ pub struct Rig {
     pub out: SharedBytes,
     pub err: SharedBytes,
     pub audit: AuditSink,
+    pub line: ChannelLine,
 }
 
 pub struct Reply(pub FrameKind, pub Vec<u8>);
@@ -121,6 +122,8 @@ impl Rig {
             resources.ask_tpm_by(cell.into());
             std::thread::spawn(|| vouch(host));
         }
+        let line = ChannelLine::default();
+        resources.carry_messages_by(line.clone());
         let broker =
             Broker::new(&grants, resources, audit.clone(), CellClock::start(), limits).expect("a broker");
         Rig {
@@ -128,6 +131,7 @@ impl Rig {
             out,
             err,
             audit,
+            line,
         }
     }
 

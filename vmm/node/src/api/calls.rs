@@ -15,9 +15,10 @@ use crate::api::body::{self, Bound};
 use crate::api::failure::{ApiError, ApiResult, ErrorKind};
 use crate::api::openapi::{Calling, Name, Octets, Retry};
 use crate::api::path::Named;
+use crate::call::Origin;
 use crate::error::NodeError;
 use crate::node::Node;
-use crate::release::{in_ticks, leaves_after};
+use crate::release::{in_ticks, release};
 
 const CBOR: &str = "application/cbor";
 const JSON: &str = "application/json";
@@ -83,8 +84,7 @@ pub(crate) async fn call(
         Ok(()) => node.deployment(&name).ok(),
         Err(_) => None,
     };
-    let tick = tick.and_then(|deployment| deployment.deployed.settings.release_ms);
-    let tick = tick.map(Duration::from_millis);
+    let tick = tick.and_then(|deployment| deployment.tick());
     let answer = match allowed {
         Ok(()) => traced(node, peer, (name, function), request, tick, &trace).await,
         Err(error) => Err(error.into()),
@@ -92,10 +92,8 @@ pub(crate) async fn call(
     if let Err(error) = &answer {
         trace.failed(error.name());
     }
-    if let Some(tick) = tick {
-        let _stage = trace.stage("release");
-        tokio::time::sleep_until(arrived + leaves_after(arrived.elapsed(), tick)).await;
-    }
+    let _stage = trace.stage("release");
+    release(arrived, tick).await;
     answer
 }
 
@@ -112,21 +110,10 @@ async fn traced(
         function: &function,
     };
     let retries = retries(request.headers())?;
-    let stage = trace.stage("arguments");
-    let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
-    let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
-        true => is(request.headers(), &header::ACCEPT, CBOR),
-        false => takes_cbor,
-    };
-    let bound = bound(node.config().api.call_bytes, takes_cbor);
-    let body = body::read(&node, bound, request).await?;
-    let mut payload = match takes_cbor {
-        true => checked(body.to_vec())?,
-        false if body.is_empty() => NO_ARGUMENTS.to_vec(),
-        false => json::arguments(&body)
-            .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
-    };
-    drop((body, stage));
+    let Arguments {
+        mut payload,
+        wants_cbor,
+    } = read_arguments(&node, request, trace).await?;
     let mut retried = 0;
     let reply = loop {
         // Only now, and each time: it may have been removed or changed while the body came or a worker ended.
@@ -136,7 +123,13 @@ async fn traced(
             false => std::mem::take(&mut payload),
         };
         match node
-            .call(deployment, function.clone(), payload, trace.clone())
+            .call(
+                deployment,
+                function.clone(),
+                payload,
+                trace.clone(),
+                Origin::default(),
+            )
             .await
         {
             Err(NodeError::WorkerGone { .. }) if retried < retries => retried += 1,
@@ -145,7 +138,46 @@ async fn traced(
         node.allow(&peer, access)?;
     };
     let _stage = trace.stage("answer");
-    let result = reply.result?;
+    let used = tick.map_or(reply.used, |tick| in_ticks(reply.used, tick));
+    answered(reply.result?, wants_cbor, reply.call, used, retried)
+}
+
+/// A call's arguments, read.
+pub(super) struct Arguments {
+    /// As CBOR.
+    pub payload: Vec<u8>,
+    /// Whether the result is wanted as CBOR.
+    pub wants_cbor: bool,
+}
+
+/// Reads a request's body.
+pub(super) async fn read_arguments(node: &Node, request: Request, trace: &Trace) -> ApiResult<Arguments> {
+    let stage = trace.stage("arguments");
+    let takes_cbor = is(request.headers(), &header::CONTENT_TYPE, CBOR);
+    let wants_cbor = match request.headers().contains_key(header::ACCEPT) {
+        true => is(request.headers(), &header::ACCEPT, CBOR),
+        false => takes_cbor,
+    };
+    let bound = bound(node.config().api.call_bytes, takes_cbor);
+    let body = body::read(node, bound, request).await?;
+    let payload = match takes_cbor {
+        true => checked(body.to_vec())?,
+        false if body.is_empty() => NO_ARGUMENTS.to_vec(),
+        false => json::arguments(&body)
+            .map_err(|error| ApiError::bad_request("arguments-invalid", error.to_string()))?,
+    };
+    drop((body, stage));
+    Ok(Arguments { payload, wants_cbor })
+}
+
+/// A result in the form that is wanted.
+pub(super) fn answered(
+    result: Vec<u8>,
+    wants_cbor: bool,
+    call: u64,
+    used: Duration,
+    retried: u32,
+) -> ApiResult<Response> {
     let (form, bytes) = match wants_cbor {
         true => (CBOR, result),
         false if result.len() > JSON_MAX => {
@@ -168,11 +200,10 @@ async fn traced(
             (JSON, value.to_string().into_bytes())
         }
     };
-    let used = tick.map_or(reply.used, |tick| in_ticks(reply.used, tick));
     let used = u64::try_from(used.as_micros()).unwrap_or(u64::MAX);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form)),
-        (CALL, HeaderValue::from(reply.call)),
+        (CALL, HeaderValue::from(call)),
         (USED, HeaderValue::from(used)),
         (RETRIED, HeaderValue::from(retried)),
     ];

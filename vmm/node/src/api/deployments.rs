@@ -75,6 +75,9 @@ pub struct Shown {
     pub waiting: usize,
     /// Calls that have one.
     pub running: usize,
+    /// Messages of others that wait for a call.
+    #[serde(default)]
+    pub messages_waiting: usize,
     /// Settings.
     pub settings: Settings,
     /// Since the node started.
@@ -116,6 +119,7 @@ impl Shown {
             exports: deployment.assessment().exports.clone(),
             waiting: deployment.waiting(),
             running: deployment.running(),
+            messages_waiting: deployment.mailbox.waiting(),
             settings,
             counted: deployment.counters.read(),
             called: deployment.called.read(),

@@ -86,6 +86,12 @@ impl ApiError {
         &self.body.name
     }
 
+    /// The same, said of a place.
+    pub(crate) fn at(mut self, place: &str) -> ApiError {
+        self.body.message = format!("{place}: {}", self.body.message);
+        self
+    }
+
     /// A request that is none.
     pub(crate) fn bad_request(name: &str, message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::Rejected, name, message)
@@ -106,6 +112,7 @@ impl From<NodeError> for ApiError {
             NodeError::Config(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::HostError, "config"),
             NodeError::NoDeployment(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-deployment"),
             NodeError::NoSlot(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-slot"),
+            NodeError::NoPipeline(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-pipeline"),
             NodeError::NoFunction(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-function"),
             NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, ErrorKind::Rejected, "not-permitted"),
             NodeError::Paused(_) => (StatusCode::CONFLICT, ErrorKind::Rejected, "paused"),

@@ -119,7 +119,9 @@ impl From<&Power> for PowerShown {
                 coarse: Some(*grade == ClockGrade::Coarse),
                 ..nothing
             },
-            Power::State { max_bytes } | Power::Ring { bytes: max_bytes, .. } => PowerShown {
+            Power::State { max_bytes }
+            | Power::Channel { max_bytes, .. }
+            | Power::Ring { bytes: max_bytes, .. } => PowerShown {
                 max_bytes: Some(*max_bytes),
                 ..nothing
             },

@@ -37,7 +37,7 @@ const fn figure<T>(name: &'static str, help: &'static str, read: fn(&T) -> u64) 
 }
 
 /// What only grows.
-const COUNTERS: [Figure<Counted>; 17] = [
+const COUNTERS: [Figure<Counted>; 21] = [
     figure("calls", "Calls that were taken", |counted| counted.calls),
     figure("returned", "Calls with a result", |counted| counted.returned),
     figure(
@@ -93,13 +93,38 @@ const COUNTERS: [Figure<Counted>; 17] = [
         "Worker processes that were ended because of what they sent",
         |counted| counted.workers_out_of_order,
     ),
+    figure(
+        "messages_sent",
+        "Messages that calls sent, or that were answered",
+        |counted| counted.messages_sent,
+    ),
+    figure(
+        "messages_refused",
+        "Messages that calls could not send, or that had no answer",
+        |counted| counted.messages_refused,
+    ),
+    figure(
+        "messages_taken",
+        "Messages of others whose call came to a good end",
+        |counted| counted.messages_taken,
+    ),
+    figure(
+        "messages_lost",
+        "Messages of others whose call did not",
+        |counted| counted.messages_lost,
+    ),
 ];
 
 /// What rises and falls.
-const GAUGES: [Figure<Deployment>; 8] = [
+const GAUGES: [Figure<Deployment>; 9] = [
     figure("waiting", "Calls that wait for a cell", |deployment| {
         count(deployment.waiting())
     }),
+    figure(
+        "messages_waiting",
+        "Messages that wait for a call",
+        |deployment| count(deployment.mailbox.waiting()),
+    ),
     figure("running", "Calls that have a cell", |deployment| {
         count(deployment.running())
     }),
@@ -494,8 +519,12 @@ mod tests {
             cells_paged_out: 15,
             cells_dropped: 16,
             workers_out_of_order: 17,
+            messages_sent: 18,
+            messages_refused: 19,
+            messages_taken: 20,
+            messages_lost: 21,
         };
         let read: Vec<u64> = COUNTERS.iter().map(|counter| (counter.read)(&counted)).collect();
-        assert_eq!(read, (1..=17).collect::<Vec<u64>>());
+        assert_eq!(read, (1..=21).collect::<Vec<u64>>());
     }
 }

@@ -34,6 +34,7 @@ use crate::logs::LogLine;
     tags(
         (name = "deployments", description = "Muscles that are kept to be called."),
         (name = "calls", description = "Calls of their functions."),
+        (name = "pipelines", description = "Calls of one deployment after another."),
         (name = "node", description = "The node itself."),
     ),
 )]
@@ -57,12 +58,14 @@ pub fn document() -> &'static str {
 
 /// Says what cannot be said beside a route or a type.
 fn complete(document: &mut OpenApi) {
-    let call = document
-        .paths
-        .paths
-        .get_mut("/v1/deployments/{name}/call/{function}");
-    if let Some(body) = call.and_then(|path| path.post.as_mut()?.request_body.as_mut()) {
-        body.required = Some(Required::False);
+    for path in [
+        "/v1/deployments/{name}/call/{function}",
+        "/v1/pipelines/{name}/call",
+    ] {
+        let call = document.paths.paths.get_mut(path);
+        if let Some(body) = call.and_then(|path| path.post.as_mut()?.request_body.as_mut()) {
+            body.required = Some(Required::False);
+        }
     }
     let schemas = document
         .components
@@ -150,7 +153,10 @@ impl IntoParams for Retry {
 const MEANINGS: [(u16, &str); 12] = [
     (400, "`rejected`: the request is none: JSON, CBOR, path, query."),
     (403, "`rejected`: policy about the API does not permit it."),
-    (404, "`rejected`: there is no such deployment, function or slot."),
+    (
+        404,
+        "`rejected`: there is no such deployment, function, slot or pipeline.",
+    ),
     (408, "`rejected`: the body is too slow."),
     (
         409,

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::channel::ChannelGrant;
 use crate::error::{NodeError, OrHost};
 use crate::nursery::messages::{Ask, Assessment, Order, Told};
 use crate::nursery::passing;
@@ -15,6 +16,17 @@ use crate::worker::Shape;
 /// The nursery as the supervisor sees it. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Nursery(Arc<Mutex<OwnedFd>>);
+
+/// A worker that was made.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    /// The supervisor's end of its line of calls.
+    pub calls: UnixStream,
+    /// The supervisor's end of its line to the log.
+    pub log: UnixStream,
+    /// Channels that it may use.
+    pub channels: Vec<ChannelGrant>,
+}
 
 impl Nursery {
     pub(crate) fn new(socket: OwnedFd) -> Nursery {
@@ -32,7 +44,7 @@ impl Nursery {
         }
     }
 
-    /// Makes a worker and gives the supervisor's ends of its lines: calls, log.
+    /// Makes a worker and gives the supervisor's ends of its lines.
     ///
     /// # Errors
     /// As [`Nursery::assess`]; [`NodeError::Host`].
@@ -42,13 +54,13 @@ impl Nursery {
         order: Order,
         shape: Shape,
         bundle: File,
-    ) -> Result<(UnixStream, UnixStream), NodeError> {
+    ) -> Result<Spawned, NodeError> {
         let pair = || UnixStream::pair().or_host("making a line to a worker");
         let (calls, worker_calls) = pair()?;
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
         match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
-            Told::Spawned => Ok((calls, log)),
+            Told::Spawned { channels } => Ok(Spawned { calls, log, channels }),
             other => Err(unexpected(other)),
         }
     }
@@ -108,7 +120,7 @@ fn unexpected(told: Told) -> NodeError {
     match told {
         Told::Rejected { name, message } => NodeError::Rejected { name, message },
         Told::Failed { message } => NodeError::host("in the nursery")(io::Error::other(message)),
-        Told::Assessed(_) | Told::Spawned | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
+        Told::Assessed(_) | Told::Spawned { .. } | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
             NodeError::host("asking the nursery")(io::Error::other("it answered another question"))
         }
     }

@@ -16,7 +16,7 @@ use referee_trace::Trace;
 use serde_json::Value as Json;
 
 use crate::api::Deploy;
-use crate::call::Reply;
+use crate::call::{Origin, Reply};
 use crate::config::Config;
 use crate::error::NodeError;
 use crate::line::{self, Did, FRAME_MAX, FromWorker, How, ToWorker, frame};
@@ -109,7 +109,7 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
                     std::thread::spawn(move || life(number, Worker { calls, log }));
-                    Told::Spawned
+                    Told::Spawned { channels: Vec::new() }
                 }
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
@@ -171,7 +171,13 @@ impl Stage {
     async fn call(&self) -> Result<Reply, NodeError> {
         let deployment = self.node.deployment("demo").expect("is deployed");
         self.node
-            .call(deployment, "f".into(), vec![0x80], Trace::none())
+            .call(
+                deployment,
+                "f".into(),
+                vec![0x80],
+                Trace::none(),
+                Origin::default(),
+            )
             .await
     }
 

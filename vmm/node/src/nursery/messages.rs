@@ -6,6 +6,7 @@ use std::time::Duration;
 use referee_policy::{Power, Standings};
 use serde::{Deserialize, Serialize};
 
+use crate::channel::ChannelGrant;
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -48,7 +49,10 @@ pub(crate) enum Ask {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Told {
     Assessed(Box<Assessment>),
-    Spawned,
+    /// With what the worker was granted.
+    Spawned {
+        channels: Vec<ChannelGrant>,
+    },
     Reaped {
         how: String,
     },
@@ -82,6 +86,9 @@ pub(crate) struct Assessment {
     /// What policy gave to each slot.
     #[serde(default)]
     pub granted: Vec<(String, Power)>,
+    /// Channels that it may use. Deployments of older nodes have none.
+    #[serde(default)]
+    pub channels: Vec<ChannelGrant>,
     /// The decision as JSON, as `referee-vmm explain --json` prints it.
     pub decision: String,
 }

@@ -16,6 +16,7 @@ use referee_hv::process::{ChildExit, ChildProcess, Forked, Namespaces, exit_at_o
 use referee_policy::{Applicant, Binding, Decision, Grants, PolicySet, Standings, assess};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::channel;
 use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
 use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
@@ -241,6 +242,7 @@ impl Nest {
         log: UnixStream,
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
+        let channels = channel::granted(&grants);
         let birth = Birth {
             bundle,
             decision,
@@ -254,7 +256,7 @@ impl Nest {
         match fork_into(Namespaces::ALL).or_host("forking a worker")? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
-                Ok(Told::Spawned)
+                Ok(Told::Spawned { channels })
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
@@ -285,6 +287,7 @@ fn assessment(
             .iter()
             .map(|grant| (grant.slot().to_owned(), grant.power().clone()))
             .collect(),
+        channels: channel::granted(grants),
         decision: decision.to_json().or_host("writing a decision")?,
     })
 }

@@ -8,14 +8,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use referee::{
-    BrokerLimits, CallError, Canceller, Cell, CellThread, ConsoleStreams, Input, Inputs, Loaded, Output,
-    OutputWriter, Permit, Progress, StartError, uses,
+    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, Input, Inputs, Loaded,
+    Output, OutputWriter, Permit, Progress, StartError, uses,
 };
 use referee_hv::process::exit_at_once;
 
+use crate::channel::Sending;
 use crate::error::{NodeError, OrHost, with_causes};
 use crate::line::{
-    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What, frame,
+    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What, With,
+    frame,
 };
 use crate::worker::Shape;
 
@@ -120,6 +122,8 @@ struct Seat {
     since: Instant,
     /// Whether its memory went to swap since.
     asleep: bool,
+    /// Where its messages come out.
+    messages: ChannelLine,
 }
 
 /// A call that was taken from the line.
@@ -168,10 +172,10 @@ impl Work {
             match self.next() {
                 Some(ToWorker::Run {
                     call,
-                    begin,
+                    with,
                     budget,
                     traced,
-                }) => self.piece(thread, call, begin, budget, traced),
+                }) => self.piece(thread, call, with, budget, traced),
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 Some(ToWorker::Rest { idle, how }) => self.rest(idle, how),
@@ -188,7 +192,9 @@ impl Work {
         let Reader { line, buffer } = &mut *reader;
         let message = line::read(line, buffer).ok().flatten();
         if let Some(ToWorker::Run {
-            call, begin: Some(_), ..
+            call,
+            with: With::Begin(_),
+            ..
         }) = &message
         {
             lock(&self.calls).insert(*call, Call::default());
@@ -239,28 +245,24 @@ impl Work {
     }
 
     /// Runs one piece of a call and says what came of it.
-    fn piece(
-        &self,
-        thread: &CellThread,
-        call: u64,
-        begin: Option<Begin>,
-        budget: Option<Duration>,
-        traced: bool,
-    ) {
+    fn piece(&self, thread: &CellThread, call: u64, with: With, budget: Option<Duration>, traced: bool) {
         let mut watch = StopWatch::start(traced);
         let started = watch.started;
-        let seat = match begin {
-            Some(begin) => self.begin(call, &begin, &mut watch),
-            None => lock(&self.calls)
-                .get_mut(&call)
-                .and_then(|call| call.seat.take())
-                .ok_or_else(|| Failure::Host("there is no such call".into())),
+        let seat = match with {
+            With::Begin(begin) => self.begin(call, &begin, &mut watch),
+            With::Nothing => self.seat_of(call),
+            With::Answer(answer) => self
+                .seat_of(call)
+                .inspect(|seat| seat.messages.answer(answer.into())),
         };
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
-                Ok(Progress::Preempted) => (How::Preempted, Some(seat)),
+                Ok(Progress::Preempted) => match seat.messages.take() {
+                    Some(message) => (How::Sends(sending(message)), Some(seat)),
+                    None => (How::Preempted, Some(seat)),
+                },
                 // No deployment has a ring; if one had, it would be looked after again and again until its time is over.
                 Ok(Progress::Waiting { .. }) => (How::Preempted, Some(seat)),
                 Ok(Progress::Sleeping(until)) => {
@@ -271,7 +273,7 @@ impl Work {
             },
         };
         let did = watch.did;
-        let goes_on = matches!(how, How::Preempted | How::Sleeping(_));
+        let goes_on = matches!(how, How::Preempted | How::Sleeping(_) | How::Sends(_));
         let done = match seat {
             Some(seat) if goes_on => {
                 // Put back before the supervisor hears of it and sends the next piece.
@@ -300,6 +302,11 @@ impl Work {
         }
     }
 
+    fn seat_of(&self, call: u64) -> Result<Seat, Failure> {
+        let seat = lock(&self.calls).get_mut(&call).and_then(|call| call.seat.take());
+        seat.ok_or_else(|| Failure::Host("there is no such call".into()))
+    }
+
     fn begin(&self, call: u64, begin: &Begin, watch: &mut StopWatch) -> Result<Seat, Failure> {
         let idle = lock(&self.idle).pop();
         let (mut seat, what) = match idle {
@@ -317,6 +324,7 @@ impl Work {
         if std::mem::take(&mut seat.asleep) {
             seat.cell.page_in();
         }
+        seat.messages.begin_call();
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
             lock(&self.idle).push(seat);
@@ -334,10 +342,12 @@ impl Work {
 
     fn new_seat(&self) -> Result<Seat, StartError> {
         let call = Arc::new(AtomicU64::new(0));
-        let cell = self.permit.start(self.inputs(&call))?;
+        let messages = ChannelLine::default();
+        let cell = self.permit.start(self.inputs(&call, &messages))?;
         Ok(Seat {
             cell,
             call,
+            messages,
             since: Instant::now(),
             asleep: false,
         })
@@ -350,7 +360,7 @@ impl Work {
             return;
         }
         if self.shape.fresh {
-            let inputs = self.inputs(&seat.call);
+            let inputs = self.inputs(&seat.call, &seat.messages);
             if seat.cell.reset(inputs).is_err() {
                 return;
             }
@@ -398,7 +408,7 @@ impl Work {
         self.tell(&FromWorker::Rested { went, awake, asleep });
     }
 
-    fn inputs(&self, call: &Arc<AtomicU64>) -> Inputs {
+    fn inputs(&self, call: &Arc<AtomicU64>, messages: &ChannelLine) -> Inputs {
         let output = |errors| {
             Output::Writer(OutputWriter(Box::new(LineOutput {
                 writer: Arc::clone(&self.writer),
@@ -407,6 +417,7 @@ impl Work {
             })))
         };
         Inputs {
+            channels: Some(messages.clone()),
             console: ConsoleStreams {
                 out: output(false),
                 err: output(true),
@@ -507,6 +518,14 @@ impl Write for LineOutput {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+fn sending(message: referee::Message) -> Sending {
+    Sending {
+        slot: message.slot,
+        asks: message.asks,
+        bytes: message.bytes,
     }
 }
 

@@ -59,7 +59,15 @@ pub struct DeployArgs {
     #[command(flatten)]
     pub host: HostArgs,
     /// The bundle, NAME.muscle.
-    pub bundle: PathBuf,
+    #[arg(required_unless_present = "file")]
+    pub bundle: Option<PathBuf>,
+    /// Instead: deploy all that this TOML file names, with its settings, and define its pipelines.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["bundle", "name", "bindings", "cells", "ahead", "keep_memory", "deadline_ms", "cpu_ms", "release_ms", "priority", "json"]
+    )]
+    pub file: Option<PathBuf>,
     /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle, and
     /// stays paused if it is.
     #[arg(long, value_name = "NAME")]
@@ -96,6 +104,44 @@ pub struct DeployArgs {
     /// Print the deployment as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `pipeline`.
+#[derive(Debug, Args)]
+pub struct PipelineArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: PipelineAction,
+}
+
+/// What `pipeline` does.
+#[derive(Debug, Subcommand)]
+pub enum PipelineAction {
+    /// List the pipelines.
+    Ls(HostArgs),
+    /// Define one, or give one other steps.
+    Define {
+        /// Which node.
+        #[command(flatten)]
+        host: HostArgs,
+        /// The pipeline's name.
+        name: String,
+        /// DEPLOYMENT/FUNCTION | DEPLOYMENT/FUNCTION: what one answers, the next is called with.
+        steps: String,
+    },
+    /// Call one and print its last step's result as JSON.
+    Call {
+        /// Which node.
+        #[command(flatten)]
+        host: HostArgs,
+        /// The pipeline.
+        name: String,
+        /// The first step's arguments as JSON: an object by name, an array by position; `-` reads them from standard input.
+        #[arg(default_value = "[]")]
+        arguments: String,
+    },
+    /// Remove one; its deployments stay.
+    Remove(NamedArgs),
 }
 
 /// `ps`.
