@@ -4,6 +4,9 @@
 //! its arguments, so that rows show what the node adds and not what a muscle does.
 #![forbid(unsafe_code)]
 
+#[path = "node/messages.rs"]
+mod messages;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -69,11 +72,27 @@ fn main() -> anyhow::Result<()> {
         "fresh",
         &["--cells", "64", "--ahead", "2"],
     )?;
+    let courier = workshop.bundle(&workshop.guest("reactor", "courier")?)?;
+    for (name, ask, from, to) in [
+        ("answerer", "none-1", "orders", "none-2"),
+        ("asker", "orders", "none-3", "none-4"),
+        ("alone", "none-5", "none-6", "none-7"),
+        ("reader", "none-8", "news", "none-9"),
+        ("sender", "none-10", "none-11", "news"),
+    ] {
+        let bindings = [("ask", ask), ("from", from), ("to", to)];
+        let bindings = bindings.map(|(slot, channel)| format!("--bind={slot}=channel:{channel}"));
+        let mut options = vec!["--keep-memory", "--cells", "4"];
+        options.extend(bindings.iter().map(String::as_str));
+        node.deploy(&arguments.program, &courier, name, &options)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(measure(&arguments, &node.socket, &mut cell, &thread))
+    runtime.block_on(measure(&arguments, &node.socket, &mut cell, &thread))?;
+    let time = Duration::from_secs(arguments.seconds);
+    runtime.block_on(messages::measure(&node.socket, arguments.samples, time))
 }
 
 async fn measure(
