@@ -133,7 +133,8 @@ impl Shown {
 
 /// Sends a bundle's bytes.
 ///
-/// They are kept under their SHA-256. Of bundles that belong to no deployment the last 64 are kept.
+/// They are kept under their SHA-256. Of bundles that were sent and not deployed yet the last 64 are kept; one that was deployed goes with its
+/// last deployment.
 #[utoipa::path(
     put, path = "/v1/bundles/{digest}", tag = "deployments",
     params(("digest" = DigestText, Path, description = "SHA-256 of the bytes.")),
