@@ -26,7 +26,10 @@ const BYTES: &[u8] = &[0x81, 0x42, 0x61, b'e'];
 /// When the node does not answer as it should.
 pub async fn measure(socket: &Path, samples: usize, time: Duration) -> anyhow::Result<()> {
     let mut client = connect(socket).await?;
-    let (plain, request) = ("/v1/deployments/answerer/call/take", "/v1/deployments/asker/call/ask");
+    let (plain, request) = (
+        "/v1/deployments/answerer/call/take",
+        "/v1/deployments/asker/call/ask",
+    );
     let alone = "/v1/deployments/alone/call/many";
     for _ in 0..20 {
         post(&mut client, plain, TEXT).await?;

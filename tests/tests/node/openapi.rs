@@ -66,7 +66,8 @@ fn routes_of_page() -> BTreeSet<Route> {
             let path = path
                 .replace("DIGEST", "{digest}")
                 .replace("NAME", "{name}")
-                .replace("FUNCTION", "{function}");
+                .replace("FUNCTION", "{function}")
+                .replace("SLOT", "{slot}");
             last = Some((method, path));
             routes.extend(last.clone());
         }
@@ -86,7 +87,8 @@ fn the_document_names_exactly_the_routes_that_there_are() {
         let there = path
             .replace("{digest}", &"0".repeat(64))
             .replace("{name}", "none")
-            .replace("{function}", "none");
+            .replace("{function}", "none")
+            .replace("{slot}", "none");
         for method in METHODS {
             let status = node.ask(method, &there, b"").status;
             let is_described = described.contains(&(method.to_owned(), path.clone()));

@@ -39,7 +39,7 @@ use crate::error::{CallError, Refusal, Stop};
 use crate::op::Op;
 use crate::payload::{self, Arguments};
 use crate::quota::Quota;
-use path::{Place, beneath, checked};
+use path::{Place, beneath};
 use within::Within;
 
 /// A granted directory.
@@ -102,57 +102,6 @@ impl Files {
             files.max_open = max_open;
         }
         files
-    }
-
-    /// Makes the power smaller. Open files that could not be opened any more are closed, those that could not be opened for writing are for reading.
-    pub fn narrow(&mut self, power: &Power) {
-        let Power::Files {
-            access,
-            within,
-            max_bytes,
-            max_files,
-            ..
-        } = power
-        else {
-            return;
-        };
-        self.bytes.narrow(*max_bytes);
-        self.files.narrow(u64::from(*max_files));
-        if *access == FilesAccess::Read && self.access == FilesAccess::ReadWrite {
-            self.access = FilesAccess::Read;
-            self.was_writable = true;
-            for file in &mut self.open {
-                file.writable = false;
-            }
-        }
-        let within = within.as_deref().map(Within::new);
-        if within.is_some() && within != self.within {
-            self.within = within;
-            let (folder, within) = (self.folder.as_fd(), self.within.as_ref());
-            self.open.retain(|file| file.is_still_within(folder, within));
-        }
-    }
-
-    /// A path that the muscle names, if it leads to where the grant does.
-    fn path<'p>(&self, text: &'p str) -> Result<&'p str, CallError<'p>> {
-        Within::admit(self.within.as_ref(), checked(text)?)
-    }
-
-    /// As [`Files::path`], of something whose name is to be made, changed or taken away.
-    fn name<'p>(&self, text: &'p str) -> Result<&'p str, CallError<'p>> {
-        Within::admit_below(self.within.as_ref(), checked(text)?)
-    }
-
-    fn one_path<'p>(&self, payload: &'p [u8]) -> Result<&'p str, CallError<'p>> {
-        let mut arguments = Arguments::new(payload, 1)?;
-        let path = self.path(arguments.text()?)?;
-        arguments.finish().map(|()| path)
-    }
-
-    fn one_name<'p>(&self, payload: &'p [u8]) -> Result<&'p str, CallError<'p>> {
-        let mut arguments = Arguments::new(payload, 1)?;
-        let path = self.name(arguments.text()?)?;
-        arguments.finish().map(|()| path)
     }
 
     pub fn act<'p>(&mut self, op: Op, payload: &'p [u8], act: &mut Act<'_>) -> Outcome<'p> {
@@ -522,21 +471,6 @@ impl Files {
                 return number;
             }
         }
-    }
-}
-
-impl OpenFile {
-    /// Whether its path leads there and still to this very file: it may have been renamed since.
-    fn is_still_within(&self, folder: BorrowedFd<'_>, within: Option<&Within>) -> bool {
-        let Some(place) = Place::of(&self.path) else {
-            return false;
-        };
-        let there = || {
-            let parent = place.parent(folder)?;
-            status_at(parent.fd(folder), place.name)
-        };
-        Within::admit(within, &self.path).is_ok()
-            && there().is_ok_and(|status| identity_of(&status) == self.identity)
     }
 }
 

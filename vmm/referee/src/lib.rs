@@ -28,6 +28,8 @@
 //! # }
 //! ```
 //!
+//! What was granted can be taken back, or made smaller, from any thread while a call runs: [`Permit::control`], [`Cell::control`].
+//!
 //! `examples/portfolio.rs` is a whole program, which also offers functions of its own to the muscle ([`Functions`]);
 //! `examples/ring.rs` has two muscles send each other messages ([`Permit::join_ring`]).
 #![forbid(unsafe_code)]

@@ -55,7 +55,7 @@ pub(crate) struct Wanted {
 /// JSON lines, as they stand in the log: each with its number, the hash of the one before and its own, so that the chain can be checked wherever they are
 /// kept. Those that were rotated away are given too, as long as they lie beside the log.
 #[utoipa::path(
-    get, path = "/v1/audit", tag = "node",
+    get, path = "/v1/audit", tag = "node", operation_id = "audit",
     params(Wanted),
     responses(
         (

@@ -172,7 +172,7 @@ impl SlotShown {
 
 /// Shows what each slot of a deployment has.
 #[utoipa::path(
-    get, path = "/v1/deployments/{name}/grants", tag = "deployments",
+    get, path = "/v1/deployments/{name}/grants", tag = "deployments", operation_id = "grants",
     params(("name" = Name, Path, description = "The deployment.")),
     responses((status = 200, description = "In the manifest's order.", body = Vec<SlotShown>), Looking),
 )]
