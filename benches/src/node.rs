@@ -4,6 +4,8 @@
 //! its arguments, so that rows show what the node adds and not what a muscle does.
 #![forbid(unsafe_code)]
 
+#[path = "node/many.rs"]
+mod many;
 #[path = "node/messages.rs"]
 mod messages;
 
@@ -34,6 +36,12 @@ struct Arguments {
     /// Seconds for which throughput is measured.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Instead: so many deployments, and what they cost.
+    #[arg(long, value_name = "N")]
+    deployments: Option<usize>,
+    /// With --deployments: so many idle cells among them.
+    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "deployments")]
+    idle_cells: usize,
 }
 
 /// Rounds in which rows take turns.
@@ -49,6 +57,15 @@ fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let workshop = Workshop::open(folder.path())?;
     let bundle = workshop.bundle(&workshop.guest("reactor", "echoes")?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    if let Some(deployments) = arguments.deployments {
+        let (store, program) = (workshop.trust_store(), &arguments.program);
+        let many = (deployments, arguments.idle_cells);
+        return runtime.block_on(many::measure(program, folder.path(), (&store, &bundle), many));
+    }
     let library = Referee::open(&Config::new(
         workshop.trust_store(),
         folder.path().join("library.jsonl"),
@@ -86,10 +103,6 @@ fn main() -> anyhow::Result<()> {
         options.extend(bindings.iter().map(String::as_str));
         node.deploy(&arguments.program, &courier, name, &options)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
     runtime.block_on(measure(&arguments, &node.socket, &mut cell, &thread))?;
     let time = Duration::from_secs(arguments.seconds);
     runtime.block_on(messages::measure(&node.socket, arguments.samples, time))
@@ -221,6 +234,29 @@ async fn ask(client: &mut Client, path: &str) -> anyhow::Result<Duration> {
     Ok(begun.elapsed())
 }
 
+/// Sends a request with a body and reads the answer.
+async fn send(client: &mut Client, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    let form = match method {
+        "POST" => "application/cbor",
+        _ if path.starts_with("/v1/bundles/") => "application/octet-stream",
+        _ => "application/json",
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "node")
+        .header("content-type", form)
+        .body(Full::new(Bytes::from(body)))?;
+    client.ready().await?;
+    let answer = client.send_request(request).await?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await?.to_bytes();
+    if !status.is_success() {
+        bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body));
+    }
+    Ok(body.into())
+}
+
 /// Microseconds.
 fn percentile(samples: &mut [Duration], percent: usize) -> f64 {
     samples.sort();
@@ -237,11 +273,16 @@ struct Node {
 
 impl Node {
     fn start(program: &Path, folder: &Path, trust_store: &Path) -> anyhow::Result<Node> {
+        Node::start_with(program, folder, trust_store, "")
+    }
+
+    /// With more in the configuration.
+    fn start_with(program: &Path, folder: &Path, trust_store: &Path, more: &str) -> anyhow::Result<Node> {
         let socket = folder.join("api.sock");
         let config = folder.join("node.toml");
         let quoted = |path: &Path| format!("{:?}", path.display().to_string());
         let text = format!(
-            "trust_store = {}\nstate = {}\n[api]\nsocket = {}\n[audit]\nfile = {}\n",
+            "trust_store = {}\nstate = {}\n[api]\nsocket = {}\n[audit]\nfile = {}\n{more}",
             quoted(trust_store),
             quoted(&folder.join("state")),
             quoted(&socket),
@@ -260,7 +301,7 @@ impl Node {
             if Instant::now() > patience {
                 bail!("the node does not answer");
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(2));
         }
         Ok(node)
     }
