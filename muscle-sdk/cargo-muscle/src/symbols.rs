@@ -1,7 +1,7 @@
 //! The names of an ELF file's functions, as people read them.
 
 use object::LittleEndian as LE;
-use object::elf::{FileHeader64, SHT_SYMTAB, STT_FUNC, STT_NOTYPE};
+use object::elf::{FileHeader64, SHN_ABS, SHT_SYMTAB, STT_FUNC, STT_NOTYPE};
 use object::read::elf::{FileHeader as _, Sym as _};
 use referee_bundle::{ElfImage, Permissions, Symbol};
 
@@ -32,7 +32,9 @@ pub fn symbols_of(elf: &[u8], image: &ElfImage) -> Vec<Symbol> {
         };
         let is_code = matches!(symbol.st_type(), STT_FUNC | STT_NOTYPE)
             && code.iter().any(|segment| segment.holds(vaddr, size.max(1)));
-        if is_code && !symbol.is_undefined(LE) {
+        // A number that has a name is no place in the code, whatever it is.
+        let is_place = !symbol.is_undefined(LE) && symbol.st_shndx(LE) != SHN_ABS;
+        if is_code && is_place {
             functions.push(Symbol {
                 vaddr,
                 size,

@@ -2,6 +2,7 @@
 
 mod support;
 
+use muscle_abi::ABI_VERSION;
 use muscle_abi::ring::{DATA_MAX, DATA_MIN, RINGS_MAX, Role};
 use referee_bundle::{
     CapabilityRequest, ChannelRole, Digest, Document, Manifest, PartKind, Permissions, ReadLimits, Rejected,
@@ -287,10 +288,10 @@ fn rejects_lengths_that_lie() {
 #[test]
 fn rejects_a_manifest_for_another_abi_or_processor() {
     assert_eq!(
-        changed(|manifest| manifest.abi = 2),
+        changed(|manifest| manifest.abi = ABI_VERSION + 1),
         Rejected::WrongAbi {
-            found: 2,
-            supported: 1
+            found: ABI_VERSION + 1,
+            supported: ABI_VERSION
         }
     );
     let at = manifest()
