@@ -26,7 +26,7 @@ fn numbers(lines: &[u8]) -> Vec<u64> {
 fn a_copy_of_the_log_can_be_checked_elsewhere() {
     let node = Node::start();
     node.deploy(&acts(), "acts", &[]);
-    for _ in 0..3 {
+    for _ in 0..8 {
         node.call("acts", "log", "[]").good();
     }
     let whole = get(&node, "");

@@ -154,7 +154,7 @@ pub(crate) async fn call_pipeline(
     if let Err(error) = &answer {
         trace.failed(error.name());
     }
-    let _stage = trace.stage("release");
+    let _stage = tick.is_some().then(|| trace.stage("release"));
     release(arrived, tick).await;
     answer
 }
