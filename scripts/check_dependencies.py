@@ -7,8 +7,9 @@ import sys
 OURS = {
     "muscle-abi": set(),
     "muscle-macros": set(),
-    "guest-runtime": {"muscle-abi"},
-    "muscle-sdk": {"muscle-abi", "muscle-macros", "guest-runtime"},
+    "muscle-ring": {"muscle-abi"},
+    "guest-runtime": {"muscle-abi", "muscle-ring"},
+    "muscle-sdk": {"muscle-abi", "muscle-macros", "muscle-ring", "guest-runtime"},
     "referee-hv": {"muscle-abi"},
     "referee-vsock": {"muscle-abi"},
     "referee-bundle": {"muscle-abi"},

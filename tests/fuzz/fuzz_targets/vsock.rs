@@ -6,7 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use muscle_abi::channel::{BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    BUFFERS_OFFSET, HOST_CID, QUEUE_AVAILABLE, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET,
+};
 use referee_vsock::packet::Header;
 use referee_vsock::{Cid, ConnId, Directions, Event, Vsock, VsockLimits};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};

@@ -244,7 +244,7 @@ fn prepared_queues_must_lie_in_the_memory_of_the_first_drain() {
     let mut vsock = Vsock::new(Cid::new(CID).expect("not reserved"), LIMITS);
     vsock.prepare(GuestAddress(WINDOW)).expect("aligned");
     let mem: GuestMemoryMmap =
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(WINDOW), 0x2000)]).expect("memory");
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(WINDOW), 0x1000)]).expect("memory");
     let fault = DeviceFault::QueueOutsideMemory {
         queue: TX,
         part: QueuePart::Descriptors,
