@@ -25,6 +25,9 @@ const ROOT_SEED: [u8; 32] = [0x52; 32];
 const PUBLISHER_SEED: [u8; 32] = [0x50; 32];
 const STRANGER_SEED: [u8; 32] = [0x53; 32];
 
+/// Counted up when something else is made of the same material, so that bundles of before are not taken for new ones.
+const MAKING: u32 = 2;
+
 impl Workshop {
     /// Takes the prepared folder of `REFEREE_TEST_BUNDLES`, or builds in `target`.
     ///
@@ -115,7 +118,7 @@ impl Workshop {
             material.extend(fs::read(path).with_context(|| path.display().to_string())?);
         }
         material.extend(guest.header.manifest(&name).encode());
-        let mark = format!("{} {}", env!("CARGO_PKG_VERSION"), Digest::of(&material));
+        let mark = format!("{MAKING} {}", Digest::of(&material));
         let mark_file = self.folder.join(format!("{name}.made-of"));
         let fresh = fs::read_to_string(&mark_file).is_ok_and(|found| found == mark);
         if !(fresh && file.is_file()) {
