@@ -1,6 +1,8 @@
 //! Messages between deployments: what flows with both grants, and what does not without either. `courier` sends what it is told, and takes
 //! messages by their first letter.
 
+mod revoked;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
