@@ -24,6 +24,8 @@ use crate::node::Node;
 
 /// Most records of an answer that does not follow, and how many it has when nothing is said.
 const LIMIT_MAX: u64 = 10_000;
+/// The largest number that a record may be asked for by: what a 64-bit integer of the document's format holds.
+const AFTER_MAX: u64 = i64::MAX.unsigned_abs();
 /// Bytes that are in memory for one reader at a time, beside one record.
 const PIECE: usize = 256 << 10;
 /// How often a follower looks whether there is more.
@@ -81,6 +83,12 @@ pub(crate) async fn records(
         return Err(ApiError::bad_request(
             "query-invalid",
             format!("limit is 1 to {LIMIT_MAX}; ask again after the last record for more"),
+        ));
+    }
+    if query.after.is_some_and(|after| after > AFTER_MAX) {
+        return Err(ApiError::bad_request(
+            "query-invalid",
+            format!("after is the number of a record, at most {AFTER_MAX}"),
         ));
     }
     let head = node.audit().head();
