@@ -1,10 +1,10 @@
 //! Who may be joined to whom, at what price, and what is recorded of it.
 
-use referee::{Inputs, StartError};
+use referee::{ControlError, Inputs, NotNarrower, StartError};
 use referee_tests::{Guest, shop};
 use serde_json::Value;
 
-use crate::{Host, enter, rejected, start};
+use crate::{Host, digest, enter, feed, finish, rejected, start};
 
 #[test]
 fn policy_decides_about_the_role_and_size_of_a_ring() {
@@ -59,6 +59,32 @@ fn a_ring_is_joined_as_both_were_granted_it_or_not_at_all() {
     let refusals = host.records();
     let refusals = refusals.iter().filter(|record| record["kind"] == "reject");
     assert_eq!(refusals.count(), 10);
+}
+
+#[test]
+fn a_ring_is_not_taken_back_while_there_may_be_cells_that_have_it() {
+    let host = Host::of_examples();
+    let permit = |name| host.example(name).permit(&[]).expect("is permitted");
+    let (mut feeder, mut digester) = (permit("feeder"), permit("digester"));
+    feeder.join_ring("out", &mut digester, "in").expect("are joined");
+    let (mut sends, mut receives) = (start(&feeder), start(&digester));
+    for control in [feeder.control(), sends.control()] {
+        let refused = control.revoke("out");
+        assert!(
+            matches!(&refused, Err(ControlError::Rejected(NotNarrower::Mapped { slot })) if slot == "out"),
+            "{refused:?}"
+        );
+    }
+    // Nothing has changed.
+    let feeding = std::thread::spawn(move || {
+        let thread = enter();
+        feed(&mut sends, &thread, 4096, 512).expect("feeds");
+        finish(&mut sends, &thread);
+    });
+    let (taken, _) = digest(&mut receives, &enter()).expect("digests");
+    assert_eq!(taken, 4096);
+    feeding.join().expect("nobody panicked");
+    assert!(host.records().iter().all(|record| record["kind"] != "revoke"));
 }
 
 #[test]
