@@ -208,10 +208,7 @@ impl Node {
                 }
                 How::Sends(sending) => {
                     let asks = sending.asks;
-                    let is_revoked = deployment
-                        .channels()
-                        .iter()
-                        .all(|grant| grant.slot != sending.slot);
+                    let is_revoked = deployment.is_revoked(&sending.slot);
                     let message = match sent.check(worker.channels(), sending, call.origin.hops) {
                         Ok(message) => message,
                         Err(wrong) => return Err(worker.give_up(wrong).await),

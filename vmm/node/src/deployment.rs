@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 
 use crate::anomaly::{Anomaly, Change, Detector, Totals};
 use crate::bundle_uses::BundleUse;
-use crate::channel::ChannelGrant;
 use crate::crew::Worker;
 use crate::error::NodeError;
 use crate::histogram::Histogram;
@@ -356,13 +355,9 @@ impl Deployment {
     }
 
     /// What was taken from its grants.
-    /// Channels of which nothing was taken back.
-    pub(crate) fn channels(&self) -> Vec<&ChannelGrant> {
-        let standings = self.standings();
-        let channels = self.assessment().channels.iter();
-        channels
-            .filter(|grant| !matches!(standings.get(&grant.slot), Some(Standing::Revoked)))
-            .collect()
+    /// Whether the grant of a slot was taken back.
+    pub(crate) fn is_revoked(&self, slot: &str) -> bool {
+        matches!(lock(&self.standings).get(slot), Some(Standing::Revoked))
     }
 
     /// The ticks at which its replies leave.

@@ -180,8 +180,10 @@ impl Node {
     fn receivers(&self, channel: &str) -> Vec<Receiver> {
         let mut found = Vec::new();
         self.each_deployment(|deployment| {
-            for grant in deployment.channels() {
-                if let Some(function) = grant.takes(channel) {
+            for grant in &deployment.assessment().channels {
+                if let Some(function) = grant.takes(channel)
+                    && !deployment.is_revoked(&grant.slot)
+                {
                     found.push(Receiver {
                         deployment: Arc::clone(deployment),
                         function: function.to_owned(),
@@ -230,9 +232,12 @@ impl Node {
 
     /// Whether the receiver's call came to a good end.
     async fn deliver(&self, deployment: Arc<Deployment>, delivery: Delivery) -> bool {
-        let grants = deployment.channels();
-        let function = grants.iter().find_map(|grant| grant.takes(&delivery.channel));
-        let Some(function) = function.map(str::to_owned) else {
+        let mut grants = deployment.assessment().channels.iter();
+        let function = grants.find_map(|grant| {
+            let function = grant.takes(&delivery.channel)?;
+            (!deployment.is_revoked(&grant.slot)).then(|| function.to_owned())
+        });
+        let Some(function) = function else {
             return false;
         };
         let origin = Origin::message(&delivery.channel, delivery.hops, true);
