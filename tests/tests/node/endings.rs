@@ -52,6 +52,22 @@ fn a_stop_signal_lets_calls_under_way_end_and_no_other_begin() {
 }
 
 #[test]
+fn who_could_connect_before_the_end_is_answered() {
+    let mut node = Node::start();
+    let mut early = connect(&node.socket()).expect("connects");
+    // Connections are taken one after the other.
+    node.ask("GET", "/health/live", b"").good();
+    send(node.pid(), Signal::TERM);
+    wait_for("the node hears it", || node.words().contains("ending: "));
+    let head = http::head("GET", "/v1/deployments", &[], 0);
+    early.write_all(head.as_bytes()).expect("is sent");
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).expect("is answered");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(node.await_end().code(), Some(0), "{}", node.words());
+}
+
+#[test]
 fn a_call_that_does_not_end_is_given_up_when_patience_is_over() {
     let mut node = Node::with("drain_seconds = 1");
     node.deploy(&acts(), "acts", &[]);

@@ -49,7 +49,7 @@ pub use failure::{ErrorKind, Explained, Explanation};
 pub use grants::{Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;
 pub use pipelines::ShownPipeline;
-pub(crate) use server::{Listeners, Peer, serve, serve_openly};
+pub(crate) use server::{FIRST_WORDS_AT_END, Listeners, Peer, serve, serve_openly};
 pub use status::{Stats, TenantUsage};
 
 /// What is answered over TCP, to whoever connects.

@@ -160,8 +160,8 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     let _ = end.send(());
     let patience = Duration::from_secs(config.drain_seconds);
     node.settle(patience).await;
-    // What is left are connections on which nothing is under way, or whose clients do not read.
-    let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
+    // What is left then are connections on which nothing is under way, or whose clients do not read.
+    let _ = tokio::time::timeout(api::FIRST_WORDS_AT_END + Duration::from_secs(1), server).await;
     idle.abort();
     resting.abort();
     removing.abort();

@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulConnection;
 use referee_policy::Caller;
 use rustix::process::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
@@ -76,7 +76,7 @@ pub(crate) async fn serve(
     api: Api,
     end: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let graceful = GracefulShutdown::new();
+    let (ending, ends) = watch::channel(false);
     let speaker = Arc::new(Speaker { router, api });
     let local = Door::new("", speaker.api.connections);
     let remote = Door::new(
@@ -94,10 +94,10 @@ pub(crate) async fn serve(
                 let Ok(peer) = Peer::of_socket(&stream) else {
                     continue;
                 };
-                let (speaker, watcher) = (Arc::clone(&speaker), graceful.watcher());
+                let (speaker, ends) = (Arc::clone(&speaker), ends.clone());
                 let until = speaker.first_words_until();
                 tokio::spawn(async move {
-                    speaker.speak(stream, Some(peer), until, watcher).await;
+                    speaker.speak(stream, Some(peer), until, ends).await;
                     drop(place);
                 });
             }
@@ -108,29 +108,31 @@ pub(crate) async fn serve(
                 };
                 // As it is in force now, also if it is replaced before the handshake is over.
                 let acceptor = tls.acceptor();
-                let (speaker, watcher) = (Arc::clone(&speaker), graceful.watcher());
+                let (speaker, ends) = (Arc::clone(&speaker), ends.clone());
                 let until = speaker.first_words_until();
                 tokio::spawn(async move {
                     // Of what goes wrong in a handshake the other side is told; here nobody could do anything about it.
                     if let Ok(Ok(stream)) = tokio::time::timeout_at(until, acceptor.accept(stream)).await
                         && let Some(peer) = Peer::of_certificate(&stream)
                     {
-                        speaker.speak(stream, Some(peer), until, watcher).await;
+                        speaker.speak(stream, Some(peer), until, ends).await;
                     }
                     drop(place);
                 });
             }
         }
     }
-    drop(listeners);
-    graceful.shutdown().await;
+    drop((listeners, ends));
+    // Each connection has a receiver for as long as it is there.
+    let _ = ending.send(true);
+    ending.closed().await;
     Ok(())
 }
 
 /// Serves whoever connects and does not ask who it is, within the limits of the API and with places of its own, for as long as the process
 /// lives.
 pub(crate) async fn serve_openly(listener: TcpListener, router: Router, api: Api) -> Infallible {
-    let graceful = GracefulShutdown::new();
+    let (_never_ending, ends) = watch::channel(false);
     let door = Door::new("metrics: ", api.connections);
     let speaker = Arc::new(Speaker { router, api });
     loop {
@@ -138,10 +140,10 @@ pub(crate) async fn serve_openly(listener: TcpListener, router: Router, api: Api
         let Some((stream, place)) = door.take(taken).await else {
             continue;
         };
-        let (speaker, watcher) = (Arc::clone(&speaker), graceful.watcher());
+        let (speaker, ends) = (Arc::clone(&speaker), ends.clone());
         let until = speaker.first_words_until();
         tokio::spawn(async move {
-            speaker.speak(stream, None, until, watcher).await;
+            speaker.speak(stream, None, until, ends).await;
             drop(place);
         });
     }
@@ -218,23 +220,41 @@ impl Speaker {
         Instant::now() + Duration::from_secs(self.api.header_seconds)
     }
 
-    async fn speak<S>(&self, stream: S, peer: Option<Peer>, until: Instant, watcher: Watcher)
+    async fn speak<S>(&self, stream: S, peer: Option<Peer>, until: Instant, mut ends: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let asked = Arc::new(Notify::new());
         let connection = connection(stream, self.router.clone(), peer, &self.api, Arc::clone(&asked));
-        let mut watched = std::pin::pin!(watcher.watch(connection));
+        let mut connection = std::pin::pin!(connection);
         // What goes wrong here is the client's connection; it knows. Until it is known which HTTP a client speaks, no clock but this
         // one runs.
         let is_over = tokio::select! {
-            _ = &mut watched => true,
+            _ = &mut connection => true,
             first = tokio::time::timeout_at(until, asked.notified()) => first.is_err(),
+            () = end_has_come(&mut ends, FIRST_WORDS_AT_END) => true,
         };
-        if !is_over {
-            let _ = watched.await;
+        if is_over {
+            return;
         }
+        tokio::select! {
+            _ = &mut connection => return,
+            () = end_has_come(&mut ends, Duration::ZERO) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
+}
+
+/// How long a connection that was taken before the end may have its first request after it: its client could connect, so that nothing
+/// would tell it apart from a node that crashed.
+pub(crate) const FIRST_WORDS_AT_END: Duration = Duration::from_secs(1);
+
+/// Comes back `grace` after the end.
+async fn end_has_come(ends: &mut watch::Receiver<bool>, grace: Duration) {
+    // A sender that is gone ends it too.
+    let _ = ends.wait_for(|end| *end).await;
+    tokio::time::sleep(grace).await;
 }
 
 /// What a connection breaks with.
