@@ -6,6 +6,7 @@ mod audit;
 mod authority;
 mod channels;
 mod chaos;
+mod clock;
 mod crashes;
 mod crowd;
 mod endings;
