@@ -103,6 +103,10 @@ fn main() -> anyhow::Result<()> {
         Measured::of("density_rate", started.means.clone(), bare.means.clone()),
         "the same, mean of each process",
     );
+    print(
+        Measured::of("density_loaded_rate", loaded.means.clone(), bare.means.clone()),
+        "the same of cells that begin from one template",
+    );
     for crowd in [&mut started, &mut loaded, &mut bare] {
         memory::sum_up(&mut crowd.memory);
     }

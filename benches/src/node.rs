@@ -4,10 +4,14 @@
 //! its arguments, so that rows show what the node adds and not what a muscle does.
 #![forbid(unsafe_code)]
 
+#[path = "node/deadlines.rs"]
+mod deadlines;
 #[path = "node/many.rs"]
 mod many;
 #[path = "node/messages.rs"]
 mod messages;
+#[path = "node/traced.rs"]
+mod traced;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -39,6 +43,12 @@ struct Arguments {
     /// Instead: so many deployments, and what they cost.
     #[arg(long, value_name = "N")]
     deployments: Option<usize>,
+    /// Instead: a real-time deployment beside so many cells that spin, and how they share a processor.
+    #[arg(long, value_name = "N", conflicts_with = "deployments")]
+    spinners: Option<usize>,
+    /// Instead: what tracing adds to a call.
+    #[arg(long, conflicts_with_all = ["deployments", "spinners"])]
+    traced: bool,
     /// With --deployments: so many idle cells among them.
     #[arg(long, value_name = "N", default_value_t = 10_000, requires = "deployments")]
     idle_cells: usize,
@@ -61,10 +71,21 @@ fn main() -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    let (store, program) = (workshop.trust_store(), &arguments.program);
     if let Some(deployments) = arguments.deployments {
-        let (store, program) = (workshop.trust_store(), &arguments.program);
         let many = (deployments, arguments.idle_cells);
         return runtime.block_on(many::measure(program, folder.path(), (&store, &bundle), many));
+    }
+    let time = Duration::from_secs(arguments.seconds);
+    if let Some(spinners) = arguments.spinners {
+        let acts = workshop.bundle(&workshop.guest("reactor", "acts")?)?;
+        let bundles = (bundle.as_path(), acts.as_path());
+        let measured = deadlines::measure(program, folder.path(), &store, bundles, (spinners, time));
+        return runtime.block_on(measured);
+    }
+    if arguments.traced {
+        let of = (store.as_path(), bundle.as_path());
+        return runtime.block_on(traced::measure(program, folder.path(), of, arguments.samples));
     }
     let library = Referee::open(&Config::new(
         workshop.trust_store(),
@@ -104,7 +125,6 @@ fn main() -> anyhow::Result<()> {
         node.deploy(&arguments.program, &courier, name, &options)?;
     }
     runtime.block_on(measure(&arguments, &node.socket, &mut cell, &thread))?;
-    let time = Duration::from_secs(arguments.seconds);
     runtime.block_on(messages::measure(&node.socket, arguments.samples, time))
 }
 
@@ -263,6 +283,12 @@ fn percentile(samples: &mut [Duration], percent: usize) -> f64 {
     let index = samples.len() * percent / 100;
     let found = samples.get(index).or(samples.last());
     found.map_or(f64::NAN, |found| found.as_secs_f64() * 1e6)
+}
+
+/// Children of a process's first thread.
+fn children(process: u32) -> anyhow::Result<Vec<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+    text.split_whitespace().map(|word| Ok(word.parse()?)).collect()
 }
 
 /// A node, until it is dropped.

@@ -19,7 +19,7 @@ use crate::memory;
 pub enum Making {
     /// Each loaded and started by itself.
     Started,
-    /// Loaded ahead from one template.
+    /// All from one template.
     Loaded,
 }
 
@@ -27,8 +27,8 @@ const BUNDLE: &str = "density.muscle";
 const TRUST_STORE: &str = "density.store";
 /// An array of no arguments in CBOR.
 pub const NOTHING: [u8; 1] = [0x80];
-/// Cells that are loaded ahead at a time.
-const AHEAD: usize = 4;
+/// Cells that are loaded ahead at a time; all others begin from the same template on the thread that starts them.
+const AHEAD: usize = 1;
 
 /// Puts everything into `folder` that workers need.
 pub fn prepare(workshop: &Workshop, folder: &Path) -> anyhow::Result<()> {
@@ -55,27 +55,22 @@ pub fn work(folder: &Path, count: usize, making: Making) -> anyhow::Result<()> {
     let mut cells = Vec::with_capacity(count);
     println!("ready");
     told.next().context("nobody told it to go")??;
-    let begun = Instant::now();
-    match making {
-        Making::Started => {
-            for _ in 0..count {
-                let begun = Instant::now();
-                cells.push(started(&permit, &thread)?);
-                each.push(begun.elapsed());
-            }
-        }
+    let _ahead = match making {
+        Making::Started => None,
         Making::Loaded => {
-            let _ahead = permit.keep_loaded(AHEAD)?;
-            while cells.len() < count {
-                // The pool's thread works when nobody else does.
+            let ahead = permit.keep_loaded(AHEAD)?;
+            // Until the pool knows what they begin from, cells run their own start-up.
+            while !started(&permit, &thread)?.is_templated() {
                 std::thread::sleep(Duration::from_millis(3));
-                let cell = started(&permit, &thread)?;
-                // Until the pool has its first one ready, cells are made here.
-                if cell.is_templated() {
-                    cells.push(cell);
-                }
             }
+            Some(ahead)
         }
+    };
+    let begun = Instant::now();
+    for _ in 0..count {
+        let begun = Instant::now();
+        cells.push(started(&permit, &thread)?);
+        each.push(begun.elapsed());
     }
     let mean = begun.elapsed() / u32::try_from(count)?;
     // Memory is counted with nothing left that waits to be destroyed.
