@@ -50,9 +50,21 @@ impl Program {
     /// # Errors
     /// When it cannot be built.
     pub fn built(name: &str) -> anyhow::Result<Program> {
+        Program::made(name, "--bin", name)
+    }
+
+    /// An example of a package.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn example(package: &str, name: &str) -> anyhow::Result<Program> {
+        Program::made(package, "--example", name)
+    }
+
+    fn made(package: &str, kind: &str, name: &str) -> anyhow::Result<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["build", "--quiet", "--package", name, "--bin", name])
+            .args(["build", "--quiet", "--package", package, kind, name])
             .args(["--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use referee::confined::{Conclusion, Confined, Options, Report, Task};
 use referee::{
-    Binding, CallError, Cell, CellThread, Config, Functions, Inputs, Muscle, MuscleFault, Permit, Referee,
-    StartError,
+    Authority, Binding, CallError, Cell, CellThread, Config, Functions, Inputs, Muscle, MuscleFault, Permit,
+    ReadLimits, Referee, StartError,
 };
-use referee_tests::{Workshop, shop};
+use referee_tests::{Program, Workshop, shop};
 use serde_json::Value;
 
 fn workshop() -> &'static Workshop {
@@ -568,4 +569,72 @@ fn a_result_that_is_too_long_is_an_error_and_the_cell_goes_on() {
             "{symbol}: {failed:?}"
         );
     }
+}
+
+/// Runs a muscle by the example program, in a folder of its own: exit code, and records.
+fn confined(group: &str, name: &str) -> (Option<i32>, Vec<Value>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = Program::example("referee", "confined").expect("is built");
+    let mut command = program.command([workshop().trust_store(), &bundle(group, name)]);
+    let output = command.current_dir(folder.path()).output().expect("starts");
+    let log = folder.path().join("confined-audit.jsonl");
+    referee_audit::verify(&log).expect("verifies");
+    let text = std::fs::read_to_string(log).expect("is there");
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("is JSON"));
+    (output.status.code(), records.collect())
+}
+
+#[test]
+fn a_program_runs_a_muscle_in_a_confined_process() {
+    let (code, records) = confined("baseline", "exit-largest");
+    assert_eq!(code, Some(99));
+    let found = |kind: &str, word: &str| {
+        let record = records.iter().find(|record| record["kind"] == kind);
+        record
+            .and_then(|record| record["detail"][word].as_str())
+            .map(str::to_owned)
+    };
+    let missing = found("start", "not_confined_by").expect("says so");
+    assert!(!missing.contains("all"), "{missing}");
+    assert!(!missing.contains("seccomp"), "{missing}");
+    assert_eq!(found("end", "how").as_deref(), Some("exited"));
+    let (code, records) = confined("exception", "alignment-check");
+    assert_eq!(code, Some(102));
+    assert!(
+        records.iter().any(|record| record["kind"] == "fault"),
+        "{records:?}"
+    );
+}
+
+#[test]
+fn nothing_is_forked_from_a_process_with_more_threads() {
+    struct Silent;
+    impl Report for Silent {
+        fn conclude(&self, _: Result<Conclusion, StartError>) -> u8 {
+            0
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::read(workshop().trust_store(), &[], ReadLimits::default()).expect("is good");
+    let verified = authority
+        .verify_file(&bundle("baseline", "exit-largest"))
+        .expect("is signed");
+    let decision = authority.decide(&verified, &[]).expect("is decided");
+    let options = Options::new(folder.path().join("audit.jsonl"));
+    let inputs = Inputs::default();
+    let confined = Confined::prepare(verified.into(), &decision, Task::Main, inputs, options, None);
+    let (stay, stays) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || stays.recv());
+    let refused = confined
+        .expect("is prepared")
+        .run(&Silent)
+        .expect_err("two threads");
+    assert!(
+        refused.with_causes().contains("threads and must have one"),
+        "{refused}"
+    );
+    drop(stay);
+    let _ = other.join();
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use referee::ReadLimits;
 use referee_attest::{Component, Reply, Request, StateOwner, to_hex};
 use referee_audit::{AuditLog, Event, Kind, Options, Value};
 
@@ -36,7 +37,8 @@ pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When a program, policy or trust store cannot be read.
 pub fn host(authority: &AuthorityArgs) -> anyhow::Result<HostIdentity> {
-    HostIdentity::new(&prepare::authority(authority)?)
+    let authority = prepare::authority(authority, ReadLimits::default())?;
+    HostIdentity::new(authority.policy_digest()?, &authority)
 }
 
 /// Sets up and looks after the TPM.

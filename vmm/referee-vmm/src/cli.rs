@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use referee_jail::Removal;
-use referee_policy::Binding;
+use referee::Binding;
+use referee::confined::Removal;
 
 pub use audit::{AuditAction, AuditArgs, CheckpointArgs, ShowArgs};
 pub use node::{

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::Context;
 use hyper::Method;
-use referee_bundle::{Digest, ReadLimits, read_bundle};
+use referee::{Digest, ReadLimits, StartError, read_bundle};
 use referee_node::client::{self, ClientError, Host, JSON, segment};
 use referee_node::{Deploy, DeploymentFile, DeploymentState, Pipeline, Settings, Shown, ShownPipeline};
 
 use crate::cli::{DeployArgs, PipelineAction};
-use crate::ending::Rejection;
+use crate::ending::rejected;
 use crate::inspect::write_out;
 use crate::node::{of_node, one_line, reach, show, talk};
 
@@ -27,7 +27,7 @@ impl Parcel {
             ..ReadLimits::default()
         };
         let bytes = read_bundle(bundle, &limits)
-            .map_err(Rejection::from)
+            .map_err(StartError::from)
             .with_context(|| format!("bundle {}", bundle.display()))?;
         Ok(Parcel {
             digest: Digest::of(&bytes).to_string(),
@@ -168,10 +168,9 @@ pub fn pipeline(action: &PipelineAction) -> anyhow::Result<u8> {
             })
         }
         PipelineAction::Define { host, name, steps } => {
-            let pipeline = steps.parse::<Pipeline>().map_err(|error| Rejection {
-                name: "steps-invalid",
-                message: error.to_string(),
-            })?;
+            let pipeline = steps
+                .parse::<Pipeline>()
+                .map_err(|error| rejected("steps-invalid", error.to_string()))?;
             let host = &reach(host)?;
             talk(async { define(host, name, &pipeline).await.map(|()| Ok(0)) })
         }

@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use referee_hv::Kvm;
-use referee_hv::probe::observe;
+use referee::host::{Kvm, observe, offered};
 use referee_node::HostMemory;
 use serde::Serialize;
 
@@ -272,7 +271,7 @@ fn memory(checks: &mut Vec<Check>) {
 
 /// What the kernel can do for workers against those who share a core or a cache with them.
 fn side_channels(checks: &mut Vec<Check>) {
-    for (defence, offer) in referee_jail::offered() {
+    for (defence, offer) in offered() {
         match offer {
             Ok(()) => push(checks, defence.name(), State::Ok, "this host has it", None),
             Err(why) => push(

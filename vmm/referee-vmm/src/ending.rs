@@ -2,8 +2,7 @@
 
 use std::io::Write;
 
-use referee::record;
-use referee_cell::FaultReport;
+use referee::{FaultReport, StartError, record};
 
 use crate::node::NodeRejection;
 use crate::{measured, terminal};
@@ -11,7 +10,7 @@ use crate::{measured, terminal};
 /// The command line was wrong.
 pub const USAGE: u8 = 100;
 /// Bundle, trust store or policy says no.
-pub const REJECTED: u8 = 101;
+pub const REJECTED: u8 = record::REJECTED;
 /// The muscle broke a rule.
 pub const FAULT: u8 = 102;
 /// The muscle's time was over.
@@ -22,47 +21,22 @@ pub const HOST_ERROR: u8 = record::HOST_ERROR;
 /// A signal asked the muscle to end.
 pub const STOPPED: u8 = 105;
 
-/// Why nothing ran.
-#[derive(Debug)]
-pub struct Rejection {
-    /// A stable name for machines.
-    pub name: &'static str,
-    /// What, where and what to do.
-    pub message: String,
-}
-
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Rejection {}
-
-impl From<referee_bundle::Rejected> for Rejection {
-    fn from(rejected: referee_bundle::Rejected) -> Rejection {
-        Rejection {
-            name: rejected.name(),
-            message: rejected.to_string(),
-        }
-    }
-}
-
-impl From<referee_policy::Rejected> for Rejection {
-    fn from(rejected: referee_policy::Rejected) -> Rejection {
-        Rejection {
-            name: rejected.code(),
-            message: rejected.to_string(),
-        }
+/// A refusal by this program.
+pub fn rejected(name: &'static str, message: impl Into<String>) -> StartError {
+    StartError::Rejected {
+        name,
+        message: message.into(),
     }
 }
 
 /// Prints an error and gives its exit code.
 pub fn of_error(error: &anyhow::Error, json: bool) -> u8 {
-    let rejection = error.downcast_ref::<Rejection>();
+    let rejection = error.downcast_ref::<StartError>().and_then(|error| match error {
+        StartError::Rejected { name, .. } => Some(*name),
+        StartError::Host { .. } => None,
+    });
     let by_node = error.downcast_ref::<NodeRejection>();
     let name = rejection
-        .map(|rejection| rejection.name)
         .or_else(|| by_node.map(|rejection| rejection.name.as_str()))
         .or_else(|| measured::refusal_name(error));
     let is_rejected = rejection.is_some() || by_node.is_some();

@@ -6,17 +6,17 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::ExplainArgs;
-use crate::ending::{self, Rejection};
+use crate::ending::{self, rejected};
 use crate::prepare;
 use crate::terminal::Progress;
 
 /// Prints what a muscle asks for, what policy says, and why.
 ///
 /// # Errors
-/// [`Rejection`] when bundle or trust store says no; what policy refuses is printed, and the code says it.
+/// [`referee::StartError`] when bundle or trust store says no; what policy refuses is printed, and the code says it.
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
-    let (bundle, _) = prepare::verified(&args.bundle)?;
-    let decision = prepare::decision(&args.bundle, &bundle)?;
+    let (authority, bundle) = prepare::verified(&args.bundle)?;
+    let decision = prepare::decision(&args.bundle, &authority, &bundle)?;
     let text = if args.json {
         decision.to_json()? + "\n"
     } else {
@@ -33,7 +33,7 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
 /// Checks an audit log.
 ///
 /// # Errors
-/// [`Rejection`] naming the first record that does not hold.
+/// [`referee::StartError`] naming the first record that does not hold.
 pub fn verify_log(file: &Path) -> anyhow::Result<u8> {
     let shown = file.display();
     let mut progress: Option<Progress> = None;
@@ -44,10 +44,7 @@ pub fn verify_log(file: &Path) -> anyhow::Result<u8> {
     });
     drop(progress);
     let summary = summary
-        .map_err(|error| Rejection {
-            name: "audit-broken",
-            message: error.to_string(),
-        })
+        .map_err(|error| rejected("audit-broken", error.to_string()))
         .with_context(|| format!("audit log {shown}"))?;
     let records = summary.head.records - summary.first;
     let before = match summary.first {

@@ -1,12 +1,11 @@
 //! `referee-vmm`: wires the stages together and holds no logic of its own.
 //!
 //! ```text
-//!   cli ─► prepare::verified ─► prepare::decision ─► acquire ─► measured ─► session::run ─► exit code
-//!          bytes → VerifiedBundle   → Grants          → Acquired   (TPM)    fork, confine, load, run, record
+//!   cli ─► prepare::verified ─► prepare::decision ─► Confined::prepare ─► Confined::run ─► exit code
+//!          bytes → VerifiedBundle   → Decision         open, measure         fork, confine, load, run, record
 //! ```
 #![forbid(unsafe_code)]
 
-mod acquire;
 mod attest;
 mod audit_show;
 mod cli;
@@ -18,8 +17,7 @@ mod inspect;
 mod measured;
 mod node;
 mod prepare;
-mod receipt;
-mod session;
+mod run;
 mod terminal;
 mod top;
 mod transparency;
@@ -27,15 +25,12 @@ mod values;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use hyper::Method;
+use referee::confined::Task;
 
 use crate::cli::{Cli, Command};
-use crate::measured::HostIdentity;
-use crate::prepare::Authority;
-use crate::session::Task;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -53,14 +48,14 @@ fn main() -> ExitCode {
         _ => false,
     };
     let result = match cli.command {
-        Command::Run(args) => start(&args.bundle, &args.cell, &args.arguments, Task::Main),
+        Command::Run(args) => run::run(&args.bundle, &args.cell, &args.arguments, Task::Main),
         Command::Call(args) if args.deployment().is_some() => {
             let name = args.deployment().unwrap_or_default();
             node::call(&args.host, name, &args)
         }
         Command::Call(args) if args.retry.is_some() => Err(node::no_node_to_retry()),
         Command::Call(args) => values::read_arguments(&args.arguments).and_then(|payload| {
-            start(
+            run::run(
                 &args.bundle,
                 &args.cell,
                 &[],
@@ -98,38 +93,6 @@ fn main() -> ExitCode {
     };
     let _ = std::io::stdout().flush();
     ExitCode::from(result.unwrap_or_else(|error| ending::of_error(&error, json)))
-}
-
-/// The stages of `run` and `call`, in order; none can be skipped, because each takes what the one before gave.
-fn start(
-    bundle_args: &cli::BundleArgs,
-    cell_args: &cli::CellArgs,
-    arguments: &[String],
-    task: Task,
-) -> anyhow::Result<u8> {
-    let recorded = |error| acquire::record_refusal(error, cell_args);
-    let (bundle, store) = prepare::verified(bundle_args).map_err(recorded)?;
-    let decision = prepare::decision(bundle_args, &bundle).map_err(recorded)?;
-    let bundle = Arc::new(bundle);
-    let session = acquire::session(
-        Arc::clone(&bundle),
-        &decision,
-        bundle_args,
-        cell_args,
-        arguments,
-        task,
-    )?;
-    let mut host = None;
-    if cell_args.tpm.tpm.is_some() {
-        let decides = Authority::new(decision.policy_digest(), &store);
-        let identity = HostIdentity::new(&decides)?;
-        let key_needed = cell_args.receipt.is_some() || session.grants.needs_tpm();
-        let first =
-            measured::before_running(&cell_args.tpm, &identity, &bundle, key_needed).map_err(recorded)?;
-        session.acquired.record_measured(&bundle, first)?;
-        host = Some(identity);
-    }
-    session::run(session, host.as_ref())
 }
 
 fn manual() -> anyhow::Result<u8> {

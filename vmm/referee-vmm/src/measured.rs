@@ -5,14 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use referee::{HostTpm, Registers, Tpm, measured};
+use referee::confined::FILTERS;
+use referee::{Authority, HostTpm, Registers, StartError, Tpm};
 use referee_attest::{Answer, AttestError, Attester, Component, Reply, Request, from_hex};
-use referee_bundle::VerifiedBundle;
-use referee_jail::FILTER_SOURCES;
 
 use crate::cli::{AuthorityArgs, TpmArgs};
-use crate::ending::Rejection;
-use crate::prepare::Authority;
 
 /// What this host is, as it is measured: made once, from what decided and not from what lies at its path by then.
 #[derive(Debug)]
@@ -22,40 +19,21 @@ pub struct HostIdentity {
 }
 
 impl HostIdentity {
-    /// Of this program, with what decides here.
+    /// Of this program, with what decides here; `policy` is the digest of the policies.
     ///
     /// # Errors
     /// Those of reading the programs.
-    pub fn new(decides: &Authority) -> anyhow::Result<HostIdentity> {
+    pub fn new(policy: [u8; 32], authority: &Authority) -> anyhow::Result<HostIdentity> {
+        let trust = authority.trust_digest();
         Ok(HostIdentity {
-            components: referee::identity(&program()?, &FILTER_SOURCES, decides.policy, decides.trust)?,
-            trust_version: decides.trust_version,
+            components: referee::identity(&program()?, &FILTERS, policy, trust)?,
+            trust_version: authority.trust_version(),
         })
     }
 
     /// Its components, in the order in which they are measured.
     pub fn components(&self) -> &[Component] {
         &self.components
-    }
-}
-
-/// Measures a bundle; it may run when this returns. Says whether it is the first time in this boot.
-///
-/// # Errors
-/// Whatever keeps it from being measured; it must then not run.
-pub fn before_running(
-    args: &TpmArgs,
-    host: &HostIdentity,
-    bundle: &VerifiedBundle,
-    to_be_signed: bool,
-) -> anyhow::Result<bool> {
-    let request = Request::Measure {
-        bundle: measured(bundle),
-        to_be_signed,
-    };
-    match ask(args, host, &request)? {
-        Reply::Measured { first } => Ok(first),
-        other => Err(unexpected(&other)),
     }
 }
 
@@ -70,10 +48,10 @@ pub fn ask(args: &TpmArgs, host: &HostIdentity, request: &Request) -> anyhow::Re
 /// An answer; a refusal by a rule is one like those of bundles.
 ///
 /// # Errors
-/// [`Rejection`], [`AttestError`].
+/// [`StartError`], [`AttestError`].
 pub fn answered(answer: Answer) -> anyhow::Result<Reply> {
     match answer {
-        Err(AttestError::Rejected { rule, message }) => Err(Rejection {
+        Err(AttestError::Rejected { rule, message }) => Err(StartError::Rejected {
             name: rule.name(),
             message,
         }

@@ -8,7 +8,7 @@ use referee_node::client::{self, ClientError, Credentials, Host, JSON, segment};
 use referee_node::{Config, DeploymentState, ErrorKind, LogLine, NodeError, Shown};
 
 use crate::cli::{CallArgs, ConfigAction, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
-use crate::ending::{self, Rejection};
+use crate::ending::{self, rejected};
 use crate::inspect::write_out;
 
 /// Runs the service until a stop signal.
@@ -23,7 +23,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
 /// `config print`, `config openapi`.
 ///
 /// # Errors
-/// [`Rejection`] with file, line and key.
+/// [`referee::StartError::Rejected`] with file, line and key.
 pub fn config(action: &ConfigAction) -> anyhow::Result<u8> {
     match action {
         ConfigAction::Print(args) => write_out(read(args)?.to_toml().map_err(of_node)?.as_bytes()),
@@ -41,11 +41,7 @@ fn read(args: &ServeArgs) -> anyhow::Result<Config> {
 /// A node's refusal or failure as this program's.
 pub fn of_node(error: NodeError) -> anyhow::Error {
     match error {
-        NodeError::Config(message) => Rejection {
-            name: "config-invalid",
-            message,
-        }
-        .into(),
+        NodeError::Config(message) => rejected("config-invalid", message).into(),
         NodeError::Rejected { name, message } => anyhow!(NodeRejection { name, message }),
         other => other.into(),
     }
@@ -188,11 +184,8 @@ pub fn call(host: &HostArgs, name: &str, args: &CallArgs) -> anyhow::Result<u8> 
 
 /// What a call of a bundle is told that is to be made again.
 pub fn no_node_to_retry() -> anyhow::Error {
-    let rejection = Rejection {
-        name: "retry-without-node",
-        message: "--retry is for calls of a deployment, written @NAME: a node makes them again".into(),
-    };
-    rejection.into()
+    let message = "--retry is for calls of a deployment, written @NAME: a node makes them again";
+    rejected("retry-without-node", message).into()
 }
 
 /// The node that is meant.
@@ -202,13 +195,7 @@ pub fn reach(args: &HostArgs) -> anyhow::Result<Host> {
         key: args.key.clone(),
         authority: args.ca.clone(),
     };
-    Host::new(&args.host, &credentials).map_err(|error| {
-        let rejection = Rejection {
-            name: "host-invalid",
-            message: error.to_string(),
-        };
-        rejection.into()
-    })
+    Host::new(&args.host, &credentials).map_err(|error| rejected("host-invalid", error.to_string()).into())
 }
 
 /// Runs one exchange with the node and gives the exit code, that of the error if the node says no.

@@ -20,7 +20,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use referee_node::client::{self, ClientError, Host, JSON};
 
 use crate::cli::TopArgs;
-use crate::ending::Rejection;
+use crate::ending::rejected;
 use crate::inspect::write_out;
 use crate::node::{reach, refused, runtime};
 use crate::top::rows::Sample;
@@ -49,11 +49,7 @@ pub fn top(args: &TopArgs) -> anyhow::Result<u8> {
         return write_out(view.text().as_bytes());
     }
     if !std::io::stdout().is_terminal() {
-        return Err(Rejection {
-            name: "no-terminal",
-            message: "standard output is no terminal: use `top --once`".into(),
-        }
-        .into());
+        return Err(rejected("no-terminal", "standard output is no terminal: use `top --once`").into());
     }
     let mut terminal = ratatui::try_init().context("taking the terminal")?;
     let watched = watch(&mut terminal, &mut view, each, || runtime.block_on(ask(host)));

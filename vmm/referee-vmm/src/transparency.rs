@@ -15,7 +15,7 @@ use referee_tlog::{
 use crate::attest::{audit_head, host};
 use crate::audit_show;
 use crate::cli::{AuditAction, AuditArgs, CheckpointArgs};
-use crate::ending::Rejection;
+use crate::ending::rejected;
 use crate::inspect::{verify_log, write_out};
 use crate::measured::{answered, host_tpm, named, unexpected};
 
@@ -130,11 +130,7 @@ fn contradicted(error: TlogError) -> anyhow::Error {
         TlogError::Audit(_) => "audit-broken",
         _ => return error.into(),
     };
-    Rejection {
-        name,
-        message: error.to_string(),
-    }
-    .into()
+    rejected(name, error.to_string()).into()
 }
 
 fn newest(tiles: &Path) -> anyhow::Result<(Note, Checkpoint)> {

@@ -3,16 +3,15 @@
 use anyhow::{Context, bail};
 use minicbor::Decoder;
 use muscle_abi::frame::{ErrorCode, FrameKind};
-use referee::json;
-use referee_cell::Answer;
+use referee::{Answer, json};
 
-use crate::ending::{self, Rejection};
+use crate::ending::{self, rejected};
 use crate::inspect::write_out;
 
 /// The payload of a call from JSON, which is on standard input when the text is `-`.
 ///
 /// # Errors
-/// [`Rejection`] when it is not JSON.
+/// [`referee::StartError::Rejected`] when it is not JSON.
 pub fn read_arguments(text: &str) -> anyhow::Result<Vec<u8>> {
     let payload = match text {
         "-" => {
@@ -21,13 +20,7 @@ pub fn read_arguments(text: &str) -> anyhow::Result<Vec<u8>> {
         }
         text => json::arguments(text.as_bytes()),
     };
-    payload.map_err(|error| {
-        Rejection {
-            name: "arguments-invalid",
-            message: error.to_string(),
-        }
-        .into()
-    })
+    payload.map_err(|error| rejected("arguments-invalid", error.to_string()).into())
 }
 
 /// Prints a function's answer and gives the exit code: a result as JSON on standard output, an error on standard error.

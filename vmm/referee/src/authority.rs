@@ -1,182 +1,129 @@
-//! The root of the library: whom to trust and what policy permits, on top of the engine that cells live on.
+//! Whom to trust and what policy permits: the stages before anything of a machine exists. Each takes what the one before gave.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use referee_audit::{AuditLog, AuditSink, Options, Sharing};
-use referee_bundle::{ReadLimits, TrustStore, UnixTime, read_bundle, read_trust_store, verify};
-use referee_cell::CheckedImage;
-use referee_policy::{Applicant, PolicySet};
+use referee_bundle::{
+    ReadLimits, Rejected, TrustStore, UnixTime, VerifiedBundle, read_bundle, read_trust_store, verify,
+};
+use referee_policy::{Applicant, Binding, Decision, PolicySet, assess};
 
-use crate::engine::{Engine, Opened, cell_name};
 use crate::error::StartError;
-use crate::muscle::{Muscle, Permit};
-use crate::record;
-use crate::tpm::{HostTpm, Tpm};
-
-/// Where everything is that a program's cells depend on.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The signed trust store.
-    pub trust_store: PathBuf,
-    /// The audit log; made when it is not there. Several programs may share one.
-    pub audit: PathBuf,
-    /// Whether each record is on the disk before its act is answered; otherwise the kernel has it, and the disk at a cell's end.
-    pub audit_sync: bool,
-    /// Policy files and folders; when there are none, the policies compiled into this library.
-    pub policies: Vec<PathBuf>,
-    /// Bounds on what is read.
-    pub limits: ReadLimits,
-    /// Virtual machines kept ready for muscles of all kinds, so that a cell's start does not wait for one to be made. For a
-    /// muscle that is started often, [`crate::Permit::keep_loaded`] does more.
-    pub pool: usize,
-    /// The host's TPM. With one, every muscle is measured before it is admitted, and receipts can be had; nothing that cannot be
-    /// measured is admitted.
-    pub tpm: Option<Tpm>,
-}
-
-impl Config {
-    /// The shipped policies, records that the kernel has before an act is answered.
-    pub fn new(trust_store: impl Into<PathBuf>, audit: impl Into<PathBuf>) -> Config {
-        Config {
-            trust_store: trust_store.into(),
-            audit: audit.into(),
-            audit_sync: false,
-            policies: Vec::new(),
-            limits: ReadLimits::default(),
-            pool: 0,
-            tpm: None,
-        }
-    }
-}
-
-/// The root of everything; clones are the same one.
-#[derive(Debug, Clone)]
-pub struct Referee {
-    engine: Engine,
-    authority: Arc<Authority>,
-}
 
 /// Who may sign, and what is permitted.
 #[derive(Debug)]
-struct Authority {
+pub struct Authority {
     trust_store: TrustStore,
-    policies: PolicySet,
+    /// None are those compiled into this library.
+    policies: Option<PolicySet>,
     limits: ReadLimits,
 }
 
-impl Referee {
-    /// Opens `/dev/kvm` and the audit log, reads and checks trust store and policies.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub fn open(config: &Config) -> Result<Referee, StartError> {
-        let now = UnixTime::from(SystemTime::now());
-        let bytes = read_trust_store(&config.trust_store, &config.limits)?;
-        let trust_store = TrustStore::parse(&bytes, now)?;
-        let policies = if config.policies.is_empty() {
-            PolicySet::shipped()
-        } else {
-            PolicySet::load(&config.policies)
-        }
-        .map_err(|error| StartError::Rejected {
-            name: "policy-invalid",
-            message: format!("policies: {error}"),
-        })?;
-        let measuring = |tpm: &Tpm| {
-            let (trust, version) = (trust_store.digest().0, trust_store.document().version);
-            HostTpm::embedded(tpm.clone(), policies.digest(), trust, version)
-        };
-        let tpm = config.tpm.as_ref().map(measuring).transpose()?;
-        let options = Options {
-            sharing: Sharing::Shared,
-            sync_each: config.audit_sync,
-            ..Options::default()
-        };
-        let file = AuditLog::open_file(&config.audit).map_err(StartError::host("opening the audit log"))?;
-        let log = AuditLog::from_file(file, options).map_err(StartError::host("reading the audit log"))?;
-        let opened = Opened::open()?;
-        let keeper = opened.keeper()?;
-        let audit = AuditSink::new(log, "", "");
-        let nothing = record::EMBEDDED.to_owned();
-        Ok(Referee {
-            engine: opened.start_with(config.pool, audit, nothing, Some(keeper), tpm)?,
-            authority: Arc::new(Authority {
-                trust_store,
-                policies,
-                limits: config.limits,
-            }),
-        })
-    }
-
-    /// The host's TPM, if [`Config::tpm`] names one.
-    pub fn tpm(&self) -> Option<&HostTpm> {
-        self.engine.tpm()
-    }
-
-    /// Verifies a bundle against the trust store as of now, and checks its image.
-    ///
-    /// The image is parsed in this program's process, which is not confined; a refusal is recorded.
-    ///
-    /// # Errors
-    /// [`StartError::Rejected`] names the rule.
-    pub fn admit(&self, bundle: Vec<u8>) -> Result<Muscle, StartError> {
-        let now = UnixTime::from(SystemTime::now());
-        let admitted = || {
-            let bundle = verify(bundle, &self.authority.trust_store, &self.authority.limits, now)?;
-            CheckedImage::check_unconfined(Arc::new(bundle))
-        };
-        let image = match admitted() {
-            Ok(image) => image,
-            Err(rejected) => return Err(self.engine.refusal(rejected.into(), "")?),
-        };
-        let muscle = Muscle::new(self.clone(), image);
-        if let Some(tpm) = self.tpm() {
-            let title = muscle.title();
-            let first = match tpm.measure(muscle.bundle()) {
-                Ok(first) => first,
-                Err(refused) => return Err(self.engine.refusal(refused, &title)?),
-            };
-            record::measured(&self.engine.audit(&cell_name()?, &title), muscle.bundle(), first)
-                .map_err(StartError::host("recording a measurement"))?;
-        }
-        Ok(muscle)
-    }
-
-    /// As [`Referee::admit`], of a file.
-    ///
-    /// # Errors
-    /// As [`Referee::admit`]; a file over the limit is refused before it is read.
-    pub fn admit_file(&self, path: &Path) -> Result<Muscle, StartError> {
-        match read_bundle(path, &self.authority.limits) {
-            Ok(bytes) => self.admit(bytes),
-            Err(rejected) => Err(self.engine.refusal(rejected.into(), "")?),
-        }
-    }
-
-    /// Asks policy whether cells of a permit may keep a core busy while calls keep coming, and `idle` longer (microseconds count): with
-    /// [`crate::Cell::keep_hot`]. What else they may do stays. A refusal is recorded.
+impl Authority {
+    /// Reads the trust store as of now, and policy files and folders; when none are named, those compiled into this library count.
     ///
     /// # Errors
     /// [`StartError::Rejected`].
-    pub fn permit_spin(&self, permit: &mut Permit, idle: Duration) -> Result<(), StartError> {
-        let mut decision = permit.decision().clone();
-        let applicant = Applicant::of(permit.bundle());
-        match decision.ask_spin(&applicant, idle, self.policies()) {
-            Ok(()) => {
-                permit.set_spin(decision, idle);
-                Ok(())
-            }
-            Err(refused) => Err(self.engine.refusal(refused.into(), &permit.title())?),
+    pub fn read(
+        trust_store: &Path,
+        policies: &[PathBuf],
+        limits: ReadLimits,
+    ) -> Result<Authority, StartError> {
+        let now = UnixTime::from(SystemTime::now());
+        let trust_store = read_trust_store(trust_store, &limits)
+            .and_then(|bytes| TrustStore::parse(&bytes, now))
+            .map_err(at("trust store", trust_store))?;
+        let policies = match policies {
+            [] => None,
+            sources => Some(PolicySet::load(sources).map_err(invalid)?),
+        };
+        Ok(Authority {
+            trust_store,
+            policies,
+            limits,
+        })
+    }
+
+    /// Verifies a bundle as of now.
+    ///
+    /// # Errors
+    /// [`StartError::Rejected`] names the rule.
+    pub fn verify(&self, bundle: Vec<u8>) -> Result<VerifiedBundle, StartError> {
+        Ok(self.verified(bundle)?)
+    }
+
+    /// As [`Authority::verify`], of a file.
+    ///
+    /// # Errors
+    /// As [`Authority::verify`]; a file over the limit is refused before it is read.
+    pub fn verify_file(&self, path: &Path) -> Result<VerifiedBundle, StartError> {
+        let bytes = read_bundle(path, &self.limits);
+        bytes
+            .and_then(|bytes| self.verified(bytes))
+            .map_err(at("bundle", path))
+    }
+
+    fn verified(&self, bundle: Vec<u8>) -> Result<VerifiedBundle, Rejected> {
+        let now = UnixTime::from(SystemTime::now());
+        verify(bundle, &self.trust_store, &self.limits, now)
+    }
+
+    /// Asks policy about everything that a bundle's manifest asks for, with each slot bound to a real thing. What is refused is in the decision, with why.
+    ///
+    /// # Errors
+    /// [`StartError`] when the policies compiled into this library cannot be read.
+    pub fn decide(&self, bundle: &VerifiedBundle, bindings: &[Binding]) -> Result<Decision, StartError> {
+        let assessed = |policies: &PolicySet| assess(&Applicant::of(bundle), bindings, policies);
+        match &self.policies {
+            Some(policies) => Ok(assessed(policies)),
+            // Only what this manifest needs of them is made ready.
+            None => PolicySet::shipped_for(bundle.manifest())
+                .map(|policies| assessed(&policies))
+                .map_err(invalid),
         }
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    /// All policies that count.
+    ///
+    /// # Errors
+    /// [`StartError`] when the policies compiled into this library cannot be read.
+    pub(crate) fn policies(&self) -> Result<PolicySet, StartError> {
+        match &self.policies {
+            Some(policies) => Ok(policies.clone()),
+            None => PolicySet::shipped().map_err(invalid),
+        }
     }
 
-    pub(crate) fn policies(&self) -> &PolicySet {
-        &self.authority.policies
+    /// Digest of all policies that count, as decisions have it and as it is measured.
+    ///
+    /// # Errors
+    /// As [`Authority::decide`].
+    pub fn policy_digest(&self) -> Result<[u8; 32], StartError> {
+        Ok(self.policies()?.digest())
+    }
+
+    /// Digest of the trust store.
+    pub fn trust_digest(&self) -> [u8; 32] {
+        self.trust_store.digest().0
+    }
+
+    /// Version of the trust store.
+    pub fn trust_version(&self) -> u64 {
+        self.trust_store.document().version
+    }
+}
+
+/// A refusal, with the file that it is about.
+fn at(what: &'static str, path: &Path) -> impl FnOnce(Rejected) -> StartError {
+    move |rejected| StartError::Rejected {
+        name: rejected.name(),
+        message: format!("{what} {}: {rejected}", path.display()),
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> StartError {
+    StartError::Rejected {
+        name: "policy-invalid",
+        message: format!("policies: {error}"),
     }
 }

@@ -26,6 +26,21 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// What it is, and each cause that does not stand in it already, after colons.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let said = error.to_string();
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
     /// Wraps an error of the host.
     pub(crate) fn host<E: std::error::Error + Send + Sync + 'static>(
         what: &'static str,

@@ -9,10 +9,16 @@
 //! Each stage takes what the one before gave, so none can be left out. There is no global state but the kick signal's
 //! handler (`SIGRTMIN + 1`), which [`CellThread::enter`] installs; nothing panics; a [`Cell`] may move between threads.
 //!
-//! What differs from `referee-vmm run`: the cells live in **this** program's process, which is not confined for them. The
+//! These cells live in **this** program's process, which is not confined for them. The
 //! guest is held by the same page tables, grants and exits; but the second wall, the jail around the VMM, is missing.
 //! Each cell's `start` record says so, and where a TPM is measured into ([`Config::tpm`]), the component `seccomp` is the digest of nothing. A muscle
-//! that needs `vsock-listen` or `vsock-connect` cannot be embedded.
+//! that needs `vsock-listen` or `vsock-connect` cannot be embedded so.
+//!
+//! [`confined`] runs a muscle in a process of its own behind that second wall, as `referee-vmm run` does:
+//!
+//! ```text
+//!   Authority::read ─► verify_file ─► decide ─► Confined::prepare ─► run ─► Ended
+//! ```
 //!
 //! ```no_run
 //! use referee::{CellThread, Config, Inputs, Referee};
@@ -38,10 +44,12 @@ mod authority;
 mod broker_host;
 mod canceller;
 mod cell;
+pub mod confined;
 mod control;
 mod engine;
 mod error;
 mod functions;
+pub mod host;
 mod inputs;
 pub mod json;
 mod kit;
@@ -52,6 +60,7 @@ mod powers;
 pub mod receipt;
 pub mod record;
 mod ring;
+mod root;
 mod spec;
 mod tpm;
 mod transcript;
@@ -59,7 +68,7 @@ pub mod uses;
 mod values;
 pub mod voucher;
 
-pub use authority::{Config, Referee};
+pub use authority::Authority;
 pub use broker_host::BrokerHost;
 pub use canceller::Canceller;
 pub use cell::{Cell, CellThread, Progress};
@@ -72,12 +81,14 @@ pub use muscle::{Loaded, Muscle, Permit, embeddable, needs_no_node};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
+pub use referee_bundle::{Digest, ReadLimits, VerifiedBundle, read_bundle};
 pub use referee_capabilities::{
     BrokerLimits, ChannelLine, ConsoleStreams, Input, Message, MessageAnswer, Output, OutputWriter,
     SharedBytes,
 };
-pub use referee_cell::{FaultReport, HotThread, MuscleFault, Usage};
-pub use referee_policy::{Binding, Narrowing, NotNarrower, Power, Standing, Standings};
+pub use referee_cell::{Answer, FaultReport, HotThread, MuscleFault, Usage};
+pub use referee_policy::{Binding, Decision, Narrowing, NotNarrower, Power, Standing, Standings};
+pub use root::{Config, Referee};
 pub use spec::cell_spec;
 pub use tpm::{HostTpm, Registers, Tpm, identity, measured};
 pub use transcript::{Digests, Transcript};

@@ -14,7 +14,6 @@ use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, argu
 use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template};
 use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, Standings, assess};
 
-use crate::authority::Referee;
 use crate::broker_host::{BrokerHost, NoHost};
 use crate::canceller::Shared;
 use crate::cell::Cell;
@@ -25,6 +24,7 @@ use crate::inputs::Inputs;
 use crate::kit::{Recipe, StartUp};
 use crate::record;
 use crate::ring::Joined;
+use crate::root::Referee;
 use crate::spec::cell_spec;
 use crate::tpm::HostTpm;
 use crate::transcript::Transcript;
@@ -85,7 +85,7 @@ impl Muscle {
     }
 }
 
-fn title(manifest: &Manifest) -> String {
+pub(crate) fn title(manifest: &Manifest) -> String {
     format!("{} {}", manifest.name, manifest.version)
 }
 

@@ -12,6 +12,9 @@ use crate::ring::Joined;
 /// Exit code of a program whose host failed it; what the log says of such an end.
 pub const HOST_ERROR: u8 = 104;
 
+/// Exit code of a program that ran nothing, because bundle, trust store or policy said no.
+pub const REJECTED: u8 = 101;
+
 /// Which layers of confinement an embedded cell lacks.
 pub(crate) const EMBEDDED: &str = "all: embedded in another program";
 

@@ -12,6 +12,7 @@ use referee_attest::{
 use referee_bundle::{Digest, VerifiedBundle};
 use referee_hv::x86_64::system::SystemPages;
 
+use crate::authority::Authority;
 use crate::error::StartError;
 
 /// Which TPM, and how it is used.
@@ -123,15 +124,10 @@ impl HostTpm {
     }
 
     /// Of a program in which cells are embedded, which no filters of Referee's confine.
-    pub(crate) fn embedded(
-        tpm: Tpm,
-        policy: [u8; 32],
-        trust: [u8; 32],
-        trust_version: u64,
-    ) -> Result<HostTpm, StartError> {
-        let components = identity(&tpm.program, &[], policy, trust)
+    pub(crate) fn embedded(tpm: Tpm, policy: [u8; 32], authority: &Authority) -> Result<HostTpm, StartError> {
+        let components = identity(&tpm.program, &[], policy, authority.trust_digest())
             .map_err(StartError::host("reading what this program is"))?;
-        Ok(HostTpm::new(tpm, components, trust_version))
+        Ok(HostTpm::new(tpm, components, authority.trust_version()))
     }
 
     /// Makes counter and first key, without which nothing is signed; to be done once on a host, by its owner.
@@ -186,7 +182,12 @@ impl HostTpm {
         Ok(())
     }
 
-    fn measure_for(&self, bundle: &VerifiedBundle, to_be_signed: bool) -> Result<bool, StartError> {
+    /// As [`HostTpm::measure`]; one that is to be signed afterwards is refused when there is no key.
+    pub(crate) fn measure_for(
+        &self,
+        bundle: &VerifiedBundle,
+        to_be_signed: bool,
+    ) -> Result<bool, StartError> {
         let bundle = measured(bundle);
         match self.asked(&Request::Measure { bundle, to_be_signed })? {
             Reply::Measured { first } => Ok(first),
