@@ -111,6 +111,26 @@ fn a_life_from_a_template_finds_all_as_it_was_frozen() {
 }
 
 #[test]
+fn cells_beyond_those_that_are_kept_loaded_begin_from_the_same_template() {
+    let host = Host::new();
+    let thread = thread();
+    let permit = host.permit("freezes");
+    let loaded = permit.keep_loaded(1).expect("are loaded");
+    let frozen = memory(&start_templated(&permit));
+    let mut cells: Vec<Cell> = (0..8).map(|_| start(&permit)).collect();
+    for cell in &cells {
+        assert!(cell.is_templated());
+        assert!(frozen == memory(cell), "it is not as the template");
+    }
+    for cell in &mut cells {
+        cell.call::<_, ()>(&thread, "f", &()).expect("answers");
+        assert_eq!(cell.usage().exits, 1);
+    }
+    drop(loaded);
+    assert!(!start(&permit).is_templated(), "no cells are kept any more");
+}
+
+#[test]
 fn cells_that_are_kept_loaded_begin_from_one_template() {
     let host = Host::new();
     let thread = thread();

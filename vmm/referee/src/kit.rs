@@ -61,6 +61,14 @@ pub(crate) struct Hands<'a> {
 }
 
 impl Recipe {
+    /// What cells begin from, if that is known.
+    pub(crate) fn template(&self) -> Option<&Arc<Template>> {
+        match &self.start_up {
+            StartUp::Frozen(template) => Some(template),
+            StartUp::Untried | StartUp::Kept => None,
+        }
+    }
+
     /// Makes a cell, which must be given a life by [`LoadedCell::reset`].
     ///
     /// # Errors

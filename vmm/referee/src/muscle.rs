@@ -22,6 +22,7 @@ use crate::engine::{Engine, cell_name};
 use crate::error::StartError;
 use crate::inputs::Inputs;
 use crate::kit::{Recipe, StartUp};
+use crate::pool::Ahead;
 use crate::record;
 use crate::ring::Joined;
 use crate::root::Referee;
@@ -412,7 +413,8 @@ impl Permit {
     ///
     /// The muscle's start-up is run once on that thread, recorded as a life of its own, and the cells begin after it, if that is
     /// sound: if the start-up asks the host for nothing, and the muscle has no grants, or was built with an SDK that reads what
-    /// differs between lives when it needs it. Otherwise each life runs its start-up. [`Cell::is_templated`] tells. All cells from one
+    /// differs between lives when it needs it. Otherwise each life runs its start-up. [`Cell::is_templated`] tells. A cell that is started when all are taken is made
+    /// at once, from there too. All cells from one
     /// start-up have the same layout in memory; when one of them breaks a rule, the next are made from a new one.
     ///
     /// # Errors
@@ -446,18 +448,24 @@ impl Permit {
         Ok(Loaded(self.clone()))
     }
 
-    /// A cell of this life: one that was loaded ahead, if there is one and it fits, or one that is loaded now.
+    /// A cell of this life: one that was loaded ahead, if there is one and it fits, or one that is made now, from what those begin from, or from the
+    /// image.
     fn furnish(&self, style: Style, life: Life) -> Result<Box<LoadedCell>, StartError> {
         let pool = self.engine().pool();
-        if style == Style::Reactor
-            && let Some(mut cell) = pool.take_loaded(self.0.number)
-            && cell.can_be_reset(&life.spec)
-        {
-            cell.reset(&life.spec, Box::new(life.host), life.epoch)
-                .map_err(StartError::host("furnishing a cell"))?;
-            return Ok(cell);
+        let ahead = match style {
+            Style::Reactor => pool.take_ahead(self.0.number),
+            Style::Command => None,
+        };
+        match ahead {
+            Some(Ahead::Cell(mut cell)) if cell.can_be_reset(&life.spec) => {
+                cell.reset(&life.spec, Box::new(life.host), life.epoch)
+                    .map_err(StartError::host("furnishing a cell"))?;
+                return Ok(cell);
+            }
+            Some(Ahead::Template(template)) => self.load_from(&template, pool.take_shell()?, life),
+            Some(Ahead::Cell(_)) | None => self.load(pool.take_shell()?, life),
         }
-        self.load(pool.take_shell()?, life).map(Box::new)
+        .map(Box::new)
     }
 
     /// The pool's cells may have the same layout as one that broke a rule: has them made anew.

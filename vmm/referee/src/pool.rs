@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use referee_audit::{AuditError, AuditSink};
-use referee_cell::{LoadedCell, Shell};
+use referee_cell::{LoadedCell, Shell, Template};
 use referee_hv::{Kvm, VcpuThread};
 
 use crate::error::StartError;
@@ -79,6 +79,8 @@ struct Kit {
     /// Taken out while the thread loads by it.
     recipe: Option<Box<Recipe>>,
     ready: Vec<LoadedCell>,
+    /// What its cells begin from, once that is known.
+    template: Option<Arc<Template>>,
     /// What its cells begin from is to be made anew, those that are being made included.
     distrusted: bool,
 }
@@ -90,6 +92,15 @@ impl fmt::Debug for Kit {
             .field("ready", &self.ready.len())
             .finish_non_exhaustive()
     }
+}
+
+/// What was made for cells of a permit.
+#[derive(Debug)]
+pub(crate) enum Ahead {
+    /// A cell, which must be given a life.
+    Cell(Box<LoadedCell>),
+    /// What cells begin from.
+    Template(Arc<Template>),
 }
 
 /// What the pool's thread does next.
@@ -142,9 +153,13 @@ impl Pool {
             .map_err(StartError::host("making a virtual machine"))
     }
 
-    /// A cell of this permit that was loaded ahead, if there is one.
-    pub(crate) fn take_loaded(&self, permit: u64) -> Option<Box<LoadedCell>> {
-        self.take(|state| Some(Box::new(state.kits.get_mut(&permit)?.ready.pop()?)))
+    /// What there is of this permit: a cell that was loaded ahead, or, when all are taken, what another can begin from.
+    pub(crate) fn take_ahead(&self, permit: u64) -> Option<Ahead> {
+        self.take(|state| {
+            let kit = state.kits.get_mut(&permit)?;
+            let cell = kit.ready.pop().map(|cell| Ahead::Cell(Box::new(cell)));
+            cell.or_else(|| kit.template.clone().map(Ahead::Template))
+        })
     }
 
     fn take<T>(&self, from: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
@@ -173,6 +188,7 @@ impl Pool {
             size,
             recipe: Some(Box::new(recipe)),
             ready: Vec::new(),
+            template: None,
             distrusted: false,
         };
         let replaced = self.shared.lock().kits.insert(permit, kit);
@@ -185,6 +201,7 @@ impl Pool {
         let mut state = self.shared.lock();
         if let Some(kit) = state.kits.get_mut(&permit) {
             kit.distrusted = true;
+            kit.template = None;
             let spoilt = std::mem::take(&mut kit.ready);
             state.dead.extend(spoilt);
             state.due_since.get_or_insert_with(Instant::now);
@@ -280,6 +297,7 @@ impl Shared {
                 kit.distrusted = false;
                 recipe.start_up = StartUp::Untried;
             } else {
+                kit.template = recipe.template().cloned();
                 kit.ready.extend(made.ok());
             }
             kit.recipe = Some(recipe);
