@@ -21,7 +21,7 @@ OURS = {
     "referee-cell": {"muscle-abi", "referee-hv", "referee-vsock", "referee-bundle", "referee-jail"},
     "referee": {
         "muscle-abi", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
-        "referee-policy", "referee-vsock",
+        "referee-jail", "referee-policy", "referee-vsock",
     },
     "referee-attest": set(),
     "referee-trace": set(),
@@ -34,10 +34,8 @@ OURS = {
         "muscle-abi", "referee", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv", "referee-jail",
         "referee-policy", "referee-scheduler", "referee-trace",
     },
-    "referee-vmm": {
-        "muscle-abi", "referee", "referee-node", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
-        "referee-jail", "referee-policy", "referee-tlog", "referee-vsock",
-    },
+    # Nothing beneath the library.
+    "referee-vmm": {"muscle-abi", "referee", "referee-node", "referee-attest", "referee-audit", "referee-tlog"},
     "cargo-muscle": {"muscle-abi", "referee-bundle"},
 }
 
