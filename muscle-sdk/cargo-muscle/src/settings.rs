@@ -2,7 +2,9 @@
 
 use muscle_abi::boot::Style;
 use muscle_abi::ring::Role;
-use referee_bundle::{Arch, CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Limits, Manifest, Slot};
+use referee_bundle::{
+    Arch, CapabilityRequest, ChannelRole, ClockGrade, Delegated, FilesAccess, Limits, Manifest, Slot,
+};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -112,9 +114,11 @@ enum SlotSetting {
     Clock {
         name: String,
         grade: GradeSetting,
+        delegated: Option<DelegatedSetting>,
     },
     Random {
         name: String,
+        delegated: Option<DelegatedSetting>,
     },
     Attest {
         name: String,
@@ -137,6 +141,7 @@ enum SlotSetting {
         access: AccessSetting,
         max_bytes: Size,
         max_files: u32,
+        delegated: Option<DelegatedSetting>,
     },
     VsockListen {
         name: String,
@@ -158,6 +163,14 @@ enum SlotSetting {
         max_messages: Option<u64>,
         function: Option<String>,
     },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DelegatedSetting {
+    from: String,
+    #[serde(default)]
+    onward: bool,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -223,6 +236,7 @@ impl Settings {
 
 impl SlotSetting {
     fn into_slot(self) -> Result<Slot, Error> {
+        let mut lent = None;
         let (name, request) = match self {
             SlotSetting::Console { name, input } => (name, CapabilityRequest::Console { input }),
             SlotSetting::Args { name } => (name, CapabilityRequest::Args),
@@ -230,14 +244,22 @@ impl SlotSetting {
                 variables.sort();
                 (name, CapabilityRequest::Env { names: variables })
             }
-            SlotSetting::Clock { name, grade } => {
+            SlotSetting::Clock {
+                name,
+                grade,
+                delegated,
+            } => {
+                lent = delegated;
                 let grade = match grade {
                     GradeSetting::Coarse => ClockGrade::Coarse,
                     GradeSetting::Fine => ClockGrade::Fine,
                 };
                 (name, CapabilityRequest::Clock { grade })
             }
-            SlotSetting::Random { name } => (name, CapabilityRequest::Random),
+            SlotSetting::Random { name, delegated } => {
+                lent = delegated;
+                (name, CapabilityRequest::Random)
+            }
             SlotSetting::Attest { name } => (name, CapabilityRequest::Attest),
             SlotSetting::Functions { name, mut functions } => {
                 functions.sort();
@@ -260,7 +282,9 @@ impl SlotSetting {
                 access,
                 max_bytes,
                 max_files,
+                delegated,
             } => {
+                lent = delegated;
                 let access = match access {
                     AccessSetting::Read => FilesAccess::Read,
                     AccessSetting::ReadWrite => FilesAccess::ReadWrite,
@@ -292,7 +316,11 @@ impl SlotSetting {
                 (name, CapabilityRequest::Channel { role, max_bytes })
             }
         };
-        Ok(Slot { name, request })
+        Ok(Slot {
+            name,
+            request,
+            delegated: lent.map(|DelegatedSetting { from, onward }| Delegated { from, onward }),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod channels;
 mod chaos;
 mod crashes;
 mod crowd;
+mod delegations;
 mod endings;
 mod faults;
 mod grants;

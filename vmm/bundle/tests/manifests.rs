@@ -795,6 +795,7 @@ fn slot(name: &str, request: CapabilityRequest) -> Slot {
     Slot {
         name: name.to_owned(),
         request,
+        delegated: None,
     }
 }
 

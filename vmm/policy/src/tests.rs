@@ -40,6 +40,7 @@ fn manifest(slots: &[(&str, CapabilityRequest)]) -> Manifest {
             .map(|(name, request)| Slot {
                 name: (*name).to_owned(),
                 request: request.clone(),
+                delegated: None,
             })
             .collect(),
         limits: Limits {

@@ -73,11 +73,12 @@ pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_capabilities::{
-    BrokerLimits, ChannelLine, ConsoleStreams, Input, Message, MessageAnswer, Output, OutputWriter,
+    BrokerLimits, ChannelLine, ConsoleStreams, Delegation, Input, Message, MessageAnswer, Outgoing, Output,
+    OutputWriter,
     SharedBytes,
 };
 pub use referee_cell::{FaultReport, HotThread, MuscleFault, Usage};
-pub use referee_policy::{Binding, Narrowing, NotNarrower, Power, Standing, Standings};
+pub use referee_policy::{Binding, Loan, Loans, Narrowing, NotNarrower, Power, Standing, Standings};
 pub use spec::cell_spec;
 pub use tpm::{HostTpm, Registers, Tpm, identity, measured};
 pub use transcript::{Digests, Transcript};

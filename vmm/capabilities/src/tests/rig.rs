@@ -44,6 +44,7 @@ pub fn grants(slots: &[(&str, CapabilityRequest)], binds: &[String]) -> Grants {
             .map(|(name, request)| Slot {
                 name: (*name).to_owned(),
                 request: request.clone(),
+                delegated: None,
             })
             .collect(),
         limits: Limits {
