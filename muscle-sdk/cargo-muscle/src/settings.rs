@@ -498,6 +498,29 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_delegated_over_another() {
+        let read = |slot: &str| {
+            manifest_from_toml(&format!(
+                "[muscle]\nname = 'a'\nversion = '1'\n[[slot]]\nname = 'c'\n{slot}\n"
+            ))
+        };
+        for (kind, more, onward) in [
+            ("kind = 'random'", "", false),
+            ("kind = 'clock'\ngrade = 'fine'", ", onward = true", true),
+            ("kind = 'files'\naccess = 'read'\nmax_bytes = 0\nmax_files = 0", ", onward = false", false),
+        ] {
+            let manifest = read(&format!("{kind}\ndelegated = {{ from = 'in'{more} }}")).expect(kind);
+            let from = "in".to_owned();
+            assert_eq!(manifest.slots[0].delegated, Some(Delegated { from, onward }), "{kind}");
+        }
+        // Other kinds have no such setting.
+        for kind in ["kind = 'args'", "kind = 'vsock-connect'\nport = 2000"] {
+            let refused = read(&format!("{kind}\ndelegated = {{ from = 'in' }}"));
+            assert!(matches!(refused, Err(Error::Settings { .. })), "{kind}");
+        }
+    }
+
+    #[test]
     fn unknown_settings_are_refused() {
         let muscle = "[muscle]\nname = 'a'\nversion = '1'\n";
         assert!(manifest_from_toml(muscle).is_ok());
