@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use muscle_abi::boot::Style;
 use referee_bundle::{
-    CapabilityRequest, ChannelRole, ClockGrade, Delegated, Digest, FilesAccess, Manifest, PartKind, ReadLimits,
-    SymbolTable, UnverifiedBundle,
+    CapabilityRequest, ChannelRole, ClockGrade, Delegated, Digest, FilesAccess, Manifest, PartKind,
+    ReadLimits, SymbolTable, UnverifiedBundle,
 };
 use serde_json::{Value, json};
 

@@ -507,11 +507,19 @@ mod tests {
         for (kind, more, onward) in [
             ("kind = 'random'", "", false),
             ("kind = 'clock'\ngrade = 'fine'", ", onward = true", true),
-            ("kind = 'files'\naccess = 'read'\nmax_bytes = 0\nmax_files = 0", ", onward = false", false),
+            (
+                "kind = 'files'\naccess = 'read'\nmax_bytes = 0\nmax_files = 0",
+                ", onward = false",
+                false,
+            ),
         ] {
             let manifest = read(&format!("{kind}\ndelegated = {{ from = 'in'{more} }}")).expect(kind);
             let from = "in".to_owned();
-            assert_eq!(manifest.slots[0].delegated, Some(Delegated { from, onward }), "{kind}");
+            assert_eq!(
+                manifest.slots[0].delegated,
+                Some(Delegated { from, onward }),
+                "{kind}"
+            );
         }
         // Other kinds have no such setting.
         for kind in ["kind = 'args'", "kind = 'vsock-connect'\nport = 2000"] {

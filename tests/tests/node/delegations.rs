@@ -2,14 +2,17 @@
 //! `lends` and `passes` make the calls of the host that they are told to.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use muscle_abi::frame::ErrorCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::http::Answer;
-use crate::node::Node;
-use crate::{SOON, bundle, text, wait_for};
+use crate::http::{self, Answer};
+use crate::node::{Node, call_path};
+use crate::processes::{is_alive, send};
+use crate::{REJECTED, SOON, bundle, text, wait_for};
 
 /// All of a grant, for the slot `to`.
 fn whole(own: &str, to: &str) -> Value {
@@ -90,13 +93,20 @@ fn stat(node: &Node, name: &str, path: &str) -> Option<ErrorCode> {
 
 #[track_caller]
 fn slot(node: &Node, name: &str, slot: &str) -> Value {
-    let all = node.ask("GET", &format!("/v1/deployments/{name}/grants"), b"").json();
-    let found = all.as_array().expect("a list").iter().find(|one| one["slot"] == slot);
+    let all = node
+        .ask("GET", &format!("/v1/deployments/{name}/grants"), b"")
+        .json();
+    let found = all
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|one| one["slot"] == slot);
     found.expect("has the slot").clone()
 }
 
 fn revoke(node: &Node, name: &str, slot: &str) {
-    node.ask("DELETE", &format!("/v1/deployments/{name}/grants/{slot}"), b"").good();
+    node.ask("DELETE", &format!("/v1/deployments/{name}/grants/{slot}"), b"")
+        .good();
 }
 
 fn narrow(node: &Node, name: &str, slot: &str, body: &Value) {
@@ -135,9 +145,17 @@ const NOT_FOUND: Option<ErrorCode> = Some(ErrorCode::NotFound);
 fn a_slot_has_nothing_until_it_is_delegated_to_and_nothing_after() {
     let mut node = node();
     pair(&node);
-    for (function, arguments) in [("stat", json!(["inside"])), ("hour", json!([])), ("gamble", json!([8]))] {
+    for (function, arguments) in [
+        ("stat", json!(["inside"])),
+        ("hour", json!([])),
+        ("gamble", json!([8])),
+    ] {
         let heard = tell(&node, "index", function, &arguments);
-        assert_eq!((code(&heard), &heard[1]), (NOT_DELEGATED, &json!("not delegated yet")), "{function}");
+        assert_eq!(
+            (code(&heard), &heard[1]),
+            (NOT_DELEGATED, &json!("not delegated yet")),
+            "{function}"
+        );
     }
     assert_eq!(slot(&node, "index", "lent")["state"], "dormant");
     assert_eq!(slot(&node, "index", "lent")["left"], Value::Null);
@@ -149,21 +167,53 @@ fn a_slot_has_nothing_until_it_is_delegated_to_and_nothing_after() {
     assert_eq!(tell(&node, "index", "new", &json!(["made"])), Value::Null);
     assert!(node.path("dir/made").is_dir());
     assert_eq!(code(&tell(&node, "index", "hour", &json!([]))), None);
-    assert_eq!(tell(&node, "index", "gamble", &json!([8])).as_array().map(Vec::len), Some(8));
+    assert_eq!(
+        tell(&node, "index", "gamble", &json!([8]))
+            .as_array()
+            .map(Vec::len),
+        Some(8)
+    );
     let shown = slot(&node, "index", "lent");
-    assert_eq!((&shown["state"], &shown["from"]), (&json!("whole"), &json!({"deployment": "desk", "slot": "books", "channel": "news"})));
-    assert_eq!(slot(&node, "desk", "books")["to"], json!([{"deployment": "index", "slot": "lent", "channel": "news"}]));
+    assert_eq!(
+        (&shown["state"], &shown["from"]),
+        (
+            &json!("whole"),
+            &json!({"deployment": "desk", "slot": "books", "channel": "news"})
+        )
+    );
+    assert_eq!(
+        slot(&node, "desk", "books")["to"],
+        json!([{"deployment": "index", "slot": "lent", "channel": "news"}])
+    );
     let table = node.cli(&["grants", "index"]).output();
     assert!(table.contains("; from desk/books"), "{table}");
     let table = node.cli(&["grants", "desk"]).output();
     assert!(table.contains("; to index/lent"), "{table}");
 
-    assert_eq!(tell(&node, "desk", "undelegate", &json!(["books", "lent"])), Value::Null);
+    assert_eq!(
+        tell(&node, "desk", "undelegate", &json!(["books", "lent"])),
+        Value::Null
+    );
     let heard = tell(&node, "index", "stat", &json!(["inside"]));
-    assert_eq!((code(&heard), &heard[1]), (NOT_DELEGATED, &json!("what was delegated was taken back")));
-    assert_eq!(code(&tell(&node, "index", "hour", &json!([]))), None, "the others stay");
-    assert_eq!(stat(&node, "desk", "inside"), NOT_DELEGATED, "its own slot that waits");
-    assert_eq!(code(&tell(&node, "desk", "books", &json!(["inside"]))), None, "it keeps what it lends");
+    assert_eq!(
+        (code(&heard), &heard[1]),
+        (NOT_DELEGATED, &json!("what was delegated was taken back"))
+    );
+    assert_eq!(
+        code(&tell(&node, "index", "hour", &json!([]))),
+        None,
+        "the others stay"
+    );
+    assert_eq!(
+        stat(&node, "desk", "inside"),
+        NOT_DELEGATED,
+        "its own slot that waits"
+    );
+    assert_eq!(
+        code(&tell(&node, "desk", "books", &json!(["inside"]))),
+        None,
+        "it keeps what it lends"
+    );
     let begun = recorded(&node);
     let by = "muscle:desk";
     assert_eq!(
@@ -180,7 +230,10 @@ fn a_slot_has_nothing_until_it_is_delegated_to_and_nothing_after() {
     node.again();
     assert_eq!(code(&tell(&node, "index", "hour", &json!([]))), None);
     assert_eq!(stat(&node, "index", "inside"), NOT_DELEGATED);
-    assert_eq!(tell(&node, "desk", "undelegate", &json!(["watch", "time"])), Value::Null);
+    assert_eq!(
+        tell(&node, "desk", "undelegate", &json!(["watch", "time"])),
+        Value::Null
+    );
     assert_eq!(code(&tell(&node, "index", "hour", &json!([]))), NOT_DELEGATED);
 }
 
@@ -197,14 +250,28 @@ fn a_muscle_delegates_no_more_than_it_has_and_to_nobody_else() {
         assert_eq!(no(&whole(kind, "lent")), DENIED, "{kind}");
     }
     // Wider, by each part and every spelling.
-    let books = |flags: u32, path: &str, bytes: u64, files: u32| json!(["books", "lent", flags, path, bytes, files]);
+    let books =
+        |flags: u32, path: &str, bytes: u64, files: u32| json!(["books", "lent", flags, path, bytes, files]);
     assert_eq!(no(&books(0, "", 65537, u32::MAX)), DENIED);
     assert_eq!(no(&books(0, "", u64::MAX, 9)), DENIED);
-    for path in ["..", "../other", "/", "/etc", "sub/../..", "./sub", "sub//deep", "sub/"] {
+    for path in [
+        "..",
+        "../other",
+        "/",
+        "/etc",
+        "sub/../..",
+        "./sub",
+        "sub//deep",
+        "sub/",
+    ] {
         assert_eq!(no(&within("books", "lent", path)), INVALID, "{path}");
     }
     assert_eq!(no(&books(4, "", u64::MAX, u32::MAX)), INVALID, "no such flag");
-    assert_eq!(no(&books(2, "", u64::MAX, u32::MAX)), INVALID, "a directory has no grade");
+    assert_eq!(
+        no(&books(2, "", u64::MAX, u32::MAX)),
+        INVALID,
+        "a directory has no grade"
+    );
     assert_eq!(no(&json!(["books", "lent"])), Some(ErrorCode::BadArguments));
     // To slots of another kind, that wait for nobody, that there are not.
     assert_eq!(no(&whole("watch", "lent")), INVALID);
@@ -214,9 +281,15 @@ fn a_muscle_delegates_no_more_than_it_has_and_to_nobody_else() {
     }
     assert_eq!(no(&whole("books", &"x".repeat(33))), INVALID);
     // By a slot that receives; where nobody does; where several do.
-    assert_eq!(code(&tell(&node, "desk", "wrong", &whole("books", "lent"))), DENIED);
+    assert_eq!(
+        code(&tell(&node, "desk", "wrong", &whole("books", "lent"))),
+        DENIED
+    );
     assert_eq!(delegates(&node, "other", &whole("books", "lent")), NOT_FOUND);
-    assert_eq!(code(&tell(&node, "desk", "undelegate", &json!(["books", "lent"]))), NOT_FOUND);
+    assert_eq!(
+        code(&tell(&node, "desk", "undelegate", &json!(["books", "lent"]))),
+        NOT_FOUND
+    );
     // What is bound to another directory has nothing in common.
     deploy(&node, "lends", "index", ("index.out", "news"), "other");
     assert_eq!(no(&whole("books", "lent")), INVALID);
@@ -226,7 +299,10 @@ fn a_muscle_delegates_no_more_than_it_has_and_to_nobody_else() {
     assert!(recorded(&node).is_empty(), "what is refused is not done");
     // Again and again, until the call may not any more; and no worker was ended for any of this.
     assert_eq!(node.cli(&["remove", "index"]).code, Some(0));
-    assert_eq!(code(&tell(&node, "desk", "many", &whole("books", "lent"))), Some(ErrorCode::Quota));
+    assert_eq!(
+        code(&tell(&node, "desk", "many", &whole("books", "lent"))),
+        Some(ErrorCode::Quota)
+    );
     assert_eq!(recorded(&node).len(), 1, "it was so already");
     for name in ["desk", "more", "other"] {
         assert_eq!(node.counted(name, "workers_started"), 1, "{name}");
@@ -242,24 +318,51 @@ fn what_is_below_and_beside_is_seen_by_where_it_is() {
     assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
     assert_eq!(stat(&node, "index", "below"), None);
     assert_eq!(stat(&node, "index", "inside"), NOT_FOUND);
-    assert_eq!(delegates(&node, "desk", &within("books", "lent", "sub/deep")), None);
-    assert_eq!((stat(&node, "index", "below"), stat(&node, "index", "deep/deepest")), (DENIED, None));
+    assert_eq!(
+        delegates(&node, "desk", &within("books", "lent", "sub/deep")),
+        None
+    );
+    assert_eq!(
+        (
+            stat(&node, "index", "below"),
+            stat(&node, "index", "deep/deepest")
+        ),
+        (DENIED, None)
+    );
     assert_eq!(slot(&node, "index", "lent")["left"]["within"], "deep");
-    assert_eq!(delegates(&node, "desk", &within("books", "lent", "made")), INVALID, "beside it");
-    assert_eq!(stat(&node, "index", "deep/deepest"), None, "what is refused changes nothing");
+    assert_eq!(
+        delegates(&node, "desk", &within("books", "lent", "made")),
+        INVALID,
+        "beside it"
+    );
+    assert_eq!(
+        stat(&node, "index", "deep/deepest"),
+        None,
+        "what is refused changes nothing"
+    );
     // For reading, with what is open for writing; and more again.
     assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
     let file = tell(&node, "index", "open", &json!(["below", 1]));
     assert!(file.is_u64(), "{file}");
     assert_eq!(tell(&node, "index", "cut", &json!([file, 3])), Value::Null);
-    assert_eq!(delegates(&node, "desk", &json!(["books", "lent", 1, "", u64::MAX, u32::MAX])), None);
+    assert_eq!(
+        delegates(
+            &node,
+            "desk",
+            &json!(["books", "lent", 1, "", u64::MAX, u32::MAX])
+        ),
+        None
+    );
     assert_eq!(code(&tell(&node, "index", "cut", &json!([file, 2]))), DENIED);
     assert_eq!(code(&tell(&node, "index", "open", &json!(["below", 1]))), DENIED);
     assert_eq!(code(&tell(&node, "index", "read", &json!([file, 0, 1]))), None);
     assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
     assert_eq!(tell(&node, "index", "new", &json!(["again"])), Value::Null);
     // What was open when it was taken back is not when it is lent anew.
-    assert_eq!(tell(&node, "desk", "undelegate", &json!(["books", "lent"])), Value::Null);
+    assert_eq!(
+        tell(&node, "desk", "undelegate", &json!(["books", "lent"])),
+        Value::Null
+    );
     assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
     let read = code(&tell(&node, "index", "read", &json!([file, 0, 1])));
     assert_eq!(read, Some(ErrorCode::StaleHandle));
@@ -273,7 +376,10 @@ fn chain(node: &Node) {
     assert_eq!(delegates(node, "mid", &whole("lent", "lent")), NOT_DELEGATED);
     assert_eq!(delegates(node, "desk", &whole("books", "lent")), None);
     assert_eq!(delegates(node, "mid", &within("lent", "lent", "sub")), None);
-    assert_eq!((stat(node, "mid", "inside"), stat(node, "end", "sub/below")), (None, None));
+    assert_eq!(
+        (stat(node, "mid", "inside"), stat(node, "end", "sub/below")),
+        (None, None)
+    );
     assert_eq!(stat(node, "end", "inside"), DENIED);
 }
 
@@ -283,21 +389,40 @@ fn whoever_takes_from_a_grant_takes_from_all_that_have_something_of_it() {
     chain(&node);
     narrow(&node, "desk", "books", &json!({"read_only": true}));
     for name in ["mid", "end"] {
-        assert_eq!(code(&tell(&node, name, "new", &json!(["sub/new"]))), DENIED, "{name}");
+        assert_eq!(
+            code(&tell(&node, name, "new", &json!(["sub/new"]))),
+            DENIED,
+            "{name}"
+        );
         assert_eq!(slot(&node, name, "lent")["left"]["read_only"], true);
     }
     narrow(&node, "desk", "books", &json!({"within": "sub/deep"}));
-    assert_eq!((stat(&node, "mid", "inside"), stat(&node, "end", "sub/below")), (DENIED, DENIED));
+    assert_eq!(
+        (stat(&node, "mid", "inside"), stat(&node, "end", "sub/below")),
+        (DENIED, DENIED)
+    );
     assert_eq!(stat(&node, "end", "sub/deep/deepest"), None);
     // Its own slot may be made less as any other; more than is lent, too, if it is less than policy gave.
     narrow(&node, "end", "lent", &json!({"max_bytes": 1000}));
     assert_eq!(stat(&node, "end", "sub/deep/deepest"), None);
     node.crash();
     node.again();
-    assert_eq!((stat(&node, "end", "sub/below"), stat(&node, "end", "sub/deep/deepest")), (DENIED, None));
+    assert_eq!(
+        (
+            stat(&node, "end", "sub/below"),
+            stat(&node, "end", "sub/deep/deepest")
+        ),
+        (DENIED, None)
+    );
     // While it is used.
     let using = node.calling("end", "ever", r#"["sub/deep/deepest"]"#);
-    wait_for("it uses it", || node.records().iter().filter(|record| record["op"] == "files.stat").count() > 50);
+    wait_for("it uses it", || {
+        node.records()
+            .iter()
+            .filter(|record| record["op"] == "files.stat")
+            .count()
+            > 50
+    });
     revoke(&node, "desk", "books");
     let before = Instant::now();
     let heard = heard(using.join().expect("ends").expect("is answered"));
@@ -307,9 +432,20 @@ fn whoever_takes_from_a_grant_takes_from_all_that_have_something_of_it() {
         assert_eq!(stat(&node, name, "sub/deep/deepest"), NOT_DELEGATED, "{name}");
         assert_eq!(slot(&node, name, "lent")["state"], "dormant");
     }
-    let ended: Vec<_> = recorded(&node).into_iter().filter(|[op, ..]| op == "undelegate").map(|[_, from, to, _]| [from, to]).collect();
-    assert_eq!(ended, [["desk/books", "mid/lent"], ["mid/lent", "end/lent"]].map(|pair| pair.map(str::to_owned)));
-    assert_eq!(delegates(&node, "desk", &whole("books", "lent")), DENIED, "it has nothing any more");
+    let ended: Vec<_> = recorded(&node)
+        .into_iter()
+        .filter(|[op, ..]| op == "undelegate")
+        .map(|[_, from, to, _]| [from, to])
+        .collect();
+    assert_eq!(
+        ended,
+        [["desk/books", "mid/lent"], ["mid/lent", "end/lent"]].map(|pair| pair.map(str::to_owned))
+    );
+    assert_eq!(
+        delegates(&node, "desk", &whole("books", "lent")),
+        DENIED,
+        "it has nothing any more"
+    );
 }
 
 #[test]
@@ -318,15 +454,31 @@ fn no_use_begins_after_the_command_that_takes_it_back_has_returned() {
     chain(&node);
     for round in 0..5 {
         let using = node.calling("end", "ever", r#"["sub/below"]"#);
-        let uses = || node.records().iter().filter(|record| record["op"] == "files.stat" && record["kind"] == "use").count();
+        let uses = || {
+            node.records()
+                .iter()
+                .filter(|record| record["op"] == "files.stat" && record["kind"] == "use")
+                .count()
+        };
         let before = uses();
         wait_for("it uses it", || uses() > before + 20);
-        assert_eq!(tell(&node, "desk", "undelegate", &json!(["books", "lent"])), Value::Null);
+        assert_eq!(
+            tell(&node, "desk", "undelegate", &json!(["books", "lent"])),
+            Value::Null
+        );
         let when_it_returned = uses();
-        assert_eq!(code(&heard(using.join().expect("ends").expect("is answered"))), NOT_DELEGATED, "{round}");
+        assert_eq!(
+            code(&heard(using.join().expect("ends").expect("is answered"))),
+            NOT_DELEGATED,
+            "{round}"
+        );
         assert_eq!(uses(), when_it_returned, "no use after it returned");
         assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
-        assert_eq!(stat(&node, "end", "sub/below"), NOT_DELEGATED, "who is below is not delegated to by that");
+        assert_eq!(
+            stat(&node, "end", "sub/below"),
+            NOT_DELEGATED,
+            "who is below is not delegated to by that"
+        );
         assert_eq!(delegates(&node, "mid", &within("lent", "lent", "sub")), None);
     }
 }
@@ -336,14 +488,28 @@ fn each_end_that_goes_ends_it() {
     let node = node();
     type Act = fn(&Node);
     let ways: [(&str, Act); 8] = [
-        ("the delegator is removed", |node| assert_eq!(node.cli(&["remove", "desk"]).code, Some(0))),
-        ("the delegator is replaced", |node| deploy(node, "passes", "desk", ("one", "desk.in"), "dir")),
-        ("the delegator's channel is revoked", |node| revoke(node, "desk", "to")),
-        ("the receiver's channel is revoked", |node| revoke(node, "mid", "from")),
-        ("the one between is replaced", |node| deploy(node, "passes", "mid", ("two", "one"), "dir")),
-        ("the one between has nothing of it", |node| revoke(node, "mid", "lent")),
+        ("the delegator is removed", |node| {
+            assert_eq!(node.cli(&["remove", "desk"]).code, Some(0))
+        }),
+        ("the delegator is replaced", |node| {
+            deploy(node, "passes", "desk", ("one", "desk.in"), "dir")
+        }),
+        ("the delegator's channel is revoked", |node| {
+            revoke(node, "desk", "to")
+        }),
+        ("the receiver's channel is revoked", |node| {
+            revoke(node, "mid", "from")
+        }),
+        ("the one between is replaced", |node| {
+            deploy(node, "passes", "mid", ("two", "one"), "dir")
+        }),
+        ("the one between has nothing of it", |node| {
+            revoke(node, "mid", "lent")
+        }),
         ("the channel below is revoked", |node| revoke(node, "mid", "to")),
-        ("the last is replaced", |node| deploy(node, "passes", "end", ("end.out", "two"), "dir")),
+        ("the last is replaced", |node| {
+            deploy(node, "passes", "end", ("end.out", "two"), "dir")
+        }),
     ];
     for (what, act) in ways {
         chain(&node);
@@ -365,7 +531,10 @@ fn nothing_goes_in_a_circle_and_one_slot_has_one_delegator() {
     deploy(&node, "passes", "b", ("ba", "ab"), "dir");
     deploy(&node, "passes", "other", ("ab", "other.in"), "dir");
     assert_eq!(delegates(&node, "a", &whole("books", "lent")), None);
-    assert_eq!(delegates(&node, "other", &whole("books", "lent")), Some(ErrorCode::Exists));
+    assert_eq!(
+        delegates(&node, "other", &whole("books", "lent")),
+        Some(ErrorCode::Exists)
+    );
     // Back to another slot of where it is from, and from there to where it came: that is the circle.
     assert_eq!(delegates(&node, "b", &whole("lent", "lent")), None);
     assert_eq!(delegates(&node, "a", &whole("lent", "lent")), INVALID);
@@ -374,7 +543,11 @@ fn nothing_goes_in_a_circle_and_one_slot_has_one_delegator() {
     for name in ["a", "b"] {
         assert_eq!(stat(&node, name, "inside"), NOT_DELEGATED, "{name}");
     }
-    assert_eq!(delegates(&node, "other", &whole("books", "lent")), None, "now it is free");
+    assert_eq!(
+        delegates(&node, "other", &whole("books", "lent")),
+        None,
+        "now it is free"
+    );
     // To itself.
     deploy(&node, "passes", "self", ("self", "self"), "dir");
     assert_eq!(delegates(&node, "self", &whole("books", "lent")), INVALID);
@@ -386,16 +559,33 @@ fn policy_is_asked_whether_it_may_be_delegated_on() {
     fs::create_dir_all(node.path("dir")).expect("made");
     let real = text(&node.path("dir").canonicalize().expect("real"));
     let guest = text(&bundle("reactor", "passes"));
-    let (books, lent) = (format!("--bind=books=dir:{real}:rw"), format!("--bind=lent=dir:{real}:rw"));
-    let refused = node.cli(&["deploy", &guest, "--name", "x", &books, &lent, "--bind=to=channel:a", "--bind=from=channel:b"]);
-    assert_eq!(refused.code, crate::REJECTED);
-    assert!(refused.errors().contains("Action::\\\"delegate\\\"") || refused.errors().contains("delegate"), "{}", refused.errors());
+    let (books, lent) = (
+        format!("--bind=books=dir:{real}:rw"),
+        format!("--bind=lent=dir:{real}:rw"),
+    );
+    let refused = node.cli(&[
+        "deploy",
+        &guest,
+        "--name",
+        "x",
+        &books,
+        &lent,
+        "--bind=to=channel:a",
+        "--bind=from=channel:b",
+    ]);
+    assert_eq!(refused.code, REJECTED);
+    assert!(
+        refused.errors().contains("Action::\\\"delegate\\\"") || refused.errors().contains("delegate"),
+        "{}",
+        refused.errors()
+    );
 }
 
 #[test]
 fn authority_that_is_read_again_ends_what_it_does_not_grant() {
     let folder = tempfile::tempdir().expect("a folder");
-    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/default.cedar")).expect("is there");
+    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/default.cedar"))
+        .expect("is there");
     let policies = folder.path().join("muscles.cedar");
     fs::write(&policies, &shipped).expect("written");
     let node = Node::with(&format!("policies = ['{}']", text(&policies)));
@@ -407,7 +597,9 @@ fn authority_that_is_read_again_ends_what_it_does_not_grant() {
     assert_eq!(node.cli(&["reload"]).code, Some(0));
     assert_eq!(stat(&node, "index", "inside"), None, "nothing has changed");
     // What is refused is the delegator as a whole: its slot for sending, which the receiver has too.
-    let forbidden = format!("{shipped}\n@id(\"no\") forbid (principal, action == Action::\"channel\", resource) when {{ context.channel == \"desk.in\" }};\n");
+    let forbidden = format!(
+        "{shipped}\n@id(\"no\") forbid (principal, action == Action::\"channel\", resource) when {{ context.channel == \"desk.in\" }};\n"
+    );
     fs::write(&policies, forbidden).expect("written");
     assert_eq!(node.cli(&["reload"]).code, Some(0));
     assert_eq!(stat(&node, "index", "inside"), NOT_DELEGATED);
@@ -416,20 +608,66 @@ fn authority_that_is_read_again_ends_what_it_does_not_grant() {
 
 #[test]
 fn a_receiver_that_does_not_answer_is_ended_and_has_what_was_left() {
-    use rustix::process::Signal;
     let node = node();
     pair(&node);
     assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
     assert_eq!(stat(&node, "index", "inside"), None);
     let desk_then_index = node.workers();
     for worker in &desk_then_index {
-        crate::processes::send(*worker, Signal::STOP);
+        send(*worker, Signal::STOP);
     }
     let began = Instant::now();
     revoke(&node, "desk", "books");
     assert!(began.elapsed() < Duration::from_secs(20));
     for worker in desk_then_index {
-        assert!(!crate::processes::is_alive(worker), "both are ended");
+        assert!(!is_alive(worker), "both are ended");
     }
     assert_eq!(stat(&node, "index", "inside"), NOT_DELEGATED);
+}
+
+/// SIGKILL at any moment: before the record, between record and disk, before it was in force, after the answer.
+#[test]
+fn what_was_answered_holds_after_any_crash_and_what_was_not_is_whole() {
+    let mut node = node();
+    pair(&node);
+    let mut is_lent = false;
+    for round in 0..12_u32 {
+        let socket = node.socket();
+        let lender = thread::spawn(move || {
+            let mut answered = is_lent;
+            loop {
+                let (function, arguments) = match answered {
+                    true => ("undelegate", json!(["books", "lent"])),
+                    false => ("delegate", whole("books", "lent")),
+                };
+                let path = call_path("desk", function);
+                let answer = http::ask(&socket, "POST", &path, &[], arguments.to_string().as_bytes());
+                // Whoever gives up because the node is gone knows nothing of the last one.
+                match answer {
+                    Ok(answer) if answer.status == 200 => answered = !answered,
+                    _ => return answered,
+                }
+            }
+        });
+        // From before the first to after some; each takes some milliseconds.
+        thread::sleep(Duration::from_micros(u64::from(round) * 7_300));
+        node.crash();
+        let answered = lender.join().expect("ends");
+        node.again();
+        let state = slot(&node, "index", "lent")["state"].clone();
+        is_lent = state == "whole";
+        assert!(is_lent || state == "dormant", "{state}");
+        // It has what it is said to have, in a worker that was made since.
+        let expected = if is_lent { None } else { NOT_DELEGATED };
+        assert_eq!(stat(&node, "index", "inside"), expected, "{round}");
+        // What was recorded last is what was answered, or what nobody answered any more; what is kept was recorded.
+        let last = recorded(&node)
+            .pop()
+            .map(|[op, ..]| op == "delegate")
+            .unwrap_or_default();
+        assert!(
+            is_lent == answered || last == is_lent,
+            "{round}: {answered} {last} {is_lent}"
+        );
+    }
 }

@@ -5,8 +5,8 @@ mod support;
 use muscle_abi::ABI_VERSION;
 use muscle_abi::ring::{DATA_MAX, DATA_MIN, RINGS_MAX, Role};
 use referee_bundle::{
-    CapabilityRequest, ChannelRole, Delegated, Digest, Document, Manifest, PartKind, Permissions, ReadLimits, Rejected,
-    Slot, verify,
+    CapabilityRequest, ChannelRole, Delegated, Digest, Document, Manifest, PartKind, Permissions, ReadLimits,
+    Rejected, Slot, verify,
 };
 use support::{NOW, Pieces, changed, check, document, elf, good, manifest, part, publisher, store_of};
 

@@ -160,7 +160,10 @@ impl Why {
             Why::HostFailed => (ErrorCode::Io, "the host failed"),
             Why::Draining => (ErrorCode::Busy, "the node is ending"),
             Why::GivenUp => (ErrorCode::Io, "the call was given up"),
-            Why::NothingToLend => (ErrorCode::Denied, "nothing is left of the slot that is to be delegated"),
+            Why::NothingToLend => (
+                ErrorCode::Denied,
+                "nothing is left of the slot that is to be delegated",
+            ),
             Why::NotOnward => (
                 ErrorCode::Denied,
                 "what was delegated to the slot is not delegated on",
@@ -173,7 +176,10 @@ impl Why {
             Why::OtherKind => (ErrorCode::Invalid, "the two slots are of different kinds"),
             Why::OtherThing => (ErrorCode::Invalid, "the two slots have nothing in common"),
             Why::Taken => (ErrorCode::Exists, "another muscle has delegated to the slot"),
-            Why::Circle => (ErrorCode::Invalid, "it would be delegated back to where it is from"),
+            Why::Circle => (
+                ErrorCode::Invalid,
+                "it would be delegated back to where it is from",
+            ),
             Why::NothingLent => (ErrorCode::NotFound, "nothing was delegated to the slot"),
         }
     }

@@ -85,7 +85,9 @@ impl Delegations {
 
     /// Who has something from a slot.
     pub(crate) fn below<'a>(&'a self, end: &'a End) -> impl Iterator<Item = (&'a End, &'a Delegation)> {
-        self.0.iter().filter(move |(_, delegation)| delegation.from == *end)
+        self.0
+            .iter()
+            .filter(move |(_, delegation)| delegation.from == *end)
     }
 
     /// What a slot has, as `look` shows each.

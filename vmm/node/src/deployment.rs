@@ -267,22 +267,28 @@ impl Deployment {
     where
         F: Future<Output = Result<Arc<Worker>, NodeError>>,
     {
-        let mut staffing = self.worker.lock().await;
-        if let Some(worker) = &staffing.worker {
-            if !worker.is_gone() {
-                return Ok(Arc::clone(worker));
+        let mut staffing = loop {
+            let mut staffing = self.worker.lock().await;
+            if let Some(worker) = &staffing.worker {
+                if !worker.is_gone() {
+                    return Ok(Arc::clone(worker));
+                }
+                if !worker.ended_in_order() {
+                    self.failed(&mut staffing);
+                }
+                staffing.worker = None;
             }
-            if !worker.ended_in_order() {
-                self.failed(&mut staffing);
+            let now = Instant::now();
+            let left = staffing.not_before.map(|at| at.saturating_duration_since(now));
+            match left.filter(|left| !left.is_zero()) {
+                None => break staffing,
+                Some(left) => {
+                    // Whoever changes a grant meanwhile need not wait as long: no worker is being made.
+                    drop(staffing);
+                    tokio::time::sleep(left).await;
+                }
             }
-            staffing.worker = None;
-        }
-        if let Some(at) = staffing.not_before {
-            let left = at.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                tokio::time::sleep(left).await;
-            }
-        }
+        };
         add(&self.counters.workers_started, 1);
         match make().await {
             Ok(worker) => {

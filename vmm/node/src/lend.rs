@@ -89,13 +89,21 @@ impl Node {
         }
         // Another may have the name by now, with other grants.
         let deployment = self.deployment(name).map_err(|_| Why::GivenUp)?;
-        let is_its_own = deployment.present().is_some_and(|present| Arc::ptr_eq(&present, worker));
+        let is_its_own = deployment
+            .present()
+            .is_some_and(|present| Arc::ptr_eq(&present, worker));
         if !is_its_own {
             return Err(Why::GivenUp);
         }
         let from = End::new(name, &asked.slot);
-        let channel = worker.given().channels.iter().find(|grant| grant.slot == asked.by);
-        let channel = channel.map(|grant| grant.channel.clone()).ok_or(Why::NotGranted)?;
+        let channel = worker
+            .given()
+            .channels
+            .iter()
+            .find(|grant| grant.slot == asked.by);
+        let channel = channel
+            .map(|grant| grant.channel.clone())
+            .ok_or(Why::NotGranted)?;
         if deployment.is_revoked(&asked.by) {
             return Err(Why::NotGranted);
         }
@@ -114,9 +122,9 @@ impl Node {
                 }
             }
             Some(narrowing) => {
-                // What policy says now may be otherwise than when the worker was made, and the other way round.
+                // What it was given when it was made may lead elsewhere than what was decided when it was deployed.
                 if worker.given().slot(&asked.slot) != given(&deployment, &asked.slot) {
-                    return Err(Why::NotGranted);
+                    return Err(Why::NothingToLend);
                 }
                 let to = End::new(&self.only_receiver(&channel)?, &asked.to);
                 let delegation = Delegation {
@@ -158,7 +166,12 @@ impl Node {
             let receives = |grant: &&crate::channel::ChannelGrant| {
                 grant.takes(channel).is_some() && !deployment.is_revoked(&grant.slot)
             };
-            if deployment.assessment().channels.iter().any(|grant| receives(&grant)) {
+            if deployment
+                .assessment()
+                .channels
+                .iter()
+                .any(|grant| receives(&grant))
+            {
                 found.push(deployment.name.clone());
             }
         });

@@ -57,8 +57,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
-    SlotShown, SlotState, Stats, TenantUsage, document,
+    Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown,
+    ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,

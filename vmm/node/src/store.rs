@@ -16,9 +16,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use referee_policy::Standings;
 use serde::{Deserialize, Serialize};
 

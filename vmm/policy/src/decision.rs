@@ -10,7 +10,7 @@ use crate::grants::{Grant, GrantedLimits, Grants, Power};
 use crate::model::{Hearing, Question, Verdict};
 use crate::narrow::{narrow, same_ports, stray_bindings};
 use crate::policies::PolicySet;
-use crate::questions::{bytes, asked, number, onward, questions_of};
+use crate::questions::{asked, bytes, number, onward, questions_of};
 use crate::rejected::Rejected;
 use crate::{DEFAULT_CPU_MS, DEFAULT_DEADLINE_MS};
 

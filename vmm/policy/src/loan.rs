@@ -166,11 +166,20 @@ mod tests {
         let own = files("/srv/a", write, None, 10);
         let meet = |lent: &Power| own.meet(lent);
         assert_eq!(meet(&own), Some(own.clone()));
-        assert_eq!(meet(&files("/srv/a", read, None, 99)), Some(files("/srv/a", read, None, 10)));
+        assert_eq!(
+            meet(&files("/srv/a", read, None, 99)),
+            Some(files("/srv/a", read, None, 10))
+        );
         // What is lent is below, and above.
-        assert_eq!(meet(&files("/srv/a/b", write, Some("c"), 5)), Some(files("/srv/a", write, Some("b/c"), 5)));
+        assert_eq!(
+            meet(&files("/srv/a/b", write, Some("c"), 5)),
+            Some(files("/srv/a", write, Some("b/c"), 5))
+        );
         assert_eq!(meet(&files("/srv", write, None, 99)), Some(own.clone()));
-        assert_eq!(meet(&files("/srv", write, Some("a/b"), 99)), Some(files("/srv/a", write, Some("b"), 10)));
+        assert_eq!(
+            meet(&files("/srv", write, Some("a/b"), 99)),
+            Some(files("/srv/a", write, Some("b"), 10))
+        );
         for beside in ["/srv/b", "/srv/ab", "/srv/a2", "/"] {
             let within = (beside == "/").then_some("etc");
             assert_eq!(meet(&files(beside, write, within, 99)), None, "{beside}");

@@ -724,16 +724,23 @@ fn a_slot_that_is_delegated_is_asked_about_as_any_other_and_waits() {
         matches!(&refused, Rejected::NotPermitted { what, would } if what == "dice" && would.contains("Action::\"delegate\"")),
         "{refused}"
     );
-    let onward = all_but("@id(\"no\") forbid (principal, action == Action::\"delegate\", resource) when { context.capability == \"files\" };");
+    let onward = all_but(
+        "@id(\"no\") forbid (principal, action == Action::\"delegate\", resource) when { context.capability == \"files\" };",
+    );
     assert!(decide(&applicant(&delegated(true)), &[], &onward).is_ok());
-    let from = all_but("@id(\"no\") forbid (principal, action == Action::\"delegate\", resource) when { context.from == \"in\" };");
+    let from = all_but(
+        "@id(\"no\") forbid (principal, action == Action::\"delegate\", resource) when { context.from == \"in\" };",
+    );
     assert!(matches!(
         decide(&applicant(&delegated(true)), &[], &from),
         Err(Rejected::Forbidden { .. })
     ));
     assert!(decide(&applicant(&delegated(false)), &[], &from).is_ok());
     let random = all_but("@id(\"no\") forbid (principal, action == Action::\"random\", resource);");
-    assert!(decide(&applicant(&delegated(false)), &[], &random).is_err(), "the bound stays");
+    assert!(
+        decide(&applicant(&delegated(false)), &[], &random).is_err(),
+        "the bound stays"
+    );
 }
 
 #[test]

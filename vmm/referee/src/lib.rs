@@ -74,8 +74,7 @@ pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_capabilities::{
     BrokerLimits, ChannelLine, ConsoleStreams, Delegation, Input, Message, MessageAnswer, Outgoing, Output,
-    OutputWriter,
-    SharedBytes,
+    OutputWriter, SharedBytes,
 };
 pub use referee_cell::{FaultReport, HotThread, MuscleFault, Usage};
 pub use referee_policy::{Binding, Loan, Loans, Narrowing, NotNarrower, Power, Standing, Standings};

@@ -196,7 +196,7 @@ fn what_was_revoked_before_a_life_began_is_in_its_table_and_dead() {
     let mut standings = Standings::default();
     standings.revoke("dir");
     let granted = grants(&tree.slots, &tree.binds);
-    let left = granted.left(&standings);
+    let left = granted.left(&standings, &Loans::default());
     assert!(left.slots().is_empty());
     let (streams, ..) = crate::ConsoleStreams::memory(Vec::new());
     let resources = crate::Resources::acquire(&left, streams).expect("nothing is opened");

@@ -195,7 +195,10 @@ impl SlotShown {
             slot: slot.to_owned(),
             capability: granted.kind().name().to_owned(),
             from: all.above(&end).map(|above| EndShown::of(&above.from, above)),
-            to: all.below(&end).map(|(end, below)| EndShown::of(end, below)).collect(),
+            to: all
+                .below(&end)
+                .map(|(end, below)| EndShown::of(end, below))
+                .collect(),
             state: match &left {
                 None if own.is_some() => SlotState::Dormant,
                 None => SlotState::Revoked,

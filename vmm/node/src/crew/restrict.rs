@@ -45,10 +45,7 @@ impl Worker {
         lock(&self.restricting).remove(&number);
         let wrong = match told {
             Ok(Some(None)) => return,
-            Ok(Some(Some(why))) => format!(
-                "did not change the grant of slot `{slot}`: {}",
-                printable(&why)
-            ),
+            Ok(Some(Some(why))) => format!("did not change the grant of slot `{slot}`: {}", printable(&why)),
             Ok(None) => "closed its line when a grant was to be changed".to_owned(),
             Err(_) => format!("did not change the grant of slot `{slot}` in time"),
         };

@@ -46,7 +46,9 @@ impl World {
         let mut slots = BTreeMap::new();
         let all = || files(None, FilesAccess::ReadWrite, 8);
         for name in NAMES {
-            let fine = Power::Clock { grade: ClockGrade::Fine };
+            let fine = Power::Clock {
+                grade: ClockGrade::Fine,
+            };
             let mut put = |slot: &str, power: Power, waits: Option<Waits>| {
                 slots.insert(End::new(name, slot), Seen { power, waits });
             };
@@ -58,7 +60,10 @@ impl World {
             put("last", all(), waits(false));
             let receives = ChannelRole::Receive { function: "f".into() };
             slots.insert(End::new(name, "in"), channel(receives));
-            slots.insert(End::new(name, "out"), channel(ChannelRole::Send { max_messages: 1 }));
+            slots.insert(
+                End::new(name, "out"),
+                channel(ChannelRole::Send { max_messages: 1 }),
+            );
         }
         let all = Delegations::default();
         World { slots, all }
@@ -239,33 +244,73 @@ fn each_way_to_have_more_is_refused_by_its_own_name() {
     let mut world = World::new();
     let mut no = |from: &End, to: &End, narrowing: Narrowing| world.delegate(from, to, narrowing).err();
     let whole = Narrowing::default;
-    assert_eq!(no(&End::new("a", "none"), &lent("b"), whole()), Some(Why::NothingToLend));
-    assert_eq!(no(&lent("a"), &lent("b"), whole()), Some(Why::NothingToLend), "it has nothing itself");
-    assert_eq!(no(&End::new("a", "out"), &lent("b"), whole()), Some(Why::NothingToLend));
-    assert_eq!(no(&books("a"), &End::new("b", "none"), whole()), Some(Why::NoSlotThere));
-    assert_eq!(no(&books("a"), &books("b"), whole()), Some(Why::NoSlotThere), "it is its own");
-    assert_eq!(no(&End::new("a", "watch"), &lent("b"), whole()), Some(Why::OtherKind));
+    assert_eq!(
+        no(&End::new("a", "none"), &lent("b"), whole()),
+        Some(Why::NothingToLend)
+    );
+    assert_eq!(
+        no(&lent("a"), &lent("b"), whole()),
+        Some(Why::NothingToLend),
+        "it has nothing itself"
+    );
+    assert_eq!(
+        no(&End::new("a", "out"), &lent("b"), whole()),
+        Some(Why::NothingToLend)
+    );
+    assert_eq!(
+        no(&books("a"), &End::new("b", "none"), whole()),
+        Some(Why::NoSlotThere)
+    );
+    assert_eq!(
+        no(&books("a"), &books("b"), whole()),
+        Some(Why::NoSlotThere),
+        "it is its own"
+    );
+    assert_eq!(
+        no(&End::new("a", "watch"), &lent("b"), whole()),
+        Some(Why::OtherKind)
+    );
     assert_eq!(no(&books("a"), &lent("a"), whole()), Some(Why::Circle));
     for wrong in ["..", "/etc", "x/../..", ""] {
-        assert_eq!(no(&books("a"), &lent("b"), within(wrong)), Some(Why::WiderThanLender), "{wrong}");
+        assert_eq!(
+            no(&books("a"), &lent("b"), within(wrong)),
+            Some(Why::WiderThanLender),
+            "{wrong}"
+        );
     }
-    let more = Narrowing { max_bytes: Some(9), ..Narrowing::default() };
+    let more = Narrowing {
+        max_bytes: Some(9),
+        ..Narrowing::default()
+    };
     assert_eq!(no(&books("a"), &lent("b"), more), Some(Why::WiderThanLender));
-    assert_eq!(no(&books("a"), &End::new("b", "passed"), within("z")), Some(Why::OtherThing));
+    assert_eq!(
+        no(&books("a"), &End::new("b", "passed"), within("z")),
+        Some(Why::OtherThing)
+    );
     assert_eq!(no(&books("a"), &lent("b"), whole()), None);
     assert_eq!(no(&books("c"), &lent("b"), whole()), Some(Why::Taken));
     assert_eq!(no(&lent("b"), &lent("c"), whole()), None);
     assert_eq!(no(&lent("c"), &lent("b"), whole()), Some(Why::Circle));
     assert_eq!(no(&lent("c"), &End::new("d", "last"), whole()), None);
-    assert_eq!(no(&End::new("d", "last"), &lent("a"), whole()), Some(Why::NotOnward));
+    assert_eq!(
+        no(&End::new("d", "last"), &lent("a"), whole()),
+        Some(Why::NotOnward)
+    );
 }
 
 #[test]
 fn what_is_lent_may_be_changed_and_is_no_wider_below() {
     let mut world = World::new();
-    assert_eq!(world.delegate(&books("a"), &lent("b"), Narrowing::default()), Ok(true));
+    assert_eq!(
+        world.delegate(&books("a"), &lent("b"), Narrowing::default()),
+        Ok(true)
+    );
     assert_eq!(world.delegate(&lent("b"), &lent("c"), within("x")), Ok(true));
-    assert_eq!(world.delegate(&books("a"), &lent("b"), Narrowing::default()), Ok(false), "it is so");
+    assert_eq!(
+        world.delegate(&books("a"), &lent("b"), Narrowing::default()),
+        Ok(false),
+        "it is so"
+    );
     assert_eq!(world.delegate(&books("a"), &lent("b"), within("x/y")), Ok(true));
     let part = files(Some("x/y"), FilesAccess::ReadWrite, 8);
     assert_eq!(world.has(&lent("c")), Some(part), "within both");
@@ -273,7 +318,10 @@ fn what_is_lent_may_be_changed_and_is_no_wider_below() {
     assert_eq!(world.delegate(&books("a"), &lent("b"), within("z")), Ok(true));
     assert_eq!(world.has(&lent("c")), None);
     assert_eq!(world.all.iter().count(), 1);
-    assert_eq!(world.delegate(&books("a"), &lent("b"), Narrowing::default()), Ok(true));
+    assert_eq!(
+        world.delegate(&books("a"), &lent("b"), Narrowing::default()),
+        Ok(true)
+    );
     assert_eq!(world.has(&lent("c")), None, "nobody delegated to it since");
 }
 
@@ -286,11 +334,26 @@ fn a_chain_has_an_end() {
         let mut put = |slot: &str, seen: Seen| world.slots.insert(End::new(&name(number), slot), seen);
         put("in", channel(receives.clone()));
         put("out", channel(ChannelRole::Send { max_messages: 1 }));
-        put("lent", Seen { power: Power::Random, waits: waits(true) });
-        put("own", Seen { power: Power::Random, waits: None });
+        put(
+            "lent",
+            Seen {
+                power: Power::Random,
+                waits: waits(true),
+            },
+        );
+        put(
+            "own",
+            Seen {
+                power: Power::Random,
+                waits: None,
+            },
+        );
     }
     let whole = Narrowing::default;
-    assert_eq!(world.delegate(&End::new("n0", "own"), &lent("n1"), whole()), Ok(true));
+    assert_eq!(
+        world.delegate(&End::new("n0", "own"), &lent("n1"), whole()),
+        Ok(true)
+    );
     for number in 1..DEPTH_MAX {
         let (from, to) = (lent(&name(number)), lent(&name(number + 1)));
         assert_eq!(world.delegate(&from, &to, whole()), Ok(true), "{number}");

@@ -56,10 +56,12 @@ impl Worker {
             {
                 ToWorker::Run { call, .. } => return Some(call),
                 ToWorker::Preempt { .. } | ToWorker::Cancel { .. } => {}
-                ToWorker::Restrict { number, .. } | ToWorker::Lend { number, .. } => self.say(&FromWorker::Restricted {
-                    number,
-                    failure: None,
-                }),
+                ToWorker::Restrict { number, .. } | ToWorker::Lend { number, .. } => {
+                    self.say(&FromWorker::Restricted {
+                        number,
+                        failure: None,
+                    })
+                }
                 ToWorker::Rest { .. } => self.say(&FromWorker::Rested {
                     went: u64::MAX,
                     awake: u64::MAX,

@@ -37,7 +37,10 @@ fn given() -> Given {
             ("books".into(), files(8)),
             ("lent".into(), files(8)),
             ("to".into(), channel(ChannelRole::Send { max_messages: 1 })),
-            ("in".into(), channel(ChannelRole::Receive { function: function() })),
+            (
+                "in".into(),
+                channel(ChannelRole::Receive { function: function() }),
+            ),
         ],
         waits: [(
             "lent".to_owned(),
@@ -71,9 +74,18 @@ async fn a_delegation_of_what_was_never_granted_ends_the_worker() {
         ("over one that receives", asked("in", "books", "lent", whole())),
         ("over a slot that is none", asked("books", "books", "lent", None)),
         ("a slot that it has not", asked("to", "none", "lent", whole())),
-        ("of a kind that nobody delegates", asked("to", "to", "lent", whole())),
-        ("what is not to be delegated on", asked("to", "lent", "lent", whole())),
-        ("a name that no slot has", asked("to", "books", &"x".repeat(1 << 20), whole())),
+        (
+            "of a kind that nobody delegates",
+            asked("to", "to", "lent", whole()),
+        ),
+        (
+            "what is not to be delegated on",
+            asked("to", "lent", "lent", whole()),
+        ),
+        (
+            "a name that no slot has",
+            asked("to", "books", &"x".repeat(1 << 20), whole()),
+        ),
         ("another such name", asked("to", &"x".repeat(33), "lent", None)),
         (
             "more bytes",
