@@ -525,6 +525,28 @@ fn each_end_that_goes_ends_it() {
 }
 
 #[test]
+fn calls_in_a_version_that_was_replaced_lose_what_was_lent() {
+    let node = node();
+    pair(&node);
+    for (round, replaced) in ["index", "desk"].into_iter().enumerate() {
+        assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
+        let using = node.calling("index", "ever", r#"["inside"]"#);
+        let uses = |record: &&Value| record["op"] == "files.stat" && record["kind"] == "use";
+        let before = node.records().iter().filter(uses).count();
+        wait_for("it uses it", || {
+            node.records().iter().filter(uses).count() > before + 20
+        });
+        match replaced {
+            "index" => deploy(&node, "lends", "index", ("index.out", "news"), "dir"),
+            _ => deploy(&node, "lends", "desk", ("news", "desk.in"), "dir"),
+        }
+        let heard = heard(using.join().expect("ends").expect("is answered"));
+        assert_eq!(code(&heard), NOT_DELEGATED, "{round}");
+        assert_eq!(stat(&node, "index", "inside"), NOT_DELEGATED);
+    }
+}
+
+#[test]
 fn nothing_goes_in_a_circle_and_one_slot_has_one_delegator() {
     let node = node();
     deploy(&node, "passes", "a", ("ab", "ba"), "dir");

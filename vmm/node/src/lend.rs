@@ -163,15 +163,8 @@ impl Node {
     fn only_receiver(&self, channel: &str) -> Result<String, Why> {
         let mut found = Vec::new();
         self.each_deployment(|deployment| {
-            let receives = |grant: &&crate::channel::ChannelGrant| {
-                grant.takes(channel).is_some() && !deployment.is_revoked(&grant.slot)
-            };
-            if deployment
-                .assessment()
-                .channels
-                .iter()
-                .any(|grant| receives(&grant))
-            {
+            let mut grants = deployment.assessment().channels.iter();
+            if grants.any(|grant| grant.takes(channel).is_some() && !deployment.is_revoked(&grant.slot)) {
                 found.push(deployment.name.clone());
             }
         });

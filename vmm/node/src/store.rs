@@ -374,6 +374,35 @@ mod tests {
     }
 
     #[test]
+    fn a_change_and_what_ends_by_it_are_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path()).expect("opens");
+        assert_eq!(store.delegations().expect("read"), [], "there has been none");
+        let delegation = Delegation {
+            from: End::new("a", "books"),
+            by: "to".into(),
+            channel: "news".into(),
+            narrowing: referee_policy::Narrowing::default(),
+        };
+        let row = |slot: &str, delegation| (End::new("b", slot), delegation);
+        let begun = [
+            row("lent", Some(delegation.clone())),
+            row("time", Some(delegation.clone())),
+        ];
+        store.keep_delegations(&begun).expect("kept");
+        store.keep("a", &deployed(1), &[row("lent", None)]).expect("kept");
+        drop(store);
+        let again = Store::open(directory.path()).expect("opens");
+        assert_eq!(
+            again.delegations().expect("read"),
+            [(End::new("b", "time"), delegation)]
+        );
+        again.forget("a", &[row("time", None)]).expect("forgotten");
+        assert_eq!(again.delegations().expect("read"), []);
+        assert_eq!(again.deployments().expect("read"), []);
+    }
+
+    #[test]
     fn a_sweep_takes_what_nobody_needs() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path()).expect("opens");

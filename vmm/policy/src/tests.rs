@@ -151,7 +151,7 @@ fn the_schema_has_an_action_for_every_capability_and_limit() {
     let schema: serde_json::Value = serde_json::from_str(SCHEMA_JSON).expect("JSON");
     let actions = schema[""]["actions"].as_object().expect("actions");
     let mut expected: Vec<&str> = CapabilityKind::ALL.iter().map(|kind| kind.name()).collect();
-    expected.extend(["memory", "cpu", "deadline", "spin"]);
+    expected.extend(["memory", "cpu", "deadline", "spin", "delegate"]);
     expected.sort_unstable();
     assert_eq!(actions.keys().map(String::as_str).collect::<Vec<_>>(), expected);
 }
