@@ -9,6 +9,7 @@
 //!   #        serial=pio:0x3f8-0x3ff door=listen:2000 out=connect:2000 offered=functions:one+other
 //!   #        ring=ring:send:4096
 //!   #        to=channel:send:BYTES:MESSAGES ask=channel:request:BYTES:MESSAGES from=channel:receive:BYTES:FUNCTION
+//!   #        lent=files:rw:65536:8@from time=clock:coarse@@from   delegated over the slot `from`; and to be delegated on
 //!   # bind: dir=dir:{}/dir:rw                      {} is the folder of the trial
 //!   # files: dir/inside=text     # link: dir/out=../secret     made in that folder beforehand
 //!   # socket: out                                a Unix socket there at which nobody listens
@@ -22,7 +23,7 @@
 use anyhow::{Context, bail};
 use muscle_abi::boot::Style;
 use muscle_abi::ring::Role;
-use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Manifest, Slot};
+use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, Delegated, FilesAccess, Manifest, Slot};
 
 use crate::expectation::{Expectation, number, words};
 use crate::flavour::Flavour;
@@ -205,6 +206,13 @@ impl Header {
 /// Reads `NAME=KIND:ARGUMENTS`.
 fn slot(text: &str) -> anyhow::Result<Slot> {
     let (name, request) = text.split_once('=').context("a slot is NAME=KIND")?;
+    let (request, delegated) = match request.split_once('@') {
+        None => (request, None),
+        Some((request, from)) => {
+            let (onward, from) = (from.starts_with('@'), from.trim_start_matches('@').to_owned());
+            (request, Some(Delegated { from, onward }))
+        }
+    };
     let parts: Vec<&str> = request.split(':').collect();
     let number_at = |index: usize| -> anyhow::Result<u64> {
         parts
@@ -283,6 +291,7 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
     Ok(Slot {
         name: name.to_owned(),
         request,
+        delegated,
     })
 }
 

@@ -114,6 +114,7 @@ impl Workshop {
             &guest.path,
             &self.guests.join("muscle.inc"),
             &self.guests.join("channel.inc"),
+            &self.guests.join("lend.inc"),
         ] {
             material.extend(fs::read(path).with_context(|| path.display().to_string())?);
         }

@@ -96,6 +96,14 @@ impl CapabilityKind {
         }
     }
 
+    /// Whether one muscle may delegate a grant of this kind to another: what is used by calls of the host alone, and does not say who uses it.
+    pub const fn may_be_delegated(self) -> bool {
+        matches!(
+            self,
+            CapabilityKind::Clock | CapabilityKind::Random | CapabilityKind::Files
+        )
+    }
+
     /// The kind of this name, if there is one.
     pub fn from_name(name: &str) -> Option<CapabilityKind> {
         CapabilityKind::ALL.into_iter().find(|kind| kind.name() == name)
@@ -158,6 +166,22 @@ impl GrantEntry {
     }
 }
 
+/// What is said of a grant that is delegated: flags, and values that mean "all that there is".
+pub mod delegate {
+    /// Flag: `files`, for reading only.
+    pub const READ_ONLY: u32 = 1;
+    /// Flag: `clock`, milliseconds only.
+    pub const COARSE: u32 = 2;
+    /// `within` for the whole directory.
+    pub const EVERYWHERE: &str = "";
+    /// `max_bytes` for as many as the grant has.
+    pub const ALL_BYTES: u64 = u64::MAX;
+    /// `max_files` for as many as the grant has.
+    pub const ALL_FILES: u32 = u32::MAX;
+    /// Most delegations that one call of a muscle may make or take back.
+    pub const CALL_MAX: u32 = 64;
+}
+
 /// Names of the host's calls and what they take and give; `docs/abi.md` has the table.
 ///
 /// Payloads are CBOR arrays of the arguments; results are one CBOR value.
@@ -189,6 +213,11 @@ pub mod call {
     /// `[message: bytes] → [failed: bool, bytes or text]`: has the channel's one receiver answer a message with one CBOR value, or with
     /// its error's words.
     pub const CHANNEL_REQUEST: &str = "channel.request";
+    /// `[slot: text, to: text, flags: u32, within: text, max_bytes: u64, max_files: u32] → null`: lends what is in the muscle's slot to the slot
+    /// `to` of the channel's one receiver, or less of it: see [`delegate`](super::delegate).
+    pub const CHANNEL_DELEGATE: &str = "channel.delegate";
+    /// `[slot: text, to: text] → null`: takes back what was lent so.
+    pub const CHANNEL_UNDELEGATE: &str = "channel.undelegate";
     /// `[path: text, flags: u32] → file: u32`: opens a file below the directory, see the flags below.
     pub const FILES_OPEN: &str = "files.open";
     /// `[file, offset: u64, max: u32] → bytes`: empty at the end.

@@ -147,6 +147,8 @@ pub enum ErrorCode {
     Busy = 12,
     /// No answer came in time.
     Timeout = 13,
+    /// Another muscle is to delegate what the slot has, and none has, or it took it back.
+    NotDelegated = 14,
 }
 
 impl ErrorCode {
@@ -166,6 +168,7 @@ impl ErrorCode {
             11 => ErrorCode::TooLarge,
             12 => ErrorCode::Busy,
             13 => ErrorCode::Timeout,
+            14 => ErrorCode::NotDelegated,
             _ => return None,
         })
     }
@@ -186,6 +189,7 @@ impl ErrorCode {
             ErrorCode::TooLarge => "too large",
             ErrorCode::Busy => "busy",
             ErrorCode::Timeout => "timeout",
+            ErrorCode::NotDelegated => "not delegated",
         }
     }
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use muscle_abi::boot::Style;
 use referee_bundle::{
-    CapabilityRequest, ChannelRole, ClockGrade, Digest, FilesAccess, Manifest, PartKind, ReadLimits,
-    SymbolTable, UnverifiedBundle,
+    CapabilityRequest, ChannelRole, ClockGrade, Delegated, Digest, FilesAccess, Manifest, PartKind,
+    ReadLimits, SymbolTable, UnverifiedBundle,
 };
 use serde_json::{Value, json};
 
@@ -54,7 +54,9 @@ pub fn describe(bundle: &[u8]) -> Result<String, Error> {
         false => line("asks for", String::new()),
     }
     for slot in &manifest.slots {
-        line("", format!("{:<16} {}", slot.name, request_text(&slot.request)));
+        let delegated = slot.delegated.as_ref().map(delegated_text).unwrap_or_default();
+        let request = request_text(&slot.request);
+        line("", format!("{:<16} {request}{delegated}", slot.name));
     }
     if !manifest.exports.is_empty() {
         line("exports", manifest.exports.join(", "));
@@ -118,6 +120,10 @@ pub fn to_json(bundle: &[u8]) -> Result<Value, Error> {
         "slots": manifest.slots.iter().map(|slot| json!({
             "name": slot.name,
             "request": request_json(&slot.request),
+            "delegated": slot.delegated.as_ref().map(|delegated| json!({
+                "from": delegated.from,
+                "onward": delegated.onward,
+            })),
         })).collect::<Vec<_>>(),
         "exports": manifest.exports,
         "entry": manifest.entry,
@@ -156,6 +162,11 @@ fn style_name(manifest: &Manifest) -> &'static str {
         Style::Command => "command",
         Style::Reactor => "reactor",
     }
+}
+
+fn delegated_text(delegated: &Delegated) -> String {
+    let onward = if delegated.onward { ", and on" } else { "" };
+    format!(", delegated over {}{onward}", delegated.from)
 }
 
 fn request_text(request: &CapabilityRequest) -> String {

@@ -2,7 +2,9 @@
 
 use muscle_abi::boot::Style;
 use muscle_abi::ring::Role;
-use referee_bundle::{Arch, CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Limits, Manifest, Slot};
+use referee_bundle::{
+    Arch, CapabilityRequest, ChannelRole, ClockGrade, Delegated, FilesAccess, Limits, Manifest, Slot,
+};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -112,9 +114,11 @@ enum SlotSetting {
     Clock {
         name: String,
         grade: GradeSetting,
+        delegated: Option<DelegatedSetting>,
     },
     Random {
         name: String,
+        delegated: Option<DelegatedSetting>,
     },
     Attest {
         name: String,
@@ -137,6 +141,7 @@ enum SlotSetting {
         access: AccessSetting,
         max_bytes: Size,
         max_files: u32,
+        delegated: Option<DelegatedSetting>,
     },
     VsockListen {
         name: String,
@@ -158,6 +163,14 @@ enum SlotSetting {
         max_messages: Option<u64>,
         function: Option<String>,
     },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DelegatedSetting {
+    from: String,
+    #[serde(default)]
+    onward: bool,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -223,6 +236,7 @@ impl Settings {
 
 impl SlotSetting {
     fn into_slot(self) -> Result<Slot, Error> {
+        let mut lent = None;
         let (name, request) = match self {
             SlotSetting::Console { name, input } => (name, CapabilityRequest::Console { input }),
             SlotSetting::Args { name } => (name, CapabilityRequest::Args),
@@ -230,14 +244,22 @@ impl SlotSetting {
                 variables.sort();
                 (name, CapabilityRequest::Env { names: variables })
             }
-            SlotSetting::Clock { name, grade } => {
+            SlotSetting::Clock {
+                name,
+                grade,
+                delegated,
+            } => {
+                lent = delegated;
                 let grade = match grade {
                     GradeSetting::Coarse => ClockGrade::Coarse,
                     GradeSetting::Fine => ClockGrade::Fine,
                 };
                 (name, CapabilityRequest::Clock { grade })
             }
-            SlotSetting::Random { name } => (name, CapabilityRequest::Random),
+            SlotSetting::Random { name, delegated } => {
+                lent = delegated;
+                (name, CapabilityRequest::Random)
+            }
             SlotSetting::Attest { name } => (name, CapabilityRequest::Attest),
             SlotSetting::Functions { name, mut functions } => {
                 functions.sort();
@@ -260,7 +282,9 @@ impl SlotSetting {
                 access,
                 max_bytes,
                 max_files,
+                delegated,
             } => {
+                lent = delegated;
                 let access = match access {
                     AccessSetting::Read => FilesAccess::Read,
                     AccessSetting::ReadWrite => FilesAccess::ReadWrite,
@@ -292,7 +316,11 @@ impl SlotSetting {
                 (name, CapabilityRequest::Channel { role, max_bytes })
             }
         };
-        Ok(Slot { name, request })
+        Ok(Slot {
+            name,
+            request,
+            delegated: lent.map(|DelegatedSetting { from, onward }| Delegated { from, onward }),
+        })
     }
 }
 
@@ -467,6 +495,37 @@ mod tests {
             read("role = 'shout'\nmax_messages = 1"),
             Err(Error::Settings { .. })
         ));
+    }
+
+    #[test]
+    fn a_slot_is_delegated_over_another() {
+        let read = |slot: &str| {
+            manifest_from_toml(&format!(
+                "[muscle]\nname = 'a'\nversion = '1'\n[[slot]]\nname = 'c'\n{slot}\n"
+            ))
+        };
+        for (kind, more, onward) in [
+            ("kind = 'random'", "", false),
+            ("kind = 'clock'\ngrade = 'fine'", ", onward = true", true),
+            (
+                "kind = 'files'\naccess = 'read'\nmax_bytes = 0\nmax_files = 0",
+                ", onward = false",
+                false,
+            ),
+        ] {
+            let manifest = read(&format!("{kind}\ndelegated = {{ from = 'in'{more} }}")).expect(kind);
+            let from = "in".to_owned();
+            assert_eq!(
+                manifest.slots[0].delegated,
+                Some(Delegated { from, onward }),
+                "{kind}"
+            );
+        }
+        // Other kinds have no such setting.
+        for kind in ["kind = 'args'", "kind = 'vsock-connect'\nport = 2000"] {
+            let refused = read(&format!("{kind}\ndelegated = {{ from = 'in' }}"));
+            assert!(matches!(refused, Err(Error::Settings { .. })), "{kind}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use muscle_abi::capability::{CapabilityKind, call as names};
+use muscle_abi::capability::{CapabilityKind, call as names, delegate};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,6 +65,78 @@ pub fn request<M: Serialize + ?Sized, R: DeserializeOwned>(name: &str, message: 
     )?;
     let value = answer.map_err(|words| Error::new(ErrorCode::Application, words))?;
     cbor::from_slice(&value).map_err(failed)
+}
+
+/// What is delegated of a grant; what is not said is as the grant has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// `files`: for reading only.
+    pub read_only: bool,
+    /// `files`: only what is at or below this path, relative to the directory that is delegated.
+    pub within: Option<&'a str>,
+    /// `files`: bytes by which the receiver may grow what is there.
+    pub max_bytes: Option<u64>,
+    /// `files`: files and directories that the receiver may add.
+    pub max_files: Option<u32>,
+    /// `clock`: milliseconds only.
+    pub coarse: bool,
+}
+
+impl Part<'_> {
+    /// All that the grant has.
+    pub const WHOLE: Part<'static> = Part {
+        read_only: false,
+        within: None,
+        max_bytes: None,
+        max_files: None,
+        coarse: false,
+    };
+}
+
+/// Delegates what is in this muscle's slot `own`, or a part of it, to the slot `to` of whoever receives on the channel in the slot `name`. When this is
+/// answered, the receiver may use it: never more than this muscle may, nor than policy gave the receiver, and for as long as both have it. Once more
+/// for the same slots changes what is delegated.
+///
+/// # Errors
+/// [`ErrorCode::NotFound`] when nobody receives, or the receiver has no such slot that is delegated over the channel; [`ErrorCode::Denied`] when more would
+/// be delegated than there is, or the grant is not one to be delegated; [`ErrorCode::Invalid`] when the slots are of two kinds or have nothing in common,
+/// several receive, or it would come back to where it is from; [`ErrorCode::Exists`] when another muscle has delegated to the slot;
+/// [`ErrorCode::Quota`] beyond [`muscle_abi::capability::delegate::CALL_MAX`] in a call; [`ErrorCode::Timeout`] when it is not known whether it is
+/// done.
+pub fn delegate(name: &str, own: &str, to: &str, part: &Part<'_>) -> Result<()> {
+    let grant = slot::named(name, CapabilityKind::Channel)?;
+    let flag = |said: bool, flag: u32| if said { flag } else { 0 };
+    let flags = flag(part.read_only, delegate::READ_ONLY) | flag(part.coarse, delegate::COARSE);
+    host::call(
+        grant.handle,
+        names::CHANNEL_DELEGATE,
+        |e| {
+            e.array(6)?
+                .str(own)?
+                .str(to)?
+                .u32(flags)?
+                .str(part.within.unwrap_or(delegate::EVERYWHERE))?
+                .u64(part.max_bytes.unwrap_or(delegate::ALL_BYTES))?
+                .u32(part.max_files.unwrap_or(delegate::ALL_FILES))?
+                .ok()
+        },
+        host::nothing,
+    )
+}
+
+/// Takes back what was delegated of the slot `own` to slots `to` over the channel in the slot `name`, and from whoever has it by them. When this is
+/// answered, nobody uses it any more.
+///
+/// # Errors
+/// [`ErrorCode::NotFound`] when nothing was delegated so; otherwise as [`delegate`].
+pub fn undelegate(name: &str, own: &str, to: &str) -> Result<()> {
+    let grant = slot::named(name, CapabilityKind::Channel)?;
+    host::call(
+        grant.handle,
+        names::CHANNEL_UNDELEGATE,
+        |e| e.array(2)?.str(own)?.str(to)?.ok(),
+        host::nothing,
+    )
 }
 
 fn encoded<M: Serialize + ?Sized>(message: &M) -> Result<Vec<u8>> {

@@ -17,6 +17,7 @@ static GRANTS: LazyLock<(tempfile::TempDir, Grants)> = LazyLock::new(|| {
     let slot = |name: &str, request| Slot {
         name: name.to_owned(),
         request,
+        delegated: None,
     };
     let files = CapabilityRequest::Files {
         access: FilesAccess::ReadWrite,

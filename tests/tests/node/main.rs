@@ -9,6 +9,7 @@ mod chaos;
 mod clock;
 mod crashes;
 mod crowd;
+mod delegations;
 mod endings;
 mod faults;
 mod grants;

@@ -19,6 +19,17 @@ pub struct Slot {
     pub name: String,
     /// What is asked for.
     pub request: CapabilityRequest,
+    /// Whether it has nothing until another muscle delegates to it.
+    pub delegated: Option<Delegated>,
+}
+
+/// How another muscle delegates to a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Delegated {
+    /// The slot of the channel, with the role of receiving, over which it comes.
+    pub from: String,
+    /// Whether the muscle wants to delegate it further.
+    pub onward: bool,
 }
 
 /// How fine a clock is asked for.
@@ -387,20 +398,67 @@ impl Slot {
         }
     }
 
-    /// Reads `[name, request]`.
+    /// Refuses a slot that is delegated and cannot be; `slots` are all of the manifest.
+    pub(crate) fn check_delegated(&self, slots: &[Slot]) -> Result<(), Rejected> {
+        let Some(Delegated { from, .. }) = &self.delegated else {
+            return Ok(());
+        };
+        let kind = self.request.kind();
+        if !kind.may_be_delegated() {
+            return Err(Rejected::NotDelegable {
+                slot: self.name.clone(),
+                kind: kind.name(),
+            });
+        }
+        let receives = |slot: &Slot| {
+            slot.name == *from
+                && matches!(
+                    slot.request,
+                    CapabilityRequest::Channel {
+                        role: ChannelRole::Receive { .. },
+                        ..
+                    }
+                )
+        };
+        match slots.iter().any(receives) {
+            true => Ok(()),
+            false => Err(Rejected::DelegatedFromNowhere {
+                slot: self.name.clone(),
+                from: from.clone(),
+            }),
+        }
+    }
+
+    /// Reads `[name, request]`, or `[name, request, from, onward]` of one that is delegated.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Slot, Rejected> {
-        reader.tuple("slot", 2)?;
+        let items = reader.array("slot", 4)?;
+        if !matches!(items, 2 | 4) {
+            return Err(reader.malformed("slot", reader.offset()));
+        }
         let name = reader.text("slot name", muscle_abi::capability::SLOT_NAME_MAX)?;
         Ok(Slot {
             name: name.to_owned(),
             request: CapabilityRequest::read(reader)?,
+            delegated: match items {
+                4 => Some(Delegated {
+                    from: reader
+                        .text("delegated from", muscle_abi::capability::SLOT_NAME_MAX)?
+                        .to_owned(),
+                    onward: reader.bool("delegated onward")?,
+                }),
+                _ => None,
+            },
         })
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.array(2);
+        writer.array(if self.delegated.is_some() { 4 } else { 2 });
         writer.text(&self.name);
         self.request.write(writer);
+        if let Some(Delegated { from, onward }) = &self.delegated {
+            writer.text(from);
+            writer.bool(*onward);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ mod unix_time;
 mod unverified;
 mod verify;
 
-pub use capability_request::{CapabilityRequest, ChannelRole, ClockGrade, FilesAccess, Slot};
+pub use capability_request::{CapabilityRequest, ChannelRole, ClockGrade, Delegated, FilesAccess, Slot};
 pub use digest::{Digest, KeyId};
 pub use image::{ElfImage, ImagePlan, PlannedSegment, Relocation};
 pub use keys::{Algorithm, PublicKey};

@@ -232,6 +232,9 @@ impl Manifest {
             slot.check(index)?;
         }
         check_sorted("slots", self.slots.iter().map(|slot| &slot.name))?;
+        for slot in &self.slots {
+            slot.check_delegated(&self.slots)?;
+        }
         let rings = self
             .slots
             .iter()

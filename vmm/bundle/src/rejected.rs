@@ -144,6 +144,14 @@ pub enum Rejected {
         "slot `{slot}` has a channel's messages taken by `{function}`, which is not among the exports; add it there"
     )]
     ReceiverNotExported { slot: String, function: String },
+    #[error(
+        "slot `{slot}` ({kind}) is to be delegated, which only clock, random and files can be; ask for it without `delegated`"
+    )]
+    NotDelegable { slot: String, kind: &'static str },
+    #[error(
+        "slot `{slot}` is to be delegated over `{from}`, which is no slot of this muscle for receiving on a channel; name one"
+    )]
+    DelegatedFromNowhere { slot: String, from: String },
     // Signatures.
     #[error("the bundle has no signature; sign it with `cargo muscle sign`")]
     Unsigned,
@@ -376,6 +384,8 @@ impl Rejected {
             Rejected::NotSorted { .. } => "not-sorted",
             Rejected::NameInvalid { .. } => "name-invalid",
             Rejected::ReceiverNotExported { .. } => "receiver-not-exported",
+            Rejected::NotDelegable { .. } => "not-delegable",
+            Rejected::DelegatedFromNowhere { .. } => "delegated-from-nowhere",
             Rejected::Unsigned => "unsigned",
             Rejected::SignatureMalformed { .. } => "signature-malformed",
             Rejected::SignatureDuplicate { .. } => "signature-duplicate",

@@ -88,6 +88,7 @@ fn full_manifest() -> Manifest {
         .map(|(request, name)| Slot {
             name: name.to_string(),
             request,
+            delegated: None,
         })
         .collect();
     full.limits.cpu_ms = Some(1);

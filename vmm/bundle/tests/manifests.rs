@@ -5,8 +5,8 @@ mod support;
 use muscle_abi::ABI_VERSION;
 use muscle_abi::ring::{DATA_MAX, DATA_MIN, RINGS_MAX, Role};
 use referee_bundle::{
-    CapabilityRequest, ChannelRole, Digest, Document, Manifest, PartKind, Permissions, ReadLimits, Rejected,
-    Slot, verify,
+    CapabilityRequest, ChannelRole, Delegated, Digest, Document, Manifest, PartKind, Permissions, ReadLimits,
+    Rejected, Slot, verify,
 };
 use support::{NOW, Pieces, changed, check, document, elf, good, manifest, part, publisher, store_of};
 
@@ -795,6 +795,7 @@ fn slot(name: &str, request: CapabilityRequest) -> Slot {
     Slot {
         name: name.to_owned(),
         request,
+        delegated: None,
     }
 }
 
@@ -844,4 +845,61 @@ fn rejects_rings_of_a_size_that_cannot_wrap_and_more_of_them_than_a_cell_has_roo
             ..
         })
     ));
+}
+
+#[test]
+fn rejects_a_slot_that_cannot_be_delegated_to() {
+    let receive = CapabilityRequest::Channel {
+        role: ChannelRole::Receive {
+            function: "take".to_owned(),
+        },
+        max_bytes: 1,
+    };
+    let send = CapabilityRequest::Channel {
+        role: ChannelRole::Send { max_messages: 1 },
+        max_bytes: 1,
+    };
+    let with = |request: CapabilityRequest, from: &str| {
+        let lent = Slot {
+            delegated: Some(Delegated {
+                from: from.to_owned(),
+                onward: true,
+            }),
+            ..slot("lent", request)
+        };
+        let manifest = Manifest {
+            style: muscle_abi::boot::Style::Reactor,
+            exports: vec!["take".to_owned()],
+            slots: vec![slot("in", receive.clone()), lent, slot("out", send.clone())],
+            ..manifest()
+        };
+        check(Pieces::of(&manifest).bundle(&[publisher()]))
+    };
+    assert!(with(CapabilityRequest::Random, "in").is_ok());
+    for from in ["out", "lent", "none", ""] {
+        assert_eq!(
+            with(CapabilityRequest::Random, from).err(),
+            Some(Rejected::DelegatedFromNowhere {
+                slot: "lent".to_owned(),
+                from: from.to_owned()
+            })
+        );
+    }
+    for request in [
+        CapabilityRequest::Args,
+        CapabilityRequest::Attest,
+        CapabilityRequest::Console { input: false },
+        CapabilityRequest::State { max_bytes: 1 },
+        CapabilityRequest::VsockConnect { port: 2000 },
+        receive.clone(),
+    ] {
+        let kind = request.kind().name();
+        assert_eq!(
+            with(request, "in").err(),
+            Some(Rejected::NotDelegable {
+                slot: "lent".to_owned(),
+                kind
+            })
+        );
+    }
 }

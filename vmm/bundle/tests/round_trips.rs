@@ -104,7 +104,11 @@ fn manifest() -> impl Strategy<Value = Manifest> {
                 },
                 slots: slots
                     .into_iter()
-                    .map(|(name, request)| Slot { name, request })
+                    .map(|(name, request)| Slot {
+                        name,
+                        request,
+                        delegated: None,
+                    })
                     .collect(),
                 limits,
                 exports: exports.into_iter().collect(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use muscle_abi::capability::{GrantEntry, SLOT_NAME_MAX, SLOTS_MAX};
 use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_audit::{AuditSink, Event, Kind, Value};
-use referee_policy::{ClockGrade, Grant, Grants, Power};
+use referee_policy::{ClockGrade, Grant, Grants, Lent, Power};
 
 use act::{fill_random, is_failure, record_failure, tell_time};
 
@@ -34,6 +34,14 @@ pub(crate) use act::Act;
 
 /// What a muscle that uses a grant which was taken back is told, and the log.
 const REVOKED: &str = "the grant was revoked";
+
+/// What a muscle that uses a grant which waits is told.
+const fn waiting(lent: Lent) -> &'static str {
+    match lent {
+        Lent::NotYet | Lent::Now => "not delegated yet",
+        Lent::Over => "what was delegated was taken back",
+    }
+}
 
 /// Limits that hold for every cell, whatever it was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +242,7 @@ impl Broker {
     /// The finest clock that is granted and was not taken back.
     pub fn clock_grade(&self) -> Option<ClockGrade> {
         let grade = |slot: &Slot| match slot.grant.power() {
-            Power::Clock { grade } => Some(*grade),
+            Power::Clock { grade } if slot.grant.waits().is_none() => Some(*grade),
             _ => None,
         };
         self.table.iter().filter_map(|(_, slot)| grade(slot)).max()
@@ -254,6 +262,11 @@ impl Broker {
     ) -> Result<FrameKind, Stop> {
         reply.clear();
         let op = Op::from_name(name);
+        let delegates = matches!(op, Some(Op::ChannelDelegate | Op::ChannelUndelegate));
+        let grants: Vec<Grant> = match delegates {
+            true => self.table.iter().map(|(_, slot)| slot.grant.clone()).collect(),
+            false => Vec::new(),
+        };
         let Ok(slot) = self.table.lookup_mut(handle) else {
             let taken = self.taken.get(&handle).cloned();
             let why = match taken {
@@ -280,6 +293,10 @@ impl Broker {
             )),
             Some(op) if op.kind() != slot.grant.power().kind() => {
                 refused(CallError::new(ErrorCode::Denied, "the grant is of another kind"))
+            }
+            Some(_) if slot.grant.waits().is_some() => {
+                let why = slot.grant.waits().map_or("", waiting);
+                refused(CallError::new(ErrorCode::NotDelegated, why))
             }
             Some(op) => {
                 let mut act = Act {
@@ -317,7 +334,7 @@ impl Broker {
                                 role,
                                 max_bytes: *max_bytes,
                             };
-                            channel::act(op, &may, line, payload, &mut act)
+                            channel::act(op, &may, &grants, line, payload, &mut act)
                         }
                         None => Err(CallError::new(ErrorCode::Denied, "nobody carries messages").into()),
                     },

@@ -13,11 +13,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use muscle_abi::capability::delegate::CALL_MAX;
 use muscle_abi::frame::ErrorCode;
 use referee_audit::Value;
-use referee_policy::ChannelRole;
+use referee_policy::{ChannelRole, Grant, Narrowing};
 
 use crate::broker::Act;
+use crate::delegate;
 use crate::error::{CallError, Refusal, Stop};
 use crate::op::Op;
 use crate::payload::{self, Arguments};
@@ -36,6 +38,38 @@ pub struct Message {
     pub bytes: Vec<u8>,
 }
 
+/// A grant that is lent to whoever receives on a channel, or taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegation {
+    /// The slot of the channel.
+    pub by: String,
+    /// The slot of which something is lent.
+    pub slot: String,
+    /// The receiver's slot; nobody has looked whether there is one.
+    pub to: String,
+    /// What is lent of it, all if that says nothing; none to take back what was lent.
+    pub narrowing: Option<Narrowing>,
+}
+
+/// What leaves a cell by a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A message.
+    Message(Message),
+    /// A delegation.
+    Delegation(Delegation),
+}
+
+impl Outgoing {
+    /// The slot of the channel.
+    fn by(&self) -> &str {
+        match self {
+            Outgoing::Message(message) => &message.slot,
+            Outgoing::Delegation(delegation) => &delegation.by,
+        }
+    }
+}
+
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageAnswer {
@@ -45,6 +79,8 @@ pub enum MessageAnswer {
     Replied(Vec<u8>),
     /// The receiver's own error, in its words.
     Failed(String),
+    /// What was to be delegated, or taken back, is.
+    Done,
     /// It was not sent, or there is no answer.
     Refused(ErrorCode, &'static str),
 }
@@ -58,13 +94,15 @@ struct Line {
     state: State,
     /// Messages of the present call, by slot.
     sent: BTreeMap<String, u64>,
+    /// Delegations of the present call.
+    delegations: u32,
 }
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Idle,
-    Asked(Message),
+    Asked(Outgoing),
     /// Carried on; the slot is the one that waits.
     Waiting(String),
     Answered(String, MessageAnswer),
@@ -83,13 +121,13 @@ impl ChannelLine {
         *self.lock() = Line::default();
     }
 
-    /// The message that waits to be carried on, once.
-    pub fn take(&self) -> Option<Message> {
+    /// What waits to be carried on, once.
+    pub fn take(&self) -> Option<Outgoing> {
         let mut line = self.lock();
         match std::mem::take(&mut line.state) {
-            State::Asked(message) => {
-                line.state = State::Waiting(message.slot.clone());
-                Some(message)
+            State::Asked(outgoing) => {
+                line.state = State::Waiting(outgoing.by().to_owned());
+                Some(outgoing)
             }
             other => {
                 line.state = other;
@@ -98,7 +136,7 @@ impl ChannelLine {
         }
     }
 
-    /// Says what came of the message that was taken last. Without effect when none waits for it.
+    /// Says what came of what was taken last. Without effect when none waits for it.
     pub fn answer(&self, answer: MessageAnswer) {
         let mut line = self.lock();
         if let State::Waiting(slot) = &line.state {
@@ -115,8 +153,8 @@ impl ChannelLine {
                 line.state = State::Waiting(of);
                 Progress::Underway
             }
-            State::Asked(message) if message.slot == slot => {
-                line.state = State::Asked(message);
+            State::Asked(outgoing) if outgoing.by() == slot => {
+                line.state = State::Asked(outgoing);
                 Progress::Underway
             }
             State::Idle | State::Asked(_) | State::Waiting(_) | State::Answered(..) => Progress::New,
@@ -131,7 +169,17 @@ impl ChannelLine {
         let mut line = self.lock();
         let sent = line.sent.entry(message.slot.clone()).or_default();
         *sent = sent.saturating_add(1);
-        line.state = State::Asked(message);
+        line.state = State::Asked(Outgoing::Message(message));
+    }
+
+    pub(crate) fn may_delegate(&self) -> bool {
+        self.lock().delegations < CALL_MAX
+    }
+
+    fn pass(&self, delegation: Delegation) {
+        let mut line = self.lock();
+        line.delegations = line.delegations.saturating_add(1);
+        line.state = State::Asked(Outgoing::Delegation(delegation));
     }
 
     /// No change of what is locked here can panic half-way.
@@ -147,15 +195,25 @@ pub(crate) struct May<'a> {
     pub max_bytes: u64,
 }
 
-/// Sends a message, or goes on waiting for what comes of it.
+/// Sends a message or delegates one of `grants`, or goes on waiting for what comes of it.
 pub(crate) fn act<'p>(
     op: Op,
     may: &May<'_>,
+    grants: &[Grant],
     line: &ChannelLine,
     payload: &'p [u8],
     act: &mut Act<'_>,
 ) -> Result<(), Refusal<'p>> {
     match line.progress(act.grant.slot()) {
+        Progress::New if matches!(op, Op::ChannelDelegate | Op::ChannelUndelegate) => {
+            if let ChannelRole::Receive { .. } = may.role {
+                let message = "the slot takes messages, and nothing is delegated by it";
+                return Err(CallError::new(ErrorCode::Denied, message).into());
+            }
+            let delegation = delegate::read(op, may, grants, line, payload, act)?;
+            line.pass(delegation);
+            Err(Refusal::Stop(Stop::Interrupted))
+        }
         Progress::New => send(op, may, line, payload, act),
         Progress::Underway => Err(Refusal::Stop(Stop::Interrupted)),
         Progress::Over(answer) => {
@@ -225,6 +283,7 @@ fn reply<'p>(answer: MessageAnswer, act: &mut Act<'_>) -> Result<(), Refusal<'p>
             let words = words.get(..end).unwrap_or_default();
             payload::write(act.reply, |out| out.array(2)?.bool(true)?.str(words)?.ok());
         }
+        MessageAnswer::Done => payload::null(act.reply),
         MessageAnswer::Refused(code, why) => return Err(CallError::new(code, why).into()),
     }
     Ok(())

@@ -24,6 +24,7 @@ mod broker;
 mod channel;
 mod clock;
 mod console;
+mod delegate;
 mod error;
 mod files;
 mod functions;
@@ -41,7 +42,7 @@ mod tpm_line;
 
 pub use arguments::argument_block;
 pub use broker::{Broker, BrokerLimits, Slots};
-pub use channel::{ChannelLine, Message, MessageAnswer};
+pub use channel::{ChannelLine, Delegation, Message, MessageAnswer, Outgoing};
 pub use clock::CellClock;
 pub use console::{ConsoleStreams, Input, Output, OutputWriter, SharedBytes};
 pub use error::{Fault, HostError, Stop};

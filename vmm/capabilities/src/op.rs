@@ -52,6 +52,8 @@ operations! {
     FunctionsCall = FUNCTIONS_CALL of Functions,
     ChannelSend = CHANNEL_SEND of Channel,
     ChannelRequest = CHANNEL_REQUEST of Channel,
+    ChannelDelegate = CHANNEL_DELEGATE of Channel,
+    ChannelUndelegate = CHANNEL_UNDELEGATE of Channel,
     FilesOpen = FILES_OPEN of Files,
     FilesRead = FILES_READ of Files,
     FilesWrite = FILES_WRITE of Files,

@@ -30,6 +30,11 @@ impl Quota {
         self.max = self.max.min(max);
     }
 
+    /// Has it be this, more or less than it was. What was used stays used.
+    pub fn set(&mut self, max: u64) {
+        self.max = max;
+    }
+
     /// Whether `more` fits.
     pub fn allows(&self, more: u64) -> bool {
         self.used.checked_add(more).is_some_and(|used| used <= self.max)

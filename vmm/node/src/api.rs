@@ -46,7 +46,7 @@ use crate::node::Node;
 
 pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
-pub use grants::{Narrow, PowerShown, SlotShown, SlotState};
+pub use grants::{EndShown, Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;
 pub use pipelines::ShownPipeline;
 pub(crate) use server::{FIRST_WORDS_AT_END, Listeners, Peer, serve, serve_openly};

@@ -18,6 +18,7 @@ use crate::crew::{Piece, Plan, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
+use crate::lend::Delegated;
 use crate::line::{Begin, Failure, How, With};
 use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
@@ -150,6 +151,7 @@ impl Node {
         let place = deployment.place(self.turns())?;
         let mut with = With::Begin(Begin { function, payload });
         let mut sent = Sent::default();
+        let mut delegated = Delegated::default();
         let mut stage = call.trace.stage("slot");
         let mut turn = tokio::select! {
             turn = place.turn() => turn,
@@ -176,6 +178,7 @@ impl Node {
                 How::Preempted => "slot",
                 How::Sleeping(_) => "sleep",
                 How::Sends(_) => "message",
+                How::Delegates(_) => "delegation",
                 How::Returned(_) | How::Failed(_) => "end",
             });
             reply.used = reply.used.saturating_add(piece.used);
@@ -185,7 +188,7 @@ impl Node {
             let overdue = began.elapsed().saturating_sub(deadline) > LATE
                 || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
             turn = match piece.how {
-                How::Preempted | How::Sleeping(_) | How::Sends(_) if overdue => {
+                How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_) if overdue => {
                     return Err(worker.give_up("let a call go on beyond its end").await);
                 }
                 How::Preempted => tokio::select! {
@@ -209,7 +212,7 @@ impl Node {
                 How::Sends(sending) => {
                     let asks = sending.asks;
                     let is_revoked = deployment.is_revoked(&sending.slot);
-                    let message = match sent.check(worker.channels(), sending, call.origin.hops) {
+                    let message = match sent.check(&worker.given().channels, sending, call.origin.hops) {
                         Ok(message) => message,
                         Err(wrong) => return Err(worker.give_up(wrong).await),
                     };
@@ -238,6 +241,26 @@ impl Node {
                             turn = place.turn() => turn,
                             () = worker.over() => return Err(worker.gone()),
                         }
+                    }
+                }
+                How::Delegates(asked) => {
+                    if let Err(wrong) = delegated.check(worker.given(), &asked) {
+                        return Err(worker.give_up(wrong).await);
+                    }
+                    // As long as it takes, others have its slot.
+                    turn.end(piece.used);
+                    let left = deadline.saturating_sub(began.elapsed());
+                    let answer = tokio::select! {
+                        answer = self.delegate(&deployment.name, &worker, asked) => answer,
+                        () = tokio::time::sleep(left) => Answered::Refused(Why::Timeout),
+                        () = call.is_given_up() => Answered::Refused(Why::GivenUp),
+                        () = worker.over() => return Err(worker.gone()),
+                    };
+                    with = With::Answer(answer);
+                    stage = call.detail().stage("slot");
+                    tokio::select! {
+                        turn = place.turn() => turn,
+                        () = worker.over() => return Err(worker.gone()),
                     }
                 }
                 How::Returned(result) => {

@@ -3,7 +3,7 @@
 use muscle_abi::capability::MESSAGE_MAX;
 use muscle_abi::frame::ErrorCode;
 use referee::MessageAnswer;
-use referee_policy::{ChannelRole, Grants};
+use referee_policy::{ChannelRole, Grants, Narrowing};
 use serde::{Deserialize, Serialize};
 
 /// How often at most a message may lead to another: beyond that a circle is more likely than a purpose.
@@ -72,6 +72,19 @@ pub(crate) struct Sending {
     pub bytes: Vec<u8>,
 }
 
+/// A delegation as it comes from a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delegating {
+    /// The slot of the channel.
+    pub by: String,
+    /// The slot of which something is lent.
+    pub slot: String,
+    /// The receiver's slot.
+    pub to: String,
+    /// What is lent of it; none to take it back.
+    pub narrowing: Option<Narrowing>,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answered {
@@ -81,6 +94,8 @@ pub(crate) enum Answered {
     Replied(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The receiver's own error.
     Failed(String),
+    /// It is delegated, or taken back.
+    Done,
     /// It was not sent, or there is no answer.
     Refused(Why),
 }
@@ -104,6 +119,22 @@ pub(crate) enum Why {
     HostFailed,
     Draining,
     GivenUp,
+    /// Nothing is left of the slot that is to be delegated.
+    NothingToLend,
+    /// What was delegated to it is not to be delegated on.
+    NotOnward,
+    /// More would be delegated than there is.
+    WiderThanLender,
+    /// The receiver has no such slot that is delegated over this channel.
+    NoSlotThere,
+    OtherKind,
+    /// The two slots lead to two things.
+    OtherThing,
+    /// Another has delegated to the slot.
+    Taken,
+    Circle,
+    /// Nothing was delegated so.
+    NothingLent,
 }
 
 impl Why {
@@ -129,6 +160,27 @@ impl Why {
             Why::HostFailed => (ErrorCode::Io, "the host failed"),
             Why::Draining => (ErrorCode::Busy, "the node is ending"),
             Why::GivenUp => (ErrorCode::Io, "the call was given up"),
+            Why::NothingToLend => (
+                ErrorCode::Denied,
+                "nothing is left of the slot that is to be delegated",
+            ),
+            Why::NotOnward => (
+                ErrorCode::Denied,
+                "what was delegated to the slot is not delegated on",
+            ),
+            Why::WiderThanLender => (ErrorCode::Denied, "more would be delegated than the slot has"),
+            Why::NoSlotThere => (
+                ErrorCode::NotFound,
+                "the receiver has no slot of this name to which is delegated over the channel",
+            ),
+            Why::OtherKind => (ErrorCode::Invalid, "the two slots are of different kinds"),
+            Why::OtherThing => (ErrorCode::Invalid, "the two slots have nothing in common"),
+            Why::Taken => (ErrorCode::Exists, "another muscle has delegated to the slot"),
+            Why::Circle => (
+                ErrorCode::Invalid,
+                "it would be delegated back to where it is from",
+            ),
+            Why::NothingLent => (ErrorCode::NotFound, "nothing was delegated to the slot"),
         }
     }
 }
@@ -139,6 +191,7 @@ impl From<Answered> for MessageAnswer {
             Answered::Sent(receivers) => MessageAnswer::Sent(receivers),
             Answered::Replied(value) => MessageAnswer::Replied(value),
             Answered::Failed(words) => MessageAnswer::Failed(words),
+            Answered::Done => MessageAnswer::Done,
             Answered::Refused(why) => {
                 let (code, words) = why.told();
                 MessageAnswer::Refused(code, words)

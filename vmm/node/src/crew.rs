@@ -15,14 +15,13 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
-use crate::channel::ChannelGrant;
 use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
 use crate::ledger::Ledger;
 use crate::line::{self, Did, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, With, frame};
 use crate::logs::Logs;
-use crate::nursery::{Nursery, Order};
+use crate::nursery::{Given, Nursery, Order};
 use crate::report;
 use crate::room::Room;
 use crate::worker::Shape;
@@ -43,7 +42,7 @@ const REAP_WITHIN: Duration = Duration::from_millis(200);
 pub(crate) struct Worker {
     number: u64,
     /// What it was granted, as the nursery says.
-    channels: Vec<ChannelGrant>,
+    given: Given,
     nursery: Nursery,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     /// The same line, to be closed while somebody waits to write.
@@ -112,7 +111,7 @@ impl Worker {
         let (reader, writer) = calls.into_split();
         let worker = Arc::new(Worker {
             number,
-            channels: spawned.channels,
+            given: spawned.given,
             nursery: nursery.clone(),
             writer: tokio::sync::Mutex::new(writer),
             line,
@@ -169,14 +168,15 @@ impl Worker {
         }
     }
 
-    /// What it may do with channels.
-    pub(crate) fn channels(&self) -> &[ChannelGrant] {
-        &self.channels
+    /// What policy gave it.
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
     }
 
     /// Whether its muscle takes messages of a channel by this function.
     pub(crate) fn takes(&self, channel: &str, function: &str) -> bool {
-        self.channels
+        self.given
+            .channels
             .iter()
             .any(|grant| grant.takes(channel) == Some(function))
     }

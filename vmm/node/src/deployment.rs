@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use referee_policy::{Standing, Standings};
+use referee_policy::{Loan, Loans, Standing, Standings};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as MutexGuardAsync, Semaphore};
 use utoipa::ToSchema;
@@ -34,6 +34,8 @@ pub(crate) struct Deployment {
     pub deployed: Deployed,
     pub paused: AtomicBool,
     standings: Mutex<Standings>,
+    /// What is lent to slots that wait for it.
+    loans: Mutex<Loans>,
     retired: AtomicBool,
     /// Its bundle stays on the disk for as long as a worker may be made of it.
     _bundle: BundleUse,
@@ -188,6 +190,7 @@ impl Deployment {
             cells: Semaphore::new(deployed.settings.cells),
             paused: AtomicBool::new(deployed.paused),
             standings: Mutex::new(deployed.standings.clone()),
+            loans: Mutex::default(),
             retired: AtomicBool::new(false),
             _bundle: bundle,
             deployed,
@@ -264,22 +267,28 @@ impl Deployment {
     where
         F: Future<Output = Result<Arc<Worker>, NodeError>>,
     {
-        let mut staffing = self.worker.lock().await;
-        if let Some(worker) = &staffing.worker {
-            if !worker.is_gone() {
-                return Ok(Arc::clone(worker));
+        let mut staffing = loop {
+            let mut staffing = self.worker.lock().await;
+            if let Some(worker) = &staffing.worker {
+                if !worker.is_gone() {
+                    return Ok(Arc::clone(worker));
+                }
+                if !worker.ended_in_order() {
+                    self.failed(&mut staffing);
+                }
+                staffing.worker = None;
             }
-            if !worker.ended_in_order() {
-                self.failed(&mut staffing);
+            let now = Instant::now();
+            let left = staffing.not_before.map(|at| at.saturating_duration_since(now));
+            match left.filter(|left| !left.is_zero()) {
+                None => break staffing,
+                Some(left) => {
+                    // Whoever changes a grant meanwhile need not wait as long: no worker is being made.
+                    drop(staffing);
+                    tokio::time::sleep(left).await;
+                }
             }
-            staffing.worker = None;
-        }
-        if let Some(at) = staffing.not_before {
-            let left = at.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                tokio::time::sleep(left).await;
-            }
-        }
+        };
         add(&self.counters.workers_started, 1);
         match make().await {
             Ok(worker) => {
@@ -354,7 +363,6 @@ impl Deployment {
         present.as_ref().filter(|worker| !worker.is_gone()).cloned()
     }
 
-    /// What was taken from its grants.
     /// Whether the grant of a slot was taken back.
     pub(crate) fn is_revoked(&self, slot: &str) -> bool {
         matches!(lock(&self.standings).get(slot), Some(Standing::Revoked))
@@ -365,6 +373,7 @@ impl Deployment {
         self.deployed.settings.release_ms.map(Duration::from_millis)
     }
 
+    /// What was taken from its grants.
     pub(crate) fn standings(&self) -> Standings {
         lock(&self.standings).clone()
     }
@@ -372,6 +381,16 @@ impl Deployment {
     /// Has a worker that is made from here on lack this.
     pub(crate) fn set_standings(&self, standings: Standings) {
         *lock(&self.standings) = standings;
+    }
+
+    /// What is lent to its slots.
+    pub(crate) fn loans(&self) -> Loans {
+        lock(&self.loans).clone()
+    }
+
+    /// Has a worker that is made from here on have what is lent to a slot.
+    pub(crate) fn put_loan(&self, slot: &str, loan: Loan) {
+        lock(&self.loans).put(slot, loan);
     }
 
     /// As it is to be kept.

@@ -20,6 +20,7 @@ mod channel;
 pub mod client;
 mod config;
 mod crew;
+mod delegation;
 mod deployment;
 mod deployment_file;
 mod descriptors;
@@ -30,6 +31,7 @@ mod gate;
 mod health;
 mod histogram;
 mod ledger;
+mod lend;
 mod line;
 mod logs;
 mod mailbox;
@@ -55,8 +57,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
-    SlotShown, SlotState, Stats, TenantUsage, document,
+    Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown,
+    ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,

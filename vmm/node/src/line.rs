@@ -9,12 +9,12 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use referee_policy::Narrowing;
+use referee_policy::{Loan, Narrowing};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::channel::{Answered, Sending};
+use crate::channel::{Answered, Delegating, Sending};
 
 /// Most bytes of a frame: an RPC frame of the largest size and what is around it.
 pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
@@ -41,6 +41,8 @@ pub(crate) enum ToWorker {
     Rest { idle: Duration, how: Rest },
     /// Take a grant back from every cell, or make it smaller, and say when that is in force.
     Restrict { number: u64, restriction: Restriction },
+    /// Have every cell have what is lent to a slot now, and say when that is in force, as of a restriction.
+    Lend { number: u64, slot: String, loan: Loan },
 }
 
 /// What becomes of a cell that nobody calls.
@@ -99,7 +101,7 @@ pub(crate) enum FromWorker {
     },
     /// Cells were had rest: so many went, and so many are left that nobody calls.
     Rested { went: u64, awake: u64, asleep: u64 },
-    /// A restriction is in force, or why not.
+    /// A restriction, or what is lent, is in force, or why not.
     Restricted { number: u64, failure: Option<String> },
     /// The muscle wrote to its console while it ran this call.
     Output {
@@ -152,6 +154,8 @@ pub(crate) enum How {
     Sleeping(Duration),
     /// The muscle sends a message, and goes on when it hears what came of it.
     Sends(Sending),
+    /// The muscle delegates a grant or takes it back, and goes on when it hears what came of it.
+    Delegates(Delegating),
     /// There will be no result.
     Failed(Failure),
 }

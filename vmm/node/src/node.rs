@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
-use referee_policy::{Access, Standings};
+use referee_policy::{Access, Loan, Loans, Standings};
 use referee_trace::Tracer;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch};
 
 use crate::api::Peer;
 use crate::bundle_uses::BundleUses;
 use crate::config::Config;
+use crate::delegation::{Delegations, End};
 use crate::deployment::Deployment;
 use crate::error::{NodeError, OrHost};
 use crate::gate::Gate;
@@ -43,6 +44,8 @@ struct Inner {
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
     /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
     changes: AsyncMutex<VecDeque<String>>,
+    /// Changed by whoever holds `changes`.
+    delegations: Mutex<Delegations>,
     pipelines: Pipelines,
     turns: Turns,
     memory: Memory,
@@ -111,6 +114,7 @@ impl Node {
             (name, Arc::new(deployment))
         });
         let deployments = deployments.collect();
+        let delegations = delegations_of(&store, &deployments)?;
         let figures = memory.figures();
         if figures.promised > figures.promisable {
             report::problem(&format!(
@@ -128,6 +132,7 @@ impl Node {
             store,
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
+            delegations: Mutex::new(delegations),
             pipelines,
             turns,
             gate: Gate::open(config.api.policies.clone())?,
@@ -363,11 +368,8 @@ impl Node {
     pub(crate) fn order(&self, deployment: &Deployment) -> Result<Order, NodeError> {
         let digest = Digest::from_hex(&deployment.deployed.bundle)
             .ok_or_else(|| NodeError::host("reading a deployment")("its bundle has no digest"))?;
-        Ok(order(
-            &deployment.deployed.settings,
-            digest,
-            deployment.standings(),
-        ))
+        let changed = (deployment.standings(), deployment.loans());
+        Ok(order(&deployment.deployed.settings, digest, changed))
     }
 
     /// Records something about deployments or authority.
@@ -385,6 +387,17 @@ impl Node {
                 detail,
             })
             .or_host("recording a change")
+    }
+
+    /// All delegations as they are.
+    pub(crate) fn delegations(&self) -> Delegations {
+        let delegations = self.0.delegations.lock().unwrap_or_else(PoisonError::into_inner);
+        delegations.clone()
+    }
+
+    /// For whoever has nothing else changed meanwhile.
+    pub(crate) fn set_delegations(&self, delegations: Delegations) {
+        *self.0.delegations.lock().unwrap_or_else(PoisonError::into_inner) = delegations;
     }
 
     /// Keeps everything about deployments as it is for as long as the result is held.
@@ -420,14 +433,35 @@ fn promise(memory: &Memory, name: &str, deployed: &Deployed, slots: usize) {
     memory.promise(name, &deployed.assessment.publisher, demand.most());
 }
 
-fn order(settings: &Settings, digest: Digest, standings: Standings) -> Order {
+fn order(settings: &Settings, digest: Digest, (standings, loans): (Standings, Loans)) -> Order {
     Order {
         digest: digest.0,
         bindings: settings.bindings.clone(),
         deadline_ms: settings.deadline_ms,
         cpu_ms: settings.cpu_ms,
         standings,
+        loans,
     }
+}
+
+/// Delegations as they were kept, those that still hold; each slot has what it has by them.
+fn delegations_of(
+    store: &Store,
+    deployments: &BTreeMap<String, Arc<Deployment>>,
+) -> Result<Delegations, NodeError> {
+    let mut all = Delegations::of(store.delegations()?);
+    let look = |end: &End| deployments.get(&end.deployment)?.seen(&end.slot);
+    let ended = all.end_what_does_not_hold(&look);
+    let rows: Vec<_> = ended.into_iter().map(|(end, _)| (end, None)).collect();
+    store.keep_delegations(&rows)?;
+    for (end, _) in all.iter() {
+        if let Some(deployment) = deployments.get(&end.deployment) {
+            // Older than whatever comes.
+            let power = all.lent(end, &look);
+            deployment.put_loan(&end.slot, Loan { number: 0, power });
+        }
+    }
+    Ok(all)
 }
 
 /// Has the worker dismissed once its calls are done, and does not wait for that; calls that come from here on do.

@@ -28,7 +28,7 @@ mod passing;
 mod process;
 
 pub(crate) use client::Nursery;
-pub(crate) use messages::{Assessment, Authority, Order};
+pub(crate) use messages::{Assessment, Authority, Given, Order};
 pub(crate) use process::start;
 
 /// What tests that care for one figure take the others from.
@@ -47,6 +47,7 @@ pub(crate) fn blank_assessment() -> Assessment {
         deadline_ms: 10,
         granted: Vec::new(),
         channels: Vec::new(),
+        waits: std::collections::BTreeMap::new(),
         decision: "{}".into(),
     }
 }

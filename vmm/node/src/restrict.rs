@@ -3,6 +3,8 @@
 //! ```text
 //!   refused if wider ─► recorded ─► on the disk ─► for workers to come ─► in force in the worker that is there, or it is ended ─► answered
 //! ```
+//! In one with what others have of it by delegation ([`crate::lend`]), which are behind it on that way and before the answer.
+//!
 //! No worker is made meanwhile, so that there is none that has heard of it neither at its birth nor since.
 
 use std::sync::Arc;
@@ -42,17 +44,21 @@ impl Node {
             None => self.record("revoke", detail.get(..4).unwrap_or(&detail))?,
             Some(_) => self.record("narrow", &detail)?,
         }
+        // Whoever has something of it from this slot has as much less.
+        let change = self.after_standings(name, &standings);
+        self.record_change(by, &change)?;
         let held = deployment.hold_worker().await;
         let deployed = Deployed {
             standings: standings.clone(),
             ..deployment.as_it_is()
         };
-        self.keep(name, &deployed).await?;
+        self.keep(name, &deployed, &change).await?;
         deployment.set_standings(standings);
         if let Some(worker) = held.worker() {
             worker.restrict(self.next_number(), &restriction).await;
         }
         drop(held);
+        self.put_in_force(change).await;
         for old in self.retired(name) {
             self.restrict_retired(&old, &restriction).await;
         }

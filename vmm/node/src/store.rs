@@ -6,6 +6,7 @@
 //! ```text
 //!   STATE/node.redb            table `deployments`: name ─► JSON of Deployed
 //!                              table `pipelines`: name ─► JSON of Pipeline
+//!                              table `delegations`: JSON of the End that has something ─► JSON of Delegation
 //!   STATE/bundles/HEX.muscle   written aside, flushed, renamed
 //! ```
 
@@ -15,16 +16,18 @@ use std::io::{self, Write};
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use referee_policy::Standings;
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::{Delegation, End};
 use crate::error::{NodeError, OrHost};
 use crate::nursery::Assessment;
 use crate::pipeline::Pipeline;
 use crate::settings::Settings;
 
 const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");
+const DELEGATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("delegations");
 const PIPELINES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pipelines");
 
 /// A deployment as it is kept.
@@ -87,11 +90,11 @@ impl Store {
         Ok(all)
     }
 
-    /// Keeps a deployment; when this returns, it is on the disk.
+    /// Keeps a deployment, and what becomes of delegations by it; when this returns, all of it is on the disk.
     ///
     /// # Errors
-    /// [`NodeError::Host`]; then the deployment is as it was.
-    pub(crate) fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+    /// [`NodeError::Host`]; then everything is as it was.
+    pub(crate) fn keep(&self, name: &str, deployed: &Deployed, rows: &[Row]) -> Result<(), NodeError> {
         let doing = "keeping a deployment";
         let bytes = serde_json::to_vec(deployed).or_host("keeping a deployment")?;
         let write = self.database.begin_write().or_host(doing)?;
@@ -99,20 +102,57 @@ impl Store {
             let mut table = write.open_table(DEPLOYMENTS).or_host(doing)?;
             table.insert(name, bytes.as_slice()).or_host(doing)?;
         }
+        put_rows(&write, rows)?;
         write.commit().or_host(doing)
     }
 
-    /// Forgets a deployment; when this returns, the disk has.
+    /// Forgets a deployment, and keeps what becomes of delegations by it; when this returns, the disk has it so.
     ///
     /// # Errors
     /// As [`Store::keep`].
-    pub(crate) fn forget(&self, name: &str) -> Result<(), NodeError> {
+    pub(crate) fn forget(&self, name: &str, rows: &[Row]) -> Result<(), NodeError> {
         let doing = "forgetting a deployment";
         let write = self.database.begin_write().or_host(doing)?;
         {
             let mut table = write.open_table(DEPLOYMENTS).or_host(doing)?;
             table.remove(name).or_host(doing)?;
         }
+        put_rows(&write, rows)?;
+        write.commit().or_host(doing)
+    }
+
+    /// All delegations.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`] when the database cannot be read.
+    pub(crate) fn delegations(&self) -> Result<Vec<(End, Delegation)>, NodeError> {
+        let doing = "reading delegations";
+        let read = self.database.begin_read().or_host(doing)?;
+        let table = match read.open_table(DELEGATIONS) {
+            // There has been none yet.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            other => other.or_host(doing)?,
+        };
+        let mut all = Vec::new();
+        for entry in table.iter().or_host(doing)? {
+            let (end, value) = entry.or_host(doing)?;
+            let end = serde_json::from_str(end.value()).or_host(doing)?;
+            all.push((end, serde_json::from_slice(value.value()).or_host(doing)?));
+        }
+        Ok(all)
+    }
+
+    /// Keeps what becomes of delegations; when this returns, the disk has it so.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]; then they are as they were.
+    pub(crate) fn keep_delegations(&self, rows: &[Row]) -> Result<(), NodeError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let doing = "keeping delegations";
+        let write = self.database.begin_write().or_host(doing)?;
+        put_rows(&write, rows)?;
         write.commit().or_host(doing)
     }
 
@@ -221,6 +261,30 @@ impl Store {
     }
 }
 
+/// What a slot has by a delegation from here on, or that it has nothing.
+pub(crate) type Row = (End, Option<Delegation>);
+
+fn put_rows(write: &WriteTransaction, rows: &[Row]) -> Result<(), NodeError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let doing = "keeping delegations";
+    let mut table = write.open_table(DELEGATIONS).or_host(doing)?;
+    for (end, delegation) in rows {
+        let key = serde_json::to_string(end).or_host(doing)?;
+        let bytes = delegation
+            .as_ref()
+            .map(serde_json::to_vec)
+            .transpose()
+            .or_host(doing)?;
+        match &bytes {
+            Some(bytes) => table.insert(key.as_str(), bytes.as_slice()).or_host(doing)?,
+            None => table.remove(key.as_str()).or_host(doing)?,
+        };
+    }
+    Ok(())
+}
+
 /// Makes an empty database aside and puts it in place whole: a file that is there and holds none was damaged, and is not begun anew.
 fn begin(directory: &Path, place: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let aside = directory.join(".node.redb.new");
@@ -282,6 +346,7 @@ mod tests {
                 deadline_ms: 10,
                 granted: Vec::new(),
                 channels: Vec::new(),
+                waits: std::collections::BTreeMap::new(),
                 decision: "{}".into(),
             },
             generation,
@@ -295,10 +360,10 @@ mod tests {
     fn what_was_kept_is_there_after_opening_anew() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path()).expect("opens");
-        store.keep("a", &deployed(1)).expect("kept");
-        store.keep("b", &deployed(2)).expect("kept");
-        store.keep("a", &deployed(3)).expect("kept");
-        store.forget("b").expect("forgotten");
+        store.keep("a", &deployed(1), &[]).expect("kept");
+        store.keep("b", &deployed(2), &[]).expect("kept");
+        store.keep("a", &deployed(3), &[]).expect("kept");
+        store.forget("b", &[]).expect("forgotten");
         assert!(Store::open(directory.path()).is_err(), "one node at a time");
         drop(store);
         let again = Store::open(directory.path()).expect("opens");
@@ -306,6 +371,35 @@ mod tests {
             again.deployments().expect("read"),
             [("a".to_owned(), deployed(3))]
         );
+    }
+
+    #[test]
+    fn a_change_and_what_ends_by_it_are_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path()).expect("opens");
+        assert_eq!(store.delegations().expect("read"), [], "there has been none");
+        let delegation = Delegation {
+            from: End::new("a", "books"),
+            by: "to".into(),
+            channel: "news".into(),
+            narrowing: referee_policy::Narrowing::default(),
+        };
+        let row = |slot: &str, delegation| (End::new("b", slot), delegation);
+        let begun = [
+            row("lent", Some(delegation.clone())),
+            row("time", Some(delegation.clone())),
+        ];
+        store.keep_delegations(&begun).expect("kept");
+        store.keep("a", &deployed(1), &[row("lent", None)]).expect("kept");
+        drop(store);
+        let again = Store::open(directory.path()).expect("opens");
+        assert_eq!(
+            again.delegations().expect("read"),
+            [(End::new("b", "time"), delegation)]
+        );
+        again.forget("a", &[row("time", None)]).expect("forgotten");
+        assert_eq!(again.delegations().expect("read"), []);
+        assert_eq!(again.deployments().expect("read"), []);
     }
 
     #[test]

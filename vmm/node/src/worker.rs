@@ -28,7 +28,7 @@ use referee_hv::process::exit_at_once;
 use referee_jail::{
     DirectoryGrant, Filter, JailConfig, LimitConfig, Origin, Require, Wishes, confine, defend,
 };
-use referee_policy::{Decision, FilesAccess, Grants, Power, Standings};
+use referee_policy::{Decision, FilesAccess, Grants, Loans, Power, Standings};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{NodeError, OrHost};
@@ -61,6 +61,8 @@ pub(crate) struct Birth {
     pub grants: Grants,
     /// What was taken from them before.
     pub standings: Standings,
+    /// What is lent to slots that are delegated.
+    pub loans: Loans,
     pub shape: Shape,
     /// Its ends of the lines.
     pub calls: UnixStream,
@@ -112,6 +114,7 @@ fn settle(
         decision,
         grants,
         standings,
+        loans,
         shape,
         calls,
         log,
@@ -126,8 +129,8 @@ fn settle(
     let undefended = defend(&shape.wishes)
         .or_host("defending a worker against side channels")?
         .missing_names();
-    // What was revoked is not even opened.
-    let left = grants.left(&standings);
+    // What was revoked is not even opened. What may be lent is, all of it: later nothing can be.
+    let left = grants.left(&standings, &Loans::default());
     let resources = Resources::acquire(&left, nowhere).or_host("opening what was granted")?;
     let opened = Opened::with(kvm);
     let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
@@ -167,7 +170,7 @@ fn settle(
         .install_everywhere(&jailed)
         .or_host("installing the filter")?;
     let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
-    let permit = engine.permit(image, decision, grants, resources, standings)?;
+    let permit = engine.permit(image, decision, grants, resources, (standings, loans))?;
     let work = Work::new(permit, shape, calls, not_confined_by)?;
     hands.set_to(work)
 }

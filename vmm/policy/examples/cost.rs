@@ -46,6 +46,7 @@ fn manifest() -> Manifest {
     let slot = |name: &str, request| Slot {
         name: name.to_owned(),
         request,
+        delegated: None,
     };
     let files = CapabilityRequest::Files {
         access: FilesAccess::Read,

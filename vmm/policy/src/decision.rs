@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use referee_bundle::{Manifest, Slot, VerifiedBundle};
+use referee_bundle::{Delegated, Manifest, Slot, VerifiedBundle};
 
 use crate::binding::Binding;
 use crate::grants::{Grant, GrantedLimits, Grants, Power};
 use crate::model::{Hearing, Question, Verdict};
 use crate::narrow::{narrow, same_ports, stray_bindings};
 use crate::policies::PolicySet;
-use crate::questions::{bytes, describe, number, questions_of};
+use crate::questions::{asked, bytes, number, onward, questions_of};
 use crate::rejected::Rejected;
 use crate::{DEFAULT_CPU_MS, DEFAULT_DEADLINE_MS};
 
@@ -59,6 +59,7 @@ pub struct Item {
     /// What came of it.
     pub answer: Answer,
     power: Option<Power>,
+    delegated: Option<Delegated>,
 }
 
 /// What came of one slot or limit.
@@ -217,7 +218,7 @@ impl Decision {
         let granted = |item: &Item| {
             item.power
                 .clone()
-                .map(|power| Grant::new(item.name.clone(), power))
+                .map(|power| Grant::new(item.name.clone(), power, item.delegated.clone()))
         };
         Ok(Grants::new(
             self.items.iter().filter_map(granted).collect(),
@@ -237,19 +238,23 @@ impl Asker<'_> {
     fn slot(&self, slot: &Slot, bindings: &[Binding]) -> Item {
         let binding = bindings.iter().find(|binding| binding.slot == slot.name);
         let (answer, power) = match narrow(slot, binding) {
-            Ok(power) => (
-                self.ask_all(&slot.name, questions_of(&slot.name, &power)),
-                Some(power),
-            ),
+            Ok(power) => {
+                let questions = questions_of(&slot.name, &power).map(|mut questions| {
+                    questions.extend(onward(slot));
+                    questions
+                });
+                (self.ask_all(&slot.name, questions), Some(power))
+            }
             Err(rejected) => (Answer::Refused(rejected), None),
         };
         Item {
             name: slot.name.clone(),
             capability: slot.request.kind().name(),
-            asked: describe(&slot.request),
+            asked: asked(slot),
             bound: binding.map(|binding| binding.bound.to_string()),
             answer,
             power,
+            delegated: slot.delegated.clone(),
         }
     }
 
@@ -303,6 +308,7 @@ impl Asker<'_> {
             bound: None,
             answer: self.ask_all(name, question.map(|question| vec![question])),
             power: None,
+            delegated: None,
         }
     }
 

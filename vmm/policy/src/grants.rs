@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use muscle_abi::capability::CapabilityKind;
 use muscle_abi::ring::Role;
-use referee_bundle::{ChannelRole, ClockGrade, FilesAccess};
+use referee_bundle::{ChannelRole, ClockGrade, Delegated, FilesAccess};
 use serde::{Deserialize, Serialize};
 
 use crate::binding::SerialTo;
+use crate::loan::Lent;
 
 /// All that one cell may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Grants {
 pub struct Grant {
     slot: String,
     power: Power,
+    delegated: Option<Delegated>,
+    lent: Lent,
 }
 
 /// A capability, narrowed to its arguments.
@@ -248,10 +251,9 @@ impl Grants {
         })
     }
 
-    /// The finest clock that is granted.
+    /// The finest clock that is granted. One that is lent is none of them: what a cell has from its first instruction on cannot be taken back.
     pub fn clock(&self) -> Option<ClockGrade> {
-        self.slots
-            .iter()
+        self.own()
             .filter_map(|grant| match grant.power {
                 Power::Clock { grade } => Some(grade),
                 _ => None,
@@ -259,9 +261,13 @@ impl Grants {
             .max()
     }
 
-    /// Whether random bytes are granted.
+    /// Whether random bytes are granted, for the same reason not only lent.
     pub fn allows_random(&self) -> bool {
-        self.slots.iter().any(|grant| grant.power == Power::Random)
+        self.own().any(|grant| grant.power == Power::Random)
+    }
+
+    fn own(&self) -> impl Iterator<Item = &Grant> {
+        self.slots.iter().filter(|grant| grant.delegated.is_none())
     }
 
     /// Whether anything is granted for which the host's TPM is needed.
@@ -288,8 +294,33 @@ impl Grants {
 }
 
 impl Grant {
-    pub(crate) fn new(slot: String, power: Power) -> Grant {
-        Grant { slot, power }
+    /// Whatever is to be delegated has nothing yet.
+    pub(crate) fn new(slot: String, power: Power, delegated: Option<Delegated>) -> Grant {
+        Grant {
+            slot,
+            power,
+            delegated,
+            lent: Lent::NotYet,
+        }
+    }
+
+    /// The same slot with this.
+    pub(crate) fn with(&self, power: Power, lent: Lent) -> Grant {
+        Grant {
+            power,
+            lent,
+            ..self.clone()
+        }
+    }
+
+    /// How another muscle delegates to it; none if policy alone gives it.
+    pub fn delegated(&self) -> Option<&Delegated> {
+        self.delegated.as_ref()
+    }
+
+    /// Whether it waits for another muscle to delegate to it, and in which way; none when it may be used.
+    pub fn waits(&self) -> Option<Lent> {
+        (self.delegated.is_some() && self.lent != Lent::Now).then_some(self.lent)
     }
 
     /// The slot's name.
@@ -297,7 +328,7 @@ impl Grant {
         &self.slot
     }
 
-    /// What it allows.
+    /// What it allows; of one that waits, what it would at most.
     pub fn power(&self) -> &Power {
         &self.power
     }

@@ -20,6 +20,7 @@ mod access;
 mod binding;
 mod decision;
 mod grants;
+mod loan;
 mod model;
 mod narrow;
 mod policies;
@@ -32,8 +33,9 @@ pub use access::{ACCESS_SCHEMA, Access, AccessPolicies, Caller};
 pub use binding::{Binding, BindingError, Bound, SerialTo, is_channel_name};
 pub use decision::{Answer, Applicant, Decision, Item, PolicyRef, assess, decide};
 pub use grants::{Device, Grant, GrantedLimits, Grants, Power};
+pub use loan::{Lent, Loan, Loans};
 pub use policies::{MAX_POLICY_BYTES, PolicyError, PolicySet, SCHEMA};
-pub use referee_bundle::{ChannelRole, ClockGrade, FilesAccess};
+pub use referee_bundle::{ChannelRole, ClockGrade, Delegated, FilesAccess};
 pub use rejected::Rejected;
 pub use standing::{Narrowing, NotNarrower, Standing, Standings, is_at_or_below};
 

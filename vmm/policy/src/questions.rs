@@ -1,6 +1,6 @@
 //! What policy is asked about a power, and how a request reads to people.
 
-use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, FilesAccess};
+use referee_bundle::{CapabilityRequest, ChannelRole, ClockGrade, Delegated, FilesAccess, Slot};
 
 use crate::binding::SerialTo;
 use crate::grants::{Device, Power};
@@ -90,6 +90,32 @@ pub(crate) fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, R
     }
 }
 
+/// What policy is asked besides about a slot that is to be delegated further.
+pub(crate) fn onward(slot: &Slot) -> Option<Question> {
+    let delegated = slot.delegated.as_ref().filter(|delegated| delegated.onward)?;
+    let text = |text: &str| Argument::Text(text.to_owned());
+    Some(Question {
+        action: "delegate",
+        arguments: vec![
+            ("slot", text(&slot.name)),
+            ("capability", text(slot.request.kind().name())),
+            ("from", text(&delegated.from)),
+        ],
+    })
+}
+
+/// What a slot asks for, in a few words.
+pub(crate) fn asked(slot: &Slot) -> String {
+    let request = describe(&slot.request);
+    match &slot.delegated {
+        None => request,
+        Some(Delegated { from, onward: false }) => format!("{request}, when delegated over {from}"),
+        Some(Delegated { from, onward: true }) => {
+            format!("{request}, when delegated over {from}, and to delegate it on")
+        }
+    }
+}
+
 pub(crate) fn number(what: &str, value: u64) -> Result<Argument, Rejected> {
     i64::try_from(value)
         .map(Argument::Number)
@@ -100,7 +126,7 @@ pub(crate) fn number(what: &str, value: u64) -> Result<Argument, Rejected> {
 }
 
 /// A request in a few words.
-pub(crate) fn describe(request: &CapabilityRequest) -> String {
+fn describe(request: &CapabilityRequest) -> String {
     match request {
         CapabilityRequest::Console { input: true } => "output and input".to_owned(),
         CapabilityRequest::Console { input: false } => "output".to_owned(),

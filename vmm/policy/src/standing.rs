@@ -11,6 +11,7 @@ use referee_bundle::{ClockGrade, FilesAccess};
 use serde::{Deserialize, Serialize};
 
 use crate::grants::{Grant, Grants, Power};
+use crate::loan::{Lent, Loans};
 
 /// Most names that a narrowing may leave, and most bytes of each; no manifest has more.
 const NAMES_MAX: usize = 256;
@@ -58,6 +59,12 @@ pub enum NotNarrower {
     /// It is memory that the cell has.
     #[error("slot `{slot}` is a ring, memory that the cell has until it ends: end the cell to take it back")]
     Mapped {
+        /// The slot.
+        slot: String,
+    },
+    /// Nothing is delegated to it.
+    #[error("slot `{slot}` is not one to which another muscle delegates")]
+    NotDelegated {
         /// The slot.
         slot: String,
     },
@@ -110,6 +117,7 @@ impl NotNarrower {
             NotNarrower::NoSuchSlot { .. } => "no-slot",
             NotNarrower::Revoked { .. } => "grant-revoked",
             NotNarrower::Mapped { .. } => "ring-not-revocable",
+            NotNarrower::NotDelegated { .. } => "slot-not-delegated",
             NotNarrower::Nothing { .. } => "narrowing-empty",
             NotNarrower::NotOfThisKind { .. } => "narrowing-not-of-this-kind",
             NotNarrower::Wider { .. } => "grant-wider",
@@ -164,7 +172,7 @@ impl Narrowing {
     }
 
     /// What both leave: nothing when that is nothing, or the power is of a kind for which this was not said.
-    fn meet(&self, power: &Power) -> Option<Power> {
+    pub(crate) fn meet(&self, power: &Power) -> Option<Power> {
         if self.foreign(power.kind()).is_some() {
             return None;
         }
@@ -320,12 +328,18 @@ impl Standings {
 }
 
 impl Grants {
-    /// What is left of these grants: slots of which nothing is are gone.
+    /// What is left of these grants, with what is lent to those that are delegated: slots of which nothing is left are gone, those to which nothing is lent wait.
     #[must_use]
-    pub fn left(&self, standings: &Standings) -> Grants {
+    pub fn left(&self, standings: &Standings, loans: &Loans) -> Grants {
         let left = |grant: &Grant| {
             let power = standings.left_of(grant.slot(), grant.power())?;
-            Some(Grant::new(grant.slot().to_owned(), power))
+            Some(match grant.delegated() {
+                None => grant.with(power, Lent::NotYet),
+                Some(_) => {
+                    let (power, lent) = loans.of(grant.slot(), &power);
+                    grant.with(power, lent)
+                }
+            })
         };
         Grants::new(self.slots().iter().filter_map(left).collect(), *self.limits())
     }

@@ -40,6 +40,7 @@ fn manifest(slots: &[(&str, CapabilityRequest)]) -> Manifest {
             .map(|(name, request)| Slot {
                 name: (*name).to_owned(),
                 request: request.clone(),
+                delegated: None,
             })
             .collect(),
         limits: Limits {
@@ -150,7 +151,7 @@ fn the_schema_has_an_action_for_every_capability_and_limit() {
     let schema: serde_json::Value = serde_json::from_str(SCHEMA_JSON).expect("JSON");
     let actions = schema[""]["actions"].as_object().expect("actions");
     let mut expected: Vec<&str> = CapabilityKind::ALL.iter().map(|kind| kind.name()).collect();
-    expected.extend(["memory", "cpu", "deadline", "spin"]);
+    expected.extend(["memory", "cpu", "deadline", "spin", "delegate"]);
     expected.sort_unstable();
     assert_eq!(actions.keys().map(String::as_str).collect::<Vec<_>>(), expected);
 }
@@ -699,4 +700,73 @@ fn a_channel_is_bound_by_its_name_and_policy_hears_which_way_and_how_much() {
     );
     let wrong = refusal(&slots, &["ask=unix:/run/x", "from=channel:news"], &policies);
     assert!(matches!(wrong, Rejected::WrongThing { found: "unix", .. }));
+}
+
+#[test]
+fn a_slot_that_is_delegated_is_asked_about_as_any_other_and_waits() {
+    let delegated = |onward| {
+        let mut manifest = manifest(&[("dice", CapabilityRequest::Random)]);
+        manifest.slots[0].delegated = Some(Delegated {
+            from: "in".to_owned(),
+            onward,
+        });
+        manifest
+    };
+    let shipped = PolicySet::shipped().expect("shipped");
+    let decision = decide(&applicant(&delegated(false)), &[], &shipped).expect("permitted");
+    assert_eq!(decision.items()[0].asked, "random bytes, when delegated over in");
+    let grants = decision.grants().expect("permitted");
+    assert_eq!(grants.slots()[0].waits(), Some(Lent::NotYet));
+    assert!(!grants.allows_random());
+    // To be delegated on, it is asked about once more.
+    let refused = decide(&applicant(&delegated(true)), &[], &shipped).expect_err("no policy");
+    assert!(
+        matches!(&refused, Rejected::NotPermitted { what, would } if what == "dice" && would.contains("Action::\"delegate\"")),
+        "{refused}"
+    );
+    let onward = all_but(
+        "@id(\"no\") forbid (principal, action == Action::\"delegate\", resource) when { context.capability == \"files\" };",
+    );
+    assert!(decide(&applicant(&delegated(true)), &[], &onward).is_ok());
+    let from = all_but(
+        "@id(\"no\") forbid (principal, action == Action::\"delegate\", resource) when { context.from == \"in\" };",
+    );
+    assert!(matches!(
+        decide(&applicant(&delegated(true)), &[], &from),
+        Err(Rejected::Forbidden { .. })
+    ));
+    assert!(decide(&applicant(&delegated(false)), &[], &from).is_ok());
+    let random = all_but("@id(\"no\") forbid (principal, action == Action::\"random\", resource);");
+    assert!(
+        decide(&applicant(&delegated(false)), &[], &random).is_err(),
+        "the bound stays"
+    );
+}
+
+#[test]
+fn what_was_taken_stays_taken_whatever_is_lent() {
+    let mut manifest = manifest(&[("dice", CapabilityRequest::Random)]);
+    manifest.slots[0].delegated = Some(Delegated {
+        from: "in".to_owned(),
+        onward: false,
+    });
+    let granted = decide(&applicant(&manifest), &[], &all_but("")).and_then(|decision| decision.grants());
+    let granted = granted.expect("permitted");
+    let mut loans = Loans::default();
+    loans.put(
+        "dice",
+        Loan {
+            number: 1,
+            power: Some(Power::Random),
+        },
+    );
+    let mut standings = Standings::default();
+    let waits = |standings: &Standings, loans: &Loans| {
+        let left = granted.left(standings, loans);
+        left.slot("dice").map(Grant::waits)
+    };
+    assert_eq!(waits(&standings, &Loans::default()), Some(Some(Lent::NotYet)));
+    assert_eq!(waits(&standings, &loans), Some(None));
+    standings.revoke("dice");
+    assert_eq!(waits(&standings, &loans), None);
 }

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use referee_node::client::{self, JSON, segment};
-use referee_node::{Narrow, PowerShown, SlotShown, SlotState};
+use referee_node::{EndShown, Narrow, PowerShown, SlotShown, SlotState};
 
 use crate::cli::GrantsArgs;
 use crate::node::{one_line, reach, show, talk};
@@ -63,7 +63,7 @@ fn table(slots: &[SlotShown]) -> String {
             match &slot.left {
                 None => "nothing".to_owned(),
                 Some(power) => words(power),
-            },
+            } + &others(slot),
         ]
     });
     let rows: Vec<[String; 4]> = std::iter::once(head).chain(rows).collect();
@@ -84,7 +84,16 @@ fn state(state: SlotState) -> &'static str {
         SlotState::Whole => "whole",
         SlotState::Narrowed => "narrowed",
         SlotState::Revoked => "revoked",
+        SlotState::Dormant => "dormant",
     }
+}
+
+/// From whom it is, and who has something of it.
+fn others(slot: &SlotShown) -> String {
+    let end = |end: &EndShown| format!("{}/{}", end.deployment, end.slot);
+    let from = slot.from.iter().map(|from| format!("; from {}", end(from)));
+    let to = slot.to.iter().map(|to| format!("; to {}", end(to)));
+    from.chain(to).collect()
 }
 
 fn words(power: &PowerShown) -> String {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use referee_audit::{AuditError, AuditSink, Event, Kind, Value};
 use referee_capabilities::LiveBroker;
-use referee_policy::{Grant, Grants, Narrowing, NotNarrower, Power, Standings};
+use referee_policy::{Grant, Grants, Loan, Loans, Narrowing, NotNarrower, Power, Standings};
 
 use crate::canceller::Shared as Runner;
 
@@ -32,7 +32,7 @@ pub struct SlotStanding {
     pub slot: String,
     /// What policy gave.
     pub granted: Power,
-    /// What is left; `None` for nothing.
+    /// What is left; `None` for nothing, also while a slot waits for somebody to delegate to it.
     pub left: Option<Power>,
 }
 
@@ -73,6 +73,8 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     standings: Standings,
+    /// What is lent to slots that are delegated.
+    loans: Loans,
     /// One more with each change.
     changes: u64,
     cells: BTreeMap<u64, Held>,
@@ -105,12 +107,17 @@ pub(crate) struct Left {
 }
 
 impl Ledger {
-    pub(crate) fn new(granted: Grants, audit: AuditSink, standings: Standings) -> Arc<Ledger> {
+    pub(crate) fn new(
+        granted: Grants,
+        audit: AuditSink,
+        (standings, loans): (Standings, Loans),
+    ) -> Arc<Ledger> {
         Arc::new(Ledger {
             granted,
             audit,
             state: Mutex::new(State {
                 standings,
+                loans,
                 ..State::default()
             }),
         })
@@ -139,6 +146,18 @@ impl Ledger {
         Arc::new(Entry {
             ledger: Arc::clone(self),
             number,
+        })
+    }
+
+    fn grant(&self, slot: &str) -> Result<&Grant, NotNarrower> {
+        self.granted.slot(slot).ok_or_else(|| NotNarrower::NoSuchSlot {
+            slot: slot.to_owned(),
+            slots: self
+                .granted
+                .slots()
+                .iter()
+                .map(|grant| grant.slot().to_owned())
+                .collect(),
         })
     }
 
@@ -196,7 +215,7 @@ impl Entry {
     pub(crate) fn lives(&self, left: &Left, broker: LiveBroker) {
         let mut state = self.ledger.lock();
         if state.changes != left.changes {
-            let now = left_for(&state, Some(self.number), &left.grants);
+            let now = left_for(&state, Some(self.number), &self.ledger.granted);
             for grant in left.grants.slots() {
                 broker.leave(grant.slot(), now.slot(grant.slot()).cloned());
             }
@@ -231,7 +250,10 @@ impl GrantControl {
         let standing = |grant: &Grant| SlotStanding {
             slot: grant.slot().to_owned(),
             granted: grant.power().clone(),
-            left: left.slot(grant.slot()).map(|left| left.power().clone()),
+            left: left
+                .slot(grant.slot())
+                .filter(|left| left.waits().is_none())
+                .map(|left| left.power().clone()),
         };
         self.ledger.granted.slots().iter().map(standing).collect()
     }
@@ -253,8 +275,34 @@ impl GrantControl {
         self.act(slot, &Act::Narrow(narrowing))
     }
 
+    /// Has all cells of the permit have what another muscle lends to a slot, instead of what it lent before; in force when this returns, as for
+    /// [`GrantControl::revoke`]. One that is older than what is lent already changes nothing. What is lent is more than policy gave only in words: a slot
+    /// has what is in both. Whoever lends it records it.
+    ///
+    /// # Errors
+    /// [`ControlError::Rejected`] when there is no such slot, or it is not one to which anything is delegated; [`ControlError::UnderWay`].
+    pub fn lend(&self, slot: &str, loan: Loan) -> Result<(), ControlError> {
+        let grant = self.ledger.grant(slot)?;
+        if grant.delegated().is_none() {
+            let slot = slot.to_owned();
+            return Err(NotNarrower::NotDelegated { slot }.into());
+        }
+        let changed = {
+            let mut state = self.ledger.lock();
+            // An older one waits too until the newer is in force.
+            state.loans.put(slot, loan);
+            self.have(&mut state, slot)
+        };
+        self.settle(slot, &changed)
+    }
+
     fn act(&self, slot: &str, act: &Act<'_>) -> Result<(), ControlError> {
         let changed = self.put_in_force(slot, act)?;
+        self.settle(slot, &changed)
+    }
+
+    /// Waits until no use is under way that began before a change.
+    fn settle(&self, slot: &str, changed: &[(LiveBroker, Arc<Runner>)]) -> Result<(), ControlError> {
         let until = Instant::now() + self.patience;
         let settled = changed
             .iter()
@@ -275,20 +323,14 @@ impl GrantControl {
         act: &Act<'_>,
     ) -> Result<Vec<(LiveBroker, Arc<Runner>)>, ControlError> {
         let granted = &self.ledger.granted;
-        let Some(grant) = granted.slot(slot) else {
-            let slots = granted.slots().iter().map(|grant| grant.slot().to_owned());
-            return Err(NotNarrower::NoSuchSlot {
-                slot: slot.to_owned(),
-                slots: slots.collect(),
-            }
-            .into());
-        };
+        let grant = self.ledger.grant(slot)?;
         if matches!((act, grant.power()), (Act::Revoke, Power::Ring { .. })) {
             let slot = slot.to_owned();
             return Err(NotNarrower::Mapped { slot }.into());
         }
         let mut state = self.ledger.lock();
-        let now = left_for(&state, self.cell, granted);
+        // What is lent to it may be less, and says nothing about how much it may have.
+        let now = own_of(&state, self.cell, granted);
         match (act, now.slot(slot)) {
             // It is in force; whoever did it may still be waiting, and so does this.
             (Act::Revoke, _) => {}
@@ -323,24 +365,39 @@ impl GrantControl {
                 }
             }
         }
+        Ok(self.have(&mut state, slot))
+    }
+
+    /// Has the cells that this is about have what a slot has now, and gives their lives.
+    fn have(&self, state: &mut State, slot: &str) -> Vec<(LiveBroker, Arc<Runner>)> {
         state.changes = state.changes.wrapping_add(1);
+        let concerned = |number: &u64| self.cell.is_none_or(|cell| cell == *number);
         let mut changed = Vec::new();
         for (number, held) in state.cells.iter().filter(|(number, _)| concerned(number)) {
             if let Some(broker) = &held.life {
-                let left = left_for(&state, Some(*number), granted);
+                let left = left_for(state, Some(*number), &self.ledger.granted);
                 broker.leave(slot, left.slot(slot).cloned());
                 changed.push((broker.clone(), Arc::clone(&held.runner)));
             }
         }
-        Ok(changed)
+        changed
     }
 }
 
 /// What is left of grants: for a cell, or for one that takes nothing of its own.
 fn left_for(state: &State, cell: Option<u64>, grants: &Grants) -> Grants {
-    let left = grants.left(&state.standings);
+    left_with(state, &state.loans, cell, grants)
+}
+
+/// The same of what they may have, whatever is lent.
+fn own_of(state: &State, cell: Option<u64>, grants: &Grants) -> Grants {
+    left_with(state, &Loans::default(), cell, grants)
+}
+
+fn left_with(state: &State, loans: &Loans, cell: Option<u64>, grants: &Grants) -> Grants {
+    let left = grants.left(&state.standings, loans);
     match cell.and_then(|cell| state.cells.get(&cell)) {
-        Some(held) if !held.standings.is_empty() => left.left(&held.standings),
+        Some(held) if !held.standings.is_empty() => left.left(&held.standings, loans),
         _ => left,
     }
 }

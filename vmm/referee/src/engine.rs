@@ -9,7 +9,7 @@ use referee_audit::AuditSink;
 use referee_capabilities::Resources;
 use referee_cell::{CheckedImage, Shell};
 use referee_hv::Kvm;
-use referee_policy::{Decision, Grants, Standings};
+use referee_policy::{Decision, Grants, Loans, Standings};
 
 use crate::error::StartError;
 use crate::muscle::Permit;
@@ -105,7 +105,8 @@ struct Inner {
 
 impl Engine {
     /// A permit from a decision that was made before, by this process or the one it was forked from: cells get what `opened`
-    /// has, and paths are not looked at again. `standings` is what was taken from the grants before; nothing needs to be opened for those that are revoked.
+    /// has, and paths are not looked at again. `taken_and_lent` is what was taken from the
+    /// grants before, and lent to those that are delegated; nothing needs to be opened for those that are revoked.
     ///
     /// # Errors
     /// [`StartError::Rejected`] as [`crate::embeddable`] says.
@@ -115,7 +116,7 @@ impl Engine {
         decision: Decision,
         grants: Grants,
         opened: Resources,
-        standings: Standings,
+        taken_and_lent: (Standings, Loans),
     ) -> Result<Permit, StartError> {
         crate::muscle::embeddable(&grants, image.bundle(), self.tpm())?;
         Ok(Permit::new(
@@ -123,7 +124,7 @@ impl Engine {
             image,
             decision,
             grants,
-            (Some(opened), standings),
+            (Some(opened), taken_and_lent),
         ))
     }
 

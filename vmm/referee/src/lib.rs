@@ -83,11 +83,13 @@ pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_bundle::{Digest, ReadLimits, VerifiedBundle, read_bundle};
 pub use referee_capabilities::{
-    BrokerLimits, ChannelLine, ConsoleStreams, Input, Message, MessageAnswer, Output, OutputWriter,
-    SharedBytes,
+    BrokerLimits, ChannelLine, ConsoleStreams, Delegation, Input, Message, MessageAnswer, Outgoing, Output,
+    OutputWriter, SharedBytes,
 };
 pub use referee_cell::{Answer, FaultReport, HotThread, MuscleFault, Usage};
-pub use referee_policy::{Binding, Decision, Narrowing, NotNarrower, Power, Standing, Standings};
+pub use referee_policy::{
+    Binding, Decision, Loan, Loans, Narrowing, NotNarrower, Power, Standing, Standings,
+};
 pub use root::{Config, Referee};
 pub use spec::cell_spec;
 pub use tpm::{HostTpm, Registers, Tpm, identity, measured};

@@ -12,7 +12,7 @@ use referee_audit::AuditSink;
 use referee_bundle::{Manifest, VerifiedBundle};
 use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, argument_block};
 use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template};
-use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Power, Standings, assess};
+use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Loans, Power, Standings, assess};
 
 use crate::broker_host::{BrokerHost, NoHost};
 use crate::canceller::Shared;
@@ -75,7 +75,7 @@ impl Muscle {
                 self.image.clone(),
                 decision,
                 grants,
-                (None, Standings::default()),
+                (None, (Standings::default(), Loans::default())),
             )),
             Err(refused) => Err(engine.refusal(refused, &self.title())?),
         }
@@ -187,11 +187,11 @@ impl Permit {
         image: CheckedImage,
         decision: Decision,
         grants: Grants,
-        (opened, standings): (Option<Resources>, Standings),
+        (opened, taken_and_lent): (Option<Resources>, (Standings, Loans)),
     ) -> Permit {
         let audit = engine.audit("", &title(image.bundle().manifest()));
         Permit(Arc::new(Parts {
-            ledger: Ledger::new(grants.clone(), audit, standings),
+            ledger: Ledger::new(grants.clone(), audit, taken_and_lent),
             number: engine.next_number(),
             engine,
             image,

@@ -26,7 +26,7 @@ impl Broker {
         Ok(self.take(handle))
     }
 
-    /// Leaves a slot with this, or with nothing, from now on; whoever decided that has recorded it. What had been opened and would not be any more is
+    /// Leaves a slot with this, or with nothing, or has it wait, from now on; whoever decided that has recorded it. What had been opened and would not be any more is
     /// closed. A grant of another slot changes nothing, and what was taken back stays so.
     pub fn leave(&mut self, slot: &str, left: Option<&Grant>) {
         let handle = self.table.iter().find(|(_, held)| held.grant.slot() == slot);
@@ -39,7 +39,11 @@ impl Broker {
         };
         if let Ok(held) = self.table.lookup_mut(handle) {
             if let (Held::Files(files), Power::Files { .. }) = (&mut held.held, left.power()) {
-                files.narrow(left.power());
+                match (left.delegated(), left.waits()) {
+                    (None, _) => files.narrow(left.power()),
+                    (Some(_), None) => files.lend(left.power()),
+                    (Some(_), Some(_)) => files.close_all(),
+                }
             }
             held.grant = left.clone();
         }

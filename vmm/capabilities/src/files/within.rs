@@ -77,6 +77,41 @@ impl Files {
         }
     }
 
+    /// Has what another muscle lends, instead of what it lent before, which may have been less. What is open and could not be opened by it is closed;
+    /// what was opened for reading stays so.
+    pub fn lend(&mut self, power: &Power) {
+        let Power::Files {
+            access,
+            within,
+            max_bytes,
+            max_files,
+            ..
+        } = power
+        else {
+            return;
+        };
+        self.bytes.set(*max_bytes);
+        self.files.set(u64::from(*max_files));
+        if *access == FilesAccess::Read {
+            self.was_writable |= self.access == FilesAccess::ReadWrite;
+            for file in &mut self.open {
+                file.writable = false;
+            }
+        }
+        self.access = *access;
+        let within = within.as_deref().map(Within::new);
+        if within != self.within {
+            self.within = within;
+            let (folder, within) = (self.folder.as_fd(), self.within.as_ref());
+            self.open.retain(|file| file.is_still_within(folder, within));
+        }
+    }
+
+    /// Closes whatever is open.
+    pub fn close_all(&mut self) {
+        self.open.clear();
+    }
+
     /// A path that the muscle names, if it leads to where the grant does.
     pub(super) fn path<'p>(&self, text: &'p str) -> Result<&'p str, CallError<'p>> {
         Within::admit(self.within.as_ref(), checked(text)?)

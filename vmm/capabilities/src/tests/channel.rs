@@ -6,7 +6,7 @@ use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_bundle::{CapabilityRequest, ChannelRole};
 
 use super::rig::{Reply, Rig};
-use crate::{BrokerLimits, Message, MessageAnswer, Stop};
+use crate::{BrokerLimits, Message, MessageAnswer, Outgoing, Stop};
 
 fn slot(role: ChannelRole) -> CapabilityRequest {
     CapabilityRequest::Channel { role, max_bytes: 10 }
@@ -71,7 +71,7 @@ fn a_message_leaves_once_and_the_same_call_has_its_answer() {
             is_interrupted(&call(&mut rig, "to", "channel.send", b"tick")),
             "nobody has taken it"
         );
-        assert_eq!(rig.line.take(), Some(message));
+        assert_eq!(rig.line.take(), Some(Outgoing::Message(message)));
         assert_eq!(rig.line.take(), None);
         assert!(
             is_interrupted(&call(&mut rig, "to", "channel.send", b"tick")),
@@ -98,7 +98,8 @@ fn an_answer_is_a_value_or_words_or_an_error() {
     let mut rig = rig();
     let mut ask = |answer| {
         assert!(is_interrupted(&call(&mut rig, "ask", "channel.request", b"x")));
-        assert!(rig.line.take().is_some_and(|message| message.asks));
+        let asks = |outgoing| matches!(outgoing, Outgoing::Message(message) if message.asks);
+        assert!(rig.line.take().is_some_and(asks));
         rig.line.answer(answer);
         call(&mut rig, "ask", "channel.request", b"x").expect("is answered")
     };
@@ -185,7 +186,9 @@ fn a_grant_that_is_taken_back_while_its_message_is_under_way_gives_its_answer_to
         .expect("is answered");
     assert_eq!(stale.code(), Some(ErrorCode::StaleHandle));
     assert!(is_interrupted(&call(&mut rig, "to", "channel.send", b"y")));
-    let message = rig.line.take().expect("is a new one");
+    let Some(Outgoing::Message(message)) = rig.line.take() else {
+        panic!("is a new one");
+    };
     assert_eq!(
         (message.slot.as_str(), message.bytes.as_slice()),
         ("to", &b"y"[..])

@@ -3,7 +3,7 @@
 use muscle_abi::capability::{CapabilityKind, call};
 use muscle_abi::frame::ErrorCode;
 use referee_bundle::CapabilityRequest;
-use referee_policy::{Narrowing, Standings};
+use referee_policy::{Loans, Narrowing, Standings};
 
 use super::rig::{Rig, grants, read_write};
 
@@ -41,7 +41,7 @@ impl Tree {
     fn narrow(&mut self, narrowing: &Narrowing) {
         let mut standings = Standings::default();
         standings.narrow("dir", narrowing);
-        let left = grants(&self.slots, &self.binds).left(&standings);
+        let left = grants(&self.slots, &self.binds).left(&standings, &Loans::default());
         self.rig.broker.leave("dir", left.slot("dir"));
     }
 
@@ -196,7 +196,7 @@ fn what_was_revoked_before_a_life_began_is_in_its_table_and_dead() {
     let mut standings = Standings::default();
     standings.revoke("dir");
     let granted = grants(&tree.slots, &tree.binds);
-    let left = granted.left(&standings);
+    let left = granted.left(&standings, &Loans::default());
     assert!(left.slots().is_empty());
     let (streams, ..) = crate::ConsoleStreams::memory(Vec::new());
     let resources = crate::Resources::acquire(&left, streams).expect("nothing is opened");

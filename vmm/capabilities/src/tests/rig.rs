@@ -9,7 +9,7 @@ use muscle_abi::boot::Style;
 use muscle_abi::capability::CapabilityKind;
 use muscle_abi::frame::{ErrorCode, FrameKind};
 use referee_audit::{AuditLog, AuditSink, GuestText, Options};
-use referee_bundle::{Arch, CapabilityRequest, Limits, Manifest, Slot};
+use referee_bundle::{Arch, CapabilityRequest, Delegated, Limits, Manifest, Slot};
 use referee_policy::{Applicant, Binding, FilesAccess, Grants, PolicySet, decide};
 
 use crate::{Broker, BrokerLimits, CellClock, ChannelLine, ConsoleStreams, Resources, SharedBytes, Stop};
@@ -28,6 +28,7 @@ pub const fn read_write(max_bytes: u64, max_files: u32) -> CapabilityRequest {
     }
 }
 
+/// Slots by their names; one that ends in `@FROM` is delegated over that slot, one in `@@FROM` may be delegated on.
 pub fn grants(slots: &[(&str, CapabilityRequest)], binds: &[String]) -> Grants {
     let manifest = Manifest {
         name: "test".to_owned(),
@@ -41,9 +42,16 @@ pub fn grants(slots: &[(&str, CapabilityRequest)], binds: &[String]) -> Grants {
         parts: Vec::new(),
         slots: slots
             .iter()
-            .map(|(name, request)| Slot {
-                name: (*name).to_owned(),
-                request: request.clone(),
+            .map(|(name, request)| {
+                let (name, from) = name.split_once('@').unwrap_or((name, ""));
+                Slot {
+                    name: name.to_owned(),
+                    request: request.clone(),
+                    delegated: (!from.is_empty()).then(|| Delegated {
+                        from: from.trim_start_matches('@').to_owned(),
+                        onward: from.starts_with('@'),
+                    }),
+                }
             })
             .collect(),
         limits: Limits {

@@ -13,6 +13,7 @@ use crate::api::deployments::to_its_end;
 use crate::api::failure::ApiResult;
 use crate::api::openapi::{Changing, Looking, Name, Restricting};
 use crate::api::path::Named;
+use crate::delegation::{Delegation, End};
 use crate::deployment::Deployment;
 use crate::error::NodeError;
 use crate::forms::whole_or_none;
@@ -52,6 +53,8 @@ pub enum SlotState {
     Narrowed,
     /// Nothing is left.
     Revoked,
+    /// It has nothing until another muscle delegates to it.
+    Dormant,
 }
 
 /// A slot's grant, as policy gave it and as it is now.
@@ -65,8 +68,35 @@ pub struct SlotShown {
     pub state: SlotState,
     /// What policy gave when it was deployed.
     pub granted: PowerShown,
-    /// What is left; nothing if it was revoked.
+    /// What is left, and of a slot that is delegated what it has by that; nothing if it was revoked or is dormant.
     pub left: Option<PowerShown>,
+    /// From whom it has that; of a slot that is delegated, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<EndShown>,
+    /// Who has something of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<EndShown>,
+}
+
+/// The other end of a delegation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndShown {
+    /// The deployment.
+    pub deployment: String,
+    /// Its slot.
+    pub slot: String,
+    /// The channel over which it was delegated.
+    pub channel: String,
+}
+
+impl EndShown {
+    fn of(end: &End, delegation: &Delegation) -> EndShown {
+        EndShown {
+            deployment: end.deployment.clone(),
+            slot: end.slot.clone(),
+            channel: delegation.channel.clone(),
+        }
+    }
 }
 
 /// What a grant allows; what its kind of capability does not have is left out.
@@ -154,12 +184,23 @@ impl From<&Power> for PowerShown {
 }
 
 impl SlotShown {
-    fn of(deployment: &Deployment, slot: &str, granted: &Power) -> SlotShown {
-        let left = deployment.left(slot);
+    fn of(node: &Node, deployment: &Deployment, slot: &str, granted: &Power) -> SlotShown {
+        let (all, end) = (node.delegations(), End::new(&deployment.name, slot));
+        let own = deployment.left(slot);
+        let left = match deployment.assessment().waits.contains_key(slot) {
+            true => all.has(&end, &|end| node.seen(end)),
+            false => own.clone(),
+        };
         SlotShown {
             slot: slot.to_owned(),
             capability: granted.kind().name().to_owned(),
+            from: all.above(&end).map(|above| EndShown::of(&above.from, above)),
+            to: all
+                .below(&end)
+                .map(|(end, below)| EndShown::of(end, below))
+                .collect(),
             state: match &left {
+                None if own.is_some() => SlotState::Dormant,
                 None => SlotState::Revoked,
                 Some(left) if left == granted => SlotState::Whole,
                 Some(_) => SlotState::Narrowed,
@@ -188,13 +229,13 @@ pub(crate) async fn show(
     node.allow(&peer, access)?;
     let deployment = node.deployment(&name)?;
     let granted = deployment.assessment().granted.iter();
-    let shown = granted.map(|(slot, power)| SlotShown::of(&deployment, slot, power));
+    let shown = granted.map(|(slot, power)| SlotShown::of(&node, &deployment, slot, power));
     Ok(Json(shown.collect()))
 }
 
 /// Takes a grant back, from cells that run calls too.
 ///
-/// When it is answered, no cell has the grant: the next use is refused, what was opened by it is closed, and no use is under way. Survives the service,
+/// With it goes what others have of it by delegation. When it is answered, no cell has the grant: the next use is refused, what was opened by it is closed, and no use is under way. Survives the service,
 /// and a new bundle under the name unless that says otherwise. There is no way back but to deploy with `reset_grants`.
 #[utoipa::path(
     delete, path = "/v1/deployments/{name}/grants/{slot}", tag = "deployments",
@@ -220,7 +261,7 @@ pub(crate) async fn revoke(
 
 /// Makes a grant smaller, for cells that run calls too.
 ///
-/// In force when it is answered, as for revoking. What would be wider than it is now is refused.
+/// In force when it is answered, as for revoking, also for those who have something of it by delegation. What would be wider than it is now is refused.
 #[utoipa::path(
     patch, path = "/v1/deployments/{name}/grants/{slot}", tag = "deployments",
     params(
@@ -242,10 +283,11 @@ pub(crate) async fn narrow(
         slot: slot.clone(),
         narrowing: Some(wanted.into()),
     };
-    let restricted = async move { node.restrict(&peer.principal(), &name, restriction).await };
+    let restricting = node.clone();
+    let restricted = async move { restricting.restrict(&peer.principal(), &name, restriction).await };
     let deployment = to_its_end(restricted).await?;
     let granted = deployment.granted(&slot).ok_or(NodeError::NoSlot(slot.clone()))?;
-    Ok(Json(SlotShown::of(&deployment, &slot, granted)))
+    Ok(Json(SlotShown::of(&node, &deployment, &slot, granted)))
 }
 
 fn access<'a>(name: &'a str, slot: &'a str, action: &'static str) -> Access<'a> {

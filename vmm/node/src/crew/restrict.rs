@@ -1,7 +1,8 @@
-//! Taking a grant from a worker's cells: when this comes back they do not have it, or there is no worker.
+//! Taking a grant from a worker's cells, or having them have what is lent: when this comes back it is so, or there is no worker.
 
 use std::time::Duration;
 
+use referee_policy::Loan;
 use tokio::sync::oneshot;
 
 use super::{Worker, lock};
@@ -13,12 +14,25 @@ const RESTRICT_WITHIN: Duration = Duration::from_secs(4);
 impl Worker {
     /// Has the worker put a restriction in force; one that does not in time, or cannot, is ended, and its calls with it.
     pub(crate) async fn restrict(&self, number: u64, restriction: &Restriction) {
+        let restriction = restriction.clone();
+        let slot = printable(&restriction.slot);
+        self.change(number, &slot, ToWorker::Restrict { number, restriction })
+            .await;
+    }
+
+    /// Has the worker put in force what is lent to a slot now, as [`Worker::restrict`].
+    pub(crate) async fn lend(&self, number: u64, slot: &str, loan: Loan) {
+        let order = ToWorker::Lend {
+            number,
+            slot: slot.to_owned(),
+            loan,
+        };
+        self.change(number, slot, order).await;
+    }
+
+    async fn change(&self, number: u64, slot: &str, order: ToWorker) {
         let (told, hears) = oneshot::channel();
         lock(&self.restricting).insert(number, told);
-        let order = ToWorker::Restrict {
-            number,
-            restriction: restriction.clone(),
-        };
         let asked = async {
             self.send(&order).await.ok()?;
             // Looked at again: one that ended before the number was entered has forgotten only those from before.
@@ -29,15 +43,11 @@ impl Worker {
         };
         let told = tokio::time::timeout(RESTRICT_WITHIN, asked).await;
         lock(&self.restricting).remove(&number);
-        let slot = printable(&restriction.slot);
         let wrong = match told {
             Ok(Some(None)) => return,
-            Ok(Some(Some(why))) => format!(
-                "did not take from the grant of slot `{slot}`: {}",
-                printable(&why)
-            ),
-            Ok(None) => "closed its line when a grant was to be taken from it".to_owned(),
-            Err(_) => format!("did not take from the grant of slot `{slot}` in time"),
+            Ok(Some(Some(why))) => format!("did not change the grant of slot `{slot}`: {}", printable(&why)),
+            Ok(None) => "closed its line when a grant was to be changed".to_owned(),
+            Err(_) => format!("did not change the grant of slot `{slot}` in time"),
         };
         // What is not there any more has no grants.
         if !self.is_gone() {

@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError};
 
 use referee_audit::Value;
 use referee_bundle::Digest;
-use referee_policy::Standings;
+use referee_policy::{Loans, Standings};
 
 use super::{Node, Principal, begin_to_renew, blocking, now, order, reserved};
 use crate::api::Deploy;
 use crate::deployment::Deployment;
 use crate::error::NodeError;
+use crate::lend::Change;
 use crate::memory::Demand;
 use crate::pipeline::Pipeline;
 use crate::report;
@@ -95,7 +96,7 @@ impl Node {
             true => Standings::default(),
             false => inherited,
         };
-        let order = order(&settings, digest, standings.clone());
+        let order = order(&settings, digest, (standings.clone(), Loans::default()));
         let limit = self.0.config.cells.deployments;
         if old.is_none() && self.deployments().len() >= limit {
             return Err(NodeError::Busy {
@@ -144,7 +145,11 @@ impl Node {
         if resets {
             self.manage(by, "reset-grants", name, &bundle)?;
         }
-        self.keep(name, &deployed).await?;
+        // Whoever delegated meant what was deployed, at either end.
+        let change = self.without(name);
+        self.record_change(by, &change)?;
+        self.keep(name, &deployed, &change).await?;
+        self.put_in_force(change).await;
         self.0.memory.promise(name, &publisher, demand);
         loose.retain(|digest| *digest != bundle);
         let mut deployment = Deployment::new(
@@ -175,9 +180,11 @@ impl Node {
         let changes = self.0.changes.lock().await;
         let old = self.deployment(name)?;
         self.manage(by, "remove", name, &old.deployed.bundle)?;
-        let node = self.clone();
-        let forgotten = name.to_owned();
-        blocking(move || node.store().forget(&forgotten)).await?;
+        let change = self.without(name);
+        self.record_change(by, &change)?;
+        let (node, forgotten, rows) = (self.clone(), name.to_owned(), change.rows());
+        blocking(move || node.store().forget(&forgotten, &rows)).await?;
+        self.put_in_force(change).await;
         self.exchange(name, None);
         self.0.memory.forget(name);
         drop(changes);
@@ -233,7 +240,7 @@ impl Node {
             paused,
             ..deployment.as_it_is()
         };
-        self.keep(name, &deployed).await?;
+        self.keep(name, &deployed, &Change::none()).await?;
         deployment.paused.store(paused, Ordering::Release);
         self.0.resumed.notify_waiters();
         Ok(())
@@ -265,10 +272,11 @@ impl Node {
             tls.put_in_force(certificates);
         }
         self.0.reloads.send_replace(());
+        let ended = self.end_what_is_not_granted(by).await;
         for deployment in self.deployments() {
             begin_to_renew(deployment);
         }
-        Ok(())
+        ended
     }
 
     pub(super) fn manage(&self, by: &Principal, op: &str, name: &str, bundle: &str) -> Result<(), NodeError> {
@@ -280,9 +288,15 @@ impl Node {
         self.record(op, &detail)
     }
 
-    pub(crate) async fn keep(&self, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+    pub(crate) async fn keep(
+        &self,
+        name: &str,
+        deployed: &Deployed,
+        change: &Change,
+    ) -> Result<(), NodeError> {
         let (node, name, deployed) = (self.clone(), name.to_owned(), deployed.clone());
-        blocking(move || node.store().keep(&name, &deployed)).await
+        let rows = change.rows();
+        blocking(move || node.store().keep(&name, &deployed, &rows)).await
     }
 
     /// Dismisses an old deployment's worker once its calls are done.

@@ -7,9 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::channel::ChannelGrant;
 use crate::error::{NodeError, OrHost};
-use crate::nursery::messages::{Ask, Assessment, Order, Told};
+use crate::nursery::messages::{Ask, Assessment, Given, Order, Told};
 use crate::nursery::passing;
 use crate::worker::Shape;
 
@@ -24,8 +23,8 @@ pub(crate) struct Spawned {
     pub calls: UnixStream,
     /// The supervisor's end of its line to the log.
     pub log: UnixStream,
-    /// Channels that it may use.
-    pub channels: Vec<ChannelGrant>,
+    /// What it may do.
+    pub given: Given,
 }
 
 impl Nursery {
@@ -60,7 +59,11 @@ impl Nursery {
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
         match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
-            Told::Spawned { channels } => Ok(Spawned { calls, log, channels }),
+            Told::Spawned(given) => Ok(Spawned {
+                calls,
+                log,
+                given: *given,
+            }),
             other => Err(unexpected(other)),
         }
     }
@@ -120,7 +123,7 @@ fn unexpected(told: Told) -> NodeError {
     match told {
         Told::Rejected { name, message } => NodeError::Rejected { name, message },
         Told::Failed { message } => NodeError::host("in the nursery")(io::Error::other(message)),
-        Told::Assessed(_) | Told::Spawned { .. } | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
+        Told::Assessed(_) | Told::Spawned(_) | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
             NodeError::host("asking the nursery")(io::Error::other("it answered another question"))
         }
     }

@@ -3,6 +3,8 @@
 //!
 //! A nursery of this test makes them: threads that hold the ends which a worker process would, and say what a worker never would.
 
+mod delegations;
+
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -21,7 +23,7 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::line::{self, Did, FRAME_MAX, FromWorker, How, ToWorker, frame};
 use crate::node::{Node, Principal};
-use crate::nursery::messages::{Ask, Told};
+use crate::nursery::messages::{Ask, Given, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
 use crate::settings::Settings;
 
@@ -54,10 +56,12 @@ impl Worker {
             {
                 ToWorker::Run { call, .. } => return Some(call),
                 ToWorker::Preempt { .. } | ToWorker::Cancel { .. } => {}
-                ToWorker::Restrict { number, .. } => self.say(&FromWorker::Restricted {
-                    number,
-                    failure: None,
-                }),
+                ToWorker::Restrict { number, .. } | ToWorker::Lend { number, .. } => {
+                    self.say(&FromWorker::Restricted {
+                        number,
+                        failure: None,
+                    })
+                }
                 ToWorker::Rest { .. } => self.say(&FromWorker::Rested {
                     went: u64::MAX,
                     awake: u64::MAX,
@@ -88,8 +92,8 @@ impl Worker {
     }
 }
 
-/// A nursery whose workers live as `life` says; the first number is 0.
-fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
+/// A nursery whose workers live as `life` says, and were granted this; the first number is 0.
+fn nursery(given: Given, life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
     let (ours, theirs) = passing::pair().expect("a pair");
     let life = Arc::new(life);
     std::thread::spawn(move || {
@@ -109,7 +113,7 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
                     std::thread::spawn(move || life(number, Worker { calls, log }));
-                    Told::Spawned { channels: Vec::new() }
+                    Told::Spawned(Box::new(given.clone()))
                 }
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
@@ -146,6 +150,14 @@ impl Stage {
         life: impl Fn(usize, Worker) + Send + Sync + 'static,
         configure: impl FnOnce(&mut Config),
     ) -> Stage {
+        Stage::giving(Given::default(), life, configure).await
+    }
+
+    async fn giving(
+        given: Given,
+        life: impl Fn(usize, Worker) + Send + Sync + 'static,
+        configure: impl FnOnce(&mut Config),
+    ) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = Config {
             state: folder.path().join("state"),
@@ -153,7 +165,7 @@ impl Stage {
         };
         config.audit.file = folder.path().join("audit.jsonl");
         configure(&mut config);
-        let node = Node::open(config, nursery(life)).expect("opens");
+        let node = Node::open(config, nursery(given, life)).expect("opens");
         let by = Principal("test".into());
         let digest = Digest::of(b"bundle").to_string();
         node.take_bundle(digest.clone(), b"bundle".to_vec())

@@ -1,12 +1,14 @@
 //! What supervisor and nursery say to each other. Both are the same program, so the form has no versions.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use referee_policy::{Power, Standings};
+use referee_policy::{Grants, Loans, Power, Standings};
 use serde::{Deserialize, Serialize};
 
-use crate::channel::ChannelGrant;
+use crate::channel::{self, ChannelGrant};
+use crate::delegation::{Seen, Waits};
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -28,6 +30,8 @@ pub(crate) struct Order {
     pub cpu_ms: Option<u64>,
     /// What was taken from its grants since.
     pub standings: Standings,
+    /// What is lent to those of its slots that are delegated.
+    pub loans: Loans,
 }
 
 /// A request.
@@ -50,9 +54,7 @@ pub(crate) enum Ask {
 pub(crate) enum Told {
     Assessed(Box<Assessment>),
     /// With what the worker was granted.
-    Spawned {
-        channels: Vec<ChannelGrant>,
-    },
+    Spawned(Box<Given>),
     Reaped {
         how: String,
     },
@@ -67,6 +69,50 @@ pub(crate) enum Told {
     Failed {
         message: String,
     },
+}
+
+/// What policy gave to a worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Given {
+    /// Channels that it may use.
+    pub channels: Vec<ChannelGrant>,
+    /// Each slot's power.
+    pub powers: Vec<(String, Power)>,
+    /// Slots that wait for another muscle to delegate to them.
+    pub waits: BTreeMap<String, Waits>,
+}
+
+impl Given {
+    pub(crate) fn of(grants: &Grants) -> Given {
+        let slots = grants.slots();
+        Given {
+            channels: channel::granted(grants),
+            powers: slots
+                .iter()
+                .map(|grant| (grant.slot().to_owned(), grant.power().clone()))
+                .collect(),
+            waits: slots
+                .iter()
+                .filter_map(|grant| {
+                    let delegated = grant.delegated()?;
+                    let waits = Waits {
+                        from: delegated.from.clone(),
+                        onward: delegated.onward,
+                    };
+                    Some((grant.slot().to_owned(), waits))
+                })
+                .collect(),
+        }
+    }
+
+    /// What it says of a slot.
+    pub(crate) fn slot(&self, name: &str) -> Option<Seen> {
+        let (_, power) = self.powers.iter().find(|(slot, _)| slot == name)?;
+        Some(Seen {
+            power: power.clone(),
+            waits: self.waits.get(name).cloned(),
+        })
+    }
 }
 
 /// What a bundle is and what policy says about it.
@@ -86,6 +132,9 @@ pub(crate) struct Assessment {
     /// What policy gave to each slot.
     #[serde(default)]
     pub granted: Vec<(String, Power)>,
+    /// Slots that wait for another muscle to delegate to them.
+    #[serde(default)]
+    pub waits: BTreeMap<String, Waits>,
     /// Channels that it may use. Deployments of older nodes have none.
     #[serde(default)]
     pub channels: Vec<ChannelGrant>,

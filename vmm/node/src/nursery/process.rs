@@ -13,13 +13,12 @@ use referee_bundle::{ReadLimits, TrustStore, UnixTime, VerifiedBundle, read_trus
 use referee_cell::Shell;
 use referee_hv::Kvm;
 use referee_hv::process::{ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
-use referee_policy::{Applicant, Binding, Decision, Grants, PolicySet, Standings, assess};
+use referee_policy::{Applicant, Binding, Decision, Grants, Loans, PolicySet, Standings, assess};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::channel;
 use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
-use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
+use crate::nursery::messages::{Ask, Assessment, Authority, Given, Order, Told};
 use crate::nursery::passing;
 use crate::worker::{self, Birth, Shape};
 
@@ -150,9 +149,9 @@ impl Nest {
             }
             Ask::Spawn { worker, order, shape } => {
                 let decided = self.decide(&order, descriptor()?.into())?;
-                let standings = order.standings;
+                let changed = (order.standings, order.loans);
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
-                self.spawn(worker, (decided, standings), shape, calls, log)
+                self.spawn(worker, (decided, changed), shape, calls, log)
             }
             Ask::Reap { worker, patience } => {
                 let how = match self.workers.remove(&worker) {
@@ -236,18 +235,19 @@ impl Nest {
     fn spawn(
         &mut self,
         worker: u64,
-        (decided, standings): ((VerifiedBundle, Decision, Grants), Standings),
+        (decided, (standings, loans)): ((VerifiedBundle, Decision, Grants), (Standings, Loans)),
         shape: Shape,
         calls: UnixStream,
         log: UnixStream,
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
-        let channels = channel::granted(&grants);
+        let given = Given::of(&grants);
         let birth = Birth {
             bundle,
             decision,
             grants,
             standings,
+            loans,
             shape,
             calls,
             log,
@@ -256,7 +256,7 @@ impl Nest {
         match fork_into(Namespaces::ALL).or_host("forking a worker")? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
-                Ok(Told::Spawned { channels })
+                Ok(Told::Spawned(Box::new(given)))
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
@@ -271,6 +271,7 @@ fn assessment(
 ) -> Result<Assessment, NodeError> {
     let manifest = bundle.manifest();
     let limits = grants.limits();
+    let given = Given::of(grants);
     Ok(Assessment {
         name: manifest.name.clone(),
         version: manifest.version.clone(),
@@ -282,12 +283,9 @@ fn assessment(
         memory_bytes: limits.memory_bytes,
         cpu_ms: limits.cpu_ms,
         deadline_ms: limits.deadline_ms,
-        granted: grants
-            .slots()
-            .iter()
-            .map(|grant| (grant.slot().to_owned(), grant.power().clone()))
-            .collect(),
-        channels: channel::granted(grants),
+        granted: given.powers,
+        waits: given.waits,
+        channels: given.channels,
         decision: decision.to_json().or_host("writing a decision")?,
     })
 }

@@ -8,12 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use referee::{
-    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, Input, Inputs, Loaded,
-    Output, OutputWriter, Permit, Progress, StartError, uses,
+    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, ControlError, Input,
+    Inputs, Loaded, Outgoing, Output, OutputWriter, Permit, Progress, StartError, uses,
 };
 use referee_hv::process::exit_at_once;
 
-use crate::channel::Sending;
+use crate::channel::{Delegating, Sending};
 use crate::error::{NodeError, OrHost, with_causes};
 use crate::line::{
     self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What, With,
@@ -180,6 +180,9 @@ impl Work {
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 Some(ToWorker::Rest { idle, how }) => self.rest(idle, how),
                 Some(ToWorker::Restrict { number, restriction }) => self.restrict(number, &restriction),
+                Some(ToWorker::Lend { number, slot, loan }) => {
+                    self.changed(number, self.permit.control().lend(&slot, loan));
+                }
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
             }
@@ -209,6 +212,10 @@ impl Work {
             None => control.revoke(&restriction.slot),
             Some(narrowing) => control.narrow(&restriction.slot, narrowing),
         };
+        self.changed(number, done);
+    }
+
+    fn changed(&self, number: u64, done: Result<(), ControlError>) {
         let failure = done.err().map(|error| with_causes(&error));
         self.tell(&FromWorker::Restricted { number, failure });
     }
@@ -260,7 +267,7 @@ impl Work {
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
                 Ok(Progress::Preempted) => match seat.messages.take() {
-                    Some(message) => (How::Sends(sending(message)), Some(seat)),
+                    Some(outgoing) => (carried(outgoing), Some(seat)),
                     None => (How::Preempted, Some(seat)),
                 },
                 // No deployment has a ring; if one had, it would be looked after again and again until its time is over.
@@ -273,7 +280,10 @@ impl Work {
             },
         };
         let did = watch.did;
-        let goes_on = matches!(how, How::Preempted | How::Sleeping(_) | How::Sends(_));
+        let goes_on = matches!(
+            how,
+            How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_)
+        );
         let done = match seat {
             Some(seat) if goes_on => {
                 // Put back before the supervisor hears of it and sends the next piece.
@@ -521,11 +531,19 @@ impl Write for LineOutput {
     }
 }
 
-fn sending(message: referee::Message) -> Sending {
-    Sending {
-        slot: message.slot,
-        asks: message.asks,
-        bytes: message.bytes,
+fn carried(outgoing: Outgoing) -> How {
+    match outgoing {
+        Outgoing::Message(message) => How::Sends(Sending {
+            slot: message.slot,
+            asks: message.asks,
+            bytes: message.bytes,
+        }),
+        Outgoing::Delegation(delegation) => How::Delegates(Delegating {
+            by: delegation.by,
+            slot: delegation.slot,
+            to: delegation.to,
+            narrowing: delegation.narrowing,
+        }),
     }
 }
 

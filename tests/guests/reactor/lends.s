@@ -1,0 +1,8 @@
+# Breaks no rule unless it is asked to: delegates, and is delegated to, as lend.inc says. What it has so, it does not delegate on.
+# expect: exit 0
+# on: node
+# style: reactor
+# exports: books cut delegate ever gamble hour many new open read stat take undelegate wrong
+# limits: deadline_ms=50000 cpu_ms=50000
+# slots: books=files:rw:65536:8 dice=random from=channel:receive:1000:take lent=files:rw:65536:8@from noise=random@from time=clock:coarse@from to=channel:send:1000:1000 watch=clock:coarse
+.include "lend.inc"
