@@ -29,6 +29,7 @@ mod reload;
 mod side_channels;
 mod soak;
 mod starting;
+mod streams;
 mod tls;
 mod traces;
 mod workers;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use referee_policy::{Standing, Standings};
+use referee_policy::{Power, Standing, Standings};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as MutexGuardAsync, Semaphore};
 use utoipa::ToSchema;
@@ -116,9 +116,9 @@ pub struct Counted {
     pub exits: u64,
     /// Microseconds for which they had a slot.
     pub used_us: u64,
-    /// Bytes of arguments.
+    /// Bytes of arguments, and of streams' input that muscles asked for.
     pub bytes_in: u64,
-    /// Bytes of results.
+    /// Bytes of results, and of streams' output.
     pub bytes_out: u64,
     /// Worker processes that were started.
     pub workers_started: u64,
@@ -354,7 +354,11 @@ impl Deployment {
         present.as_ref().filter(|worker| !worker.is_gone()).cloned()
     }
 
-    /// What was taken from its grants.
+    /// What is left of what a slot was granted.
+    pub(crate) fn left_of(&self, slot: &str, granted: &Power) -> Option<Power> {
+        lock(&self.standings).left_of(slot, granted)
+    }
+
     /// Whether the grant of a slot was taken back.
     pub(crate) fn is_revoked(&self, slot: &str) -> bool {
         matches!(lock(&self.standings).get(slot), Some(Standing::Revoked))
@@ -365,6 +369,7 @@ impl Deployment {
         self.deployed.settings.release_ms.map(Duration::from_millis)
     }
 
+    /// What was taken from its grants.
     pub(crate) fn standings(&self) -> Standings {
         lock(&self.standings).clone()
     }

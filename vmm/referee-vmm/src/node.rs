@@ -195,6 +195,15 @@ pub fn no_node_to_retry() -> anyhow::Error {
     rejection.into()
 }
 
+/// What a call of a bundle is told that is to stream.
+pub fn no_node_to_stream() -> anyhow::Error {
+    let rejection = Rejection {
+        name: "stream-without-node",
+        message: "--stream is for calls of a deployment, written @NAME; `run` gives a command its standard input and output".into(),
+    };
+    rejection.into()
+}
+
 /// The node that is meant.
 pub fn reach(args: &HostArgs) -> anyhow::Result<Host> {
     let credentials = Credentials {

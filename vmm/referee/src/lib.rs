@@ -73,8 +73,8 @@ pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_capabilities::{
-    BrokerLimits, ChannelLine, ConsoleStreams, Input, Message, MessageAnswer, Output, OutputWriter,
-    SharedBytes,
+    BrokerLimits, ChannelLine, ConsoleStreams, Input, InputReader, Message, MessageAnswer, Output,
+    OutputWriter, SharedBytes,
 };
 pub use referee_cell::{FaultReport, HotThread, MuscleFault, Usage};
 pub use referee_policy::{Binding, Narrowing, NotNarrower, Power, Standing, Standings};

@@ -237,6 +237,13 @@ impl Speaker {
     }
 }
 
+/// Serves one connection, of which it is said who is at the other end.
+#[cfg(test)]
+pub(crate) async fn serve_one(stream: UnixStream, router: Router, api: Api, peer: Peer) {
+    // What goes wrong is the client's.
+    let _ = connection(stream, router, Some(peer), &api, Arc::default()).await;
+}
+
 /// What a connection breaks with.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

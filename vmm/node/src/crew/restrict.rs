@@ -31,7 +31,10 @@ impl Worker {
         lock(&self.restricting).remove(&number);
         let slot = printable(&restriction.slot);
         let wrong = match told {
-            Ok(Some(None)) => return,
+            Ok(Some(None)) => {
+                self.restricted.send_replace(());
+                return;
+            }
             Ok(Some(Some(why))) => format!(
                 "did not take from the grant of slot `{slot}`: {}",
                 printable(&why)

@@ -11,6 +11,7 @@ use crate::channel::ChannelGrant;
 use crate::error::{NodeError, OrHost};
 use crate::nursery::messages::{Ask, Assessment, Order, Told};
 use crate::nursery::passing;
+use crate::stream::ConsoleGrant;
 use crate::worker::Shape;
 
 /// The nursery as the supervisor sees it. Clones are the same one.
@@ -26,6 +27,8 @@ pub(crate) struct Spawned {
     pub log: UnixStream,
     /// Channels that it may use.
     pub channels: Vec<ChannelGrant>,
+    /// Its console, by the slots that it has it by.
+    pub console: Vec<ConsoleGrant>,
 }
 
 impl Nursery {
@@ -60,7 +63,12 @@ impl Nursery {
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
         match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
-            Told::Spawned { channels } => Ok(Spawned { calls, log, channels }),
+            Told::Spawned { channels, console } => Ok(Spawned {
+                calls,
+                log,
+                channels,
+                console,
+            }),
             other => Err(unexpected(other)),
         }
     }

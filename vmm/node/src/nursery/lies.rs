@@ -3,6 +3,8 @@
 //!
 //! A nursery of this test makes them: threads that hold the ends which a worker process would, and say what a worker never would.
 
+mod streams;
+
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -19,19 +21,30 @@ use crate::api::Deploy;
 use crate::call::{Origin, Reply};
 use crate::config::Config;
 use crate::error::NodeError;
-use crate::line::{self, Did, FRAME_MAX, FromWorker, How, ToWorker, frame};
+use crate::line::{self, Did, FLOW_OUT_MAX, FRAME_MAX, Flow, FromWorker, How, ToWorker, frame};
 use crate::node::{Node, Principal};
 use crate::nursery::messages::{Ask, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
 use crate::settings::Settings;
+use crate::stream::ConsoleGrant;
 
 /// The end of a worker.
 struct Worker {
     calls: UnixStream,
     log: UnixStream,
+    /// Calls that were given up.
+    cancelled: Vec<u64>,
 }
 
 impl Worker {
+    fn of(calls: UnixStream, log: UnixStream) -> Worker {
+        Worker {
+            calls,
+            log,
+            cancelled: Vec::new(),
+        }
+    }
+
     fn say(&mut self, message: &FromWorker) {
         let bytes = frame(message).expect("is small");
         // The supervisor may be done with it.
@@ -46,14 +59,20 @@ impl Worker {
 
     /// The next call that is to run. None when the supervisor is done with it.
     fn next(&mut self) -> Option<u64> {
+        self.next_with_flow().map(|(call, _)| call)
+    }
+
+    /// With what there is of its stream.
+    fn next_with_flow(&mut self) -> Option<(u64, Option<Flow>)> {
         let mut buffer = Vec::new();
         loop {
             match line::read::<ToWorker>(&mut self.calls, &mut buffer)
                 .ok()
                 .flatten()?
             {
-                ToWorker::Run { call, .. } => return Some(call),
-                ToWorker::Preempt { .. } | ToWorker::Cancel { .. } => {}
+                ToWorker::Run { call, flow, .. } => return Some((call, flow)),
+                ToWorker::Cancel { call } => self.cancelled.push(call),
+                ToWorker::Preempt { .. } => {}
                 ToWorker::Restrict { number, .. } => self.say(&FromWorker::Restricted {
                     number,
                     failure: None,
@@ -68,11 +87,21 @@ impl Worker {
     }
 
     fn stopped(&mut self, call: u64, used: Duration, how: How) {
+        self.stopped_with(call, used, how, Vec::new());
+    }
+
+    fn stopped_with(&mut self, call: u64, used: Duration, how: How, output: Vec<u8>) {
         let did = Did {
             exits: u64::MAX,
             ..Did::default()
         };
-        self.say(&FromWorker::Stopped { call, used, did, how });
+        self.say(&FromWorker::Stopped {
+            call,
+            used,
+            did,
+            how,
+            output,
+        });
     }
 
     /// Answers calls as it should.
@@ -88,8 +117,21 @@ impl Worker {
     }
 }
 
+/// What is granted to workers that a nursery of this test makes.
+#[derive(Clone, Copy)]
+struct Granted {
+    deadline_ms: u64,
+    /// Whether they may read from the console that they have.
+    input: bool,
+}
+
+const LITTLE_TIME: Granted = Granted {
+    deadline_ms: 500,
+    input: true,
+};
+
 /// A nursery whose workers live as `life` says; the first number is 0.
-fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
+fn nursery(granted: Granted, life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
     let (ours, theirs) = passing::pair().expect("a pair");
     let life = Arc::new(life);
     std::thread::spawn(move || {
@@ -98,7 +140,7 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
         while let Ok(Some((ask, descriptors))) = passing::receive::<Ask>(&theirs) {
             let told = match ask {
                 Ask::Assess(_) => Told::Assessed(Box::new(crate::nursery::Assessment {
-                    deadline_ms: 500,
+                    deadline_ms: granted.deadline_ms,
                     ..blank_assessment()
                 })),
                 Ask::Spawn { worker, .. } => {
@@ -108,8 +150,15 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
                     lines.insert(worker, both);
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
-                    std::thread::spawn(move || life(number, Worker { calls, log }));
-                    Told::Spawned { channels: Vec::new() }
+                    std::thread::spawn(move || life(number, Worker::of(calls, log)));
+                    let console = ConsoleGrant {
+                        slot: "console".into(),
+                        input: granted.input,
+                    };
+                    Told::Spawned {
+                        channels: Vec::new(),
+                        console: vec![console],
+                    }
                 }
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
@@ -146,6 +195,10 @@ impl Stage {
         life: impl Fn(usize, Worker) + Send + Sync + 'static,
         configure: impl FnOnce(&mut Config),
     ) -> Stage {
+        Stage::of(nursery(LITTLE_TIME, life), configure).await
+    }
+
+    async fn of(nursery: Nursery, configure: impl FnOnce(&mut Config)) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = Config {
             state: folder.path().join("state"),
@@ -153,7 +206,7 @@ impl Stage {
         };
         config.audit.file = folder.path().join("audit.jsonl");
         configure(&mut config);
-        let node = Node::open(config, nursery(life)).expect("opens");
+        let node = Node::open(config, nursery).expect("opens");
         let by = Principal("test".into());
         let digest = Digest::of(b"bundle").to_string();
         node.take_bundle(digest.clone(), b"bundle".to_vec())

@@ -7,6 +7,7 @@ use referee_policy::{Power, Standings};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::ChannelGrant;
+use crate::stream::ConsoleGrant;
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -52,6 +53,7 @@ pub(crate) enum Told {
     /// With what the worker was granted.
     Spawned {
         channels: Vec<ChannelGrant>,
+        console: Vec<ConsoleGrant>,
     },
     Reaped {
         how: String,

@@ -21,6 +21,7 @@ use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
 use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
+use crate::stream;
 use crate::worker::{self, Birth, Shape};
 
 /// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
@@ -243,6 +244,7 @@ impl Nest {
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
         let channels = channel::granted(&grants);
+        let console = stream::consoles(&grants.left(&standings));
         let birth = Birth {
             bundle,
             decision,
@@ -256,7 +258,7 @@ impl Nest {
         match fork_into(Namespaces::ALL).or_host("forking a worker")? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
-                Ok(Told::Spawned { channels })
+                Ok(Told::Spawned { channels, console })
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
