@@ -285,7 +285,7 @@ fn a_client_that_goes_away_takes_its_call_with_it() {
 fn how_a_call_ended_is_in_the_trailers_or_the_answer_breaks_off() {
     let node = node("cells.output_bytes = 300000", &[]);
     for (function, output, failed) in [
-        ("fault", 5, ("fault", "exception")),
+        ("fault", 5, ("fault", "invalid-opcode")),
         ("refuse", 5, ("function", "application")),
         ("yell", 299_008, ("fault", "output-limit")),
     ] {
