@@ -12,7 +12,7 @@ use crate::SOON;
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 

@@ -31,6 +31,7 @@ mod reload;
 mod side_channels;
 mod soak;
 mod starting;
+mod streams;
 mod tls;
 mod traces;
 mod workers;

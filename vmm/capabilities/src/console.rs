@@ -50,12 +50,23 @@ pub enum Output {
     Nowhere,
 }
 
-/// Where the embedding program takes output; an error of it is the muscle's `io` error.
+/// Where the embedding program takes output. What it does not take with an error of the kind `Interrupted` is given to it again when the cell next
+/// runs; any other error is the muscle's `io` error.
 pub struct OutputWriter(pub Box<dyn Write + Send + Sync>);
 
 impl fmt::Debug for OutputWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OutputWriter")
+    }
+}
+
+/// Where the embedding program has input from. After an error of the kind `Interrupted` the muscle's call is made again when the cell next runs;
+/// any other error is the muscle's `io` error.
+pub struct InputReader(pub Box<dyn Read + Send + Sync>);
+
+impl fmt::Debug for InputReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InputReader")
     }
 }
 
@@ -66,6 +77,8 @@ pub enum Input {
     File(File),
     /// From memory.
     Memory(io::Cursor<Vec<u8>>),
+    /// From wherever the embedding program has it.
+    Reader(InputReader),
     /// There is none: at its end from the start.
     Empty,
 }
@@ -112,7 +125,7 @@ impl Input {
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Input::File(file) => Some(file.as_fd()),
-            Input::Memory(_) | Input::Empty => None,
+            Input::Memory(_) | Input::Reader(_) | Input::Empty => None,
         }
     }
 }
@@ -168,6 +181,8 @@ impl Write for Output {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     bytes: Vec<u8>,
+    /// How many of them are written: whoever takes a little at a time has nothing moved for it.
+    written: usize,
 }
 
 impl Pending {
@@ -177,31 +192,46 @@ impl Pending {
 
     /// Writes `bytes`, or keeps what is left of them when a signal comes.
     pub fn write(&mut self, output: &mut impl Write, bytes: &[u8]) -> Result<(), WriteStop> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match output.write(rest) {
-                Ok(0) => return Err(WriteStop::Failed),
-                Ok(written) => rest = rest.get(written..).unwrap_or(&[]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    self.bytes = rest.to_vec();
-                    return Err(WriteStop::Interrupted);
-                }
-                Err(_) => return Err(WriteStop::Failed),
-            }
+        let (written, outcome) = write_all(output, bytes);
+        if outcome == Err(WriteStop::Interrupted) {
+            self.push(bytes.get(written..).unwrap_or(&[]));
         }
-        Ok(())
+        outcome
     }
 
     /// Keeps more, behind what is kept.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.written);
+        self.written = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Goes on with what was kept.
     pub fn resume(&mut self, output: &mut impl Write) -> Result<(), WriteStop> {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.write(output, &bytes)
+        let rest = self.bytes.get(self.written..).unwrap_or(&[]);
+        let (written, outcome) = write_all(output, rest);
+        match outcome {
+            Err(WriteStop::Interrupted) => self.written += written,
+            Ok(()) | Err(WriteStop::Failed) => *self = Pending::default(),
+        }
+        outcome
     }
+}
+
+/// Writes until all is written or it goes no further, and says how much was.
+fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, Result<(), WriteStop>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match output.write(rest) {
+            Ok(0) => return (written, Err(WriteStop::Failed)),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return (written, Err(WriteStop::Interrupted));
+            }
+            Err(_) => return (written, Err(WriteStop::Failed)),
+        }
+    }
+    (written, Ok(()))
 }
 
 /// Why output is not all written.
@@ -296,6 +326,7 @@ fn read<'p>(
     let taken = payload::byte_string(act.reply, max, |room| match input {
         Input::File(file) => file.read(room),
         Input::Memory(memory) => memory.read(room),
+        Input::Reader(reader) => reader.0.read(room),
         Input::Empty => Ok(0),
     });
     match taken {

@@ -44,7 +44,7 @@ pub use arguments::argument_block;
 pub use broker::{Broker, BrokerLimits, Slots};
 pub use channel::{ChannelLine, Delegation, Message, MessageAnswer, Outgoing};
 pub use clock::CellClock;
-pub use console::{ConsoleStreams, Input, Output, OutputWriter, SharedBytes};
+pub use console::{ConsoleStreams, Input, InputReader, Output, OutputWriter, SharedBytes};
 pub use error::{Fault, HostError, Stop};
 pub use functions::{HostFunction, HostFunctions};
 pub use handles::{GrantTable, StaleHandle};

@@ -76,6 +76,8 @@ pub struct LoadedCell {
     pub(crate) hot: Option<Hot>,
     /// What the processor stopped for on a hot thread, if that was not acted on yet.
     pub(crate) unsettled: Option<Stopped>,
+    /// What was to be done when a call of the muscle, made before it, had to wait for somebody else.
+    pub(crate) put_off: Option<Action>,
     /// Whether the next park may come from a muscle that looked into its rings before something was put there: it was
     /// interrupted between the look and the doorbell, or ran meanwhile.
     pub(crate) may_have_missed: bool,
@@ -173,6 +175,7 @@ impl LoadedCell {
             exits: 0,
             hot: None,
             unsettled: None,
+            put_off: None,
             may_have_missed: false,
             was_interrupted: false,
             waiting: None,
@@ -324,18 +327,30 @@ impl LoadedCell {
 
     /// One exit: enter, stop, move everything that can be moved, act.
     fn step(&mut self) -> Result<Option<Stop>, Halt> {
-        // What arrived while the muscle was parked must be in its rings before it looks at them.
-        self.may_have_missed |= self.pump()? && self.was_interrupted;
-        // A wish to stop that came before this thread could be kicked interrupts nothing by itself.
-        if self.sockets.is_stopped() {
-            return Err(Halt::Interrupted);
-        }
-        self.exits += 1;
-        self.rest = Rest::None;
         let was_hot = self.unsettled.is_some();
-        let action = self.next_action()?;
+        let action = match self.put_off.take() {
+            Some(action) => action,
+            None => {
+                // What arrived while the muscle was parked must be in its rings before it looks at them.
+                self.may_have_missed |= self.pump()? && self.was_interrupted;
+                // A wish to stop that came before this thread could be kicked interrupts nothing by itself.
+                if self.sockets.is_stopped() {
+                    return Err(Halt::Interrupted);
+                }
+                self.exits += 1;
+                self.rest = Rest::None;
+                self.next_action()?
+            }
+        };
         self.was_interrupted = matches!(action, Action::Interrupted);
-        let mut delivered = self.pump()?;
+        let mut delivered = match self.pump() {
+            // What the muscle posted comes before what it did next, which is not lost meanwhile: it would take a doorbell for answered.
+            Err(Halt::Interrupted) if action != Action::Interrupted => {
+                self.put_off = Some(action);
+                return Err(Halt::Interrupted);
+            }
+            pumped => pumped?,
+        };
         match action {
             Action::Ring(Bell::Park { .. } | Bell::Ready) => {
                 delivered |= std::mem::take(&mut self.may_have_missed);

@@ -149,6 +149,7 @@ impl LoadedCell {
         self.cpu_before = Duration::ZERO;
         self.exits = 0;
         self.unsettled = None;
+        self.put_off = None;
         self.may_have_missed = false;
         self.was_interrupted = false;
         self.waiting = None;

@@ -7,6 +7,7 @@
 //!   GET    /v1/deployments/NAME                   one, with what policy said
 //!   DELETE /v1/deployments/NAME
 //!   POST   /v1/deployments/NAME/call/FUNCTION     arguments as JSON or CBOR; the result in the same form
+//!   POST   /v1/deployments/NAME/stream/FUNCTION   body to standard input, standard output to the answer, while it runs
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
 //!   GET    /v1/deployments/NAME/grants            what each slot has now
 //!   DELETE /v1/deployments/NAME/grants/SLOT       taken back from running cells
@@ -36,6 +37,7 @@ mod path;
 mod pipelines;
 mod server;
 mod status;
+mod streams;
 
 use axum::Router;
 use axum::routing::get;
@@ -49,6 +51,8 @@ pub use failure::{ErrorKind, Explained, Explanation};
 pub use grants::{EndShown, Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;
 pub use pipelines::ShownPipeline;
+#[cfg(test)]
+pub(crate) use server::serve_one;
 pub(crate) use server::{FIRST_WORDS_AT_END, Listeners, Peer, serve, serve_openly};
 pub use status::{Stats, TenantUsage};
 
@@ -75,6 +79,7 @@ fn described() -> OpenApiRouter<Node> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(deployments::send))
         .routes(routes!(calls::call))
+        .routes(routes!(streams::stream))
         .routes(routes!(deployments::list))
         .routes(routes!(
             deployments::show,

@@ -6,15 +6,18 @@
 //! ```
 //! A call goes on as a task of its own. When whoever asked goes away, it is given up.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+mod underway;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
 use referee_trace::Trace;
-use tokio::sync::Notify;
 
+use crate::call::underway::{Call, count};
 use crate::channel::{Answered, Why};
-use crate::crew::{Piece, Plan, Worker};
+use crate::crew::{Plan, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
@@ -22,14 +25,16 @@ use crate::lend::Delegated;
 use crate::line::{Begin, Failure, How, With};
 use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
-use crate::stages;
+use crate::stream::{May, NOT_A_STREAM, Stream, Streaming};
 use crate::worker::Shape;
+
+pub(crate) use crate::call::underway::GivenUp;
 
 /// How long after its deadline a call may still be going on.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Pieces of a call that its trace tells of.
-const PIECES_TOLD: u32 = 64;
+/// How much later than here a call's time may begin in its worker.
+const A_LITTLE: Duration = Duration::from_millis(5);
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,28 +82,73 @@ impl Node {
         trace: Trace,
         origin: Origin,
     ) -> Result<Reply, NodeError> {
+        let begin = Begin { function, payload };
+        let call = self.new_call(&deployment, &begin.function, trace, origin)?;
+        let given_up = GivenUp(Arc::clone(&call));
+        let node = self.clone();
+        let task = tokio::spawn(async move { node.performed(deployment, &call, begin, None).await });
+        let result = task.await.or_host("performing a call")?;
+        given_up.not();
+        result
+    }
+
+    /// Calls a function whose standard input is the body of a request, and whose standard output is what the result is read from. Dropping that gives the
+    /// call up.
+    ///
+    /// # Errors
+    /// [`NodeError`] when the call is not even begun.
+    pub(crate) fn stream(
+        &self,
+        deployment: Arc<Deployment>,
+        begin: Begin,
+        body: Body,
+        trace: Trace,
+    ) -> Result<Streaming, NodeError> {
+        let place = self.place_for_stream()?;
+        let call = self.new_call(&deployment, &begin.function, trace, Origin::default())?;
+        let idle = Duration::from_secs(self.config().api.stream_idle_seconds);
+        let given_up = GivenUp(Arc::clone(&call));
+        let (mut stream, streaming) = Stream::open(body, idle, place, (call.number, given_up));
+        let node = self.clone();
+        tokio::spawn(async move {
+            let result = node.performed(deployment, &call, begin, Some(&mut stream)).await;
+            stream.end(result).await;
+        });
+        Ok(streaming)
+    }
+
+    fn new_call(
+        &self,
+        deployment: &Deployment,
+        function: &str,
+        trace: Trace,
+        origin: Origin,
+    ) -> Result<Arc<Call>, NodeError> {
         let exports = &deployment.assessment().exports;
-        if !exports.contains(&function) {
-            return Err(NodeError::NoFunction(function));
+        if !exports.iter().any(|export| export == function) {
+            return Err(NodeError::NoFunction(function.to_owned()));
         }
         let call = Arc::new(Call::new(self.next_number(), trace, origin));
         call.trace.note("referee.deployment", deployment.name.clone());
-        call.trace.note("referee.function", function.clone());
-        let given_up = GivenUp(Arc::clone(&call));
-        let node = self.clone();
-        let task = tokio::spawn(async move {
-            let counted = Arc::clone(&deployment);
-            let taken = Instant::now();
-            let result = node.perform(&deployment, &call, function, payload).await;
-            count(&counted, &result, taken.elapsed());
-            if counted.is_retired() {
-                // It came late, and may have made a worker that nobody else will dismiss.
-                begin_to_renew(counted);
-            }
-            result
-        });
-        let result = task.await.or_host("performing a call")?;
-        given_up.not();
+        call.trace.note("referee.function", function.to_owned());
+        Ok(call)
+    }
+
+    /// Performs a call and counts it.
+    async fn performed(
+        &self,
+        deployment: Arc<Deployment>,
+        call: &Call,
+        begin: Begin,
+        stream: Option<&mut Stream>,
+    ) -> Result<Reply, NodeError> {
+        let taken = Instant::now();
+        let result = self.perform(&deployment, call, begin, stream).await;
+        count(&deployment, &result, taken.elapsed());
+        if deployment.is_retired() {
+            // It came late, and may have made a worker that nobody else will dismiss.
+            begin_to_renew(deployment);
+        }
         result
     }
 
@@ -106,8 +156,8 @@ impl Node {
         &self,
         deployment: &Deployment,
         call: &Call,
-        function: String,
-        payload: Vec<u8>,
+        begin: Begin,
+        mut stream: Option<&mut Stream>,
     ) -> Result<Reply, NodeError> {
         self.takes_calls(deployment)?;
         // A mailbox has one call at a time wait; it would be wrong to lose its message because clients have many.
@@ -119,7 +169,7 @@ impl Node {
         add(&deployment.counters.calls, 1);
         add(
             &deployment.counters.bytes_in,
-            u64::try_from(payload.len()).unwrap_or(u64::MAX),
+            u64::try_from(begin.payload.len()).unwrap_or(u64::MAX),
         );
         let mut reply = Reply {
             call: call.number,
@@ -139,17 +189,28 @@ impl Node {
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
         drop(stage);
         if let Some(channel) = &call.origin.channel
-            && !worker.takes(channel, &function)
+            && !worker.takes(channel, &begin.function)
         {
             return Err(NodeError::Rejected {
                 name: "channel-not-granted".into(),
                 message: format!("`{}` may not receive on the channel `{channel}`", deployment.name),
             });
         }
+        let may = || May::of(deployment, &worker);
+        if stream.is_some() && !may().writes {
+            return Err(NodeError::Rejected {
+                name: "console-not-granted".into(),
+                message: format!(
+                    "`{}` has no console, by which a stream comes and goes: its muscle asks for none, or it was not granted or was taken back",
+                    deployment.name
+                ),
+            });
+        }
         call.runs_on(&worker);
         let inside = self.room_for_call(deployment, &worker).await?;
         let place = deployment.place(self.turns())?;
-        let mut with = With::Begin(Begin { function, payload });
+        let mut restrictions = worker.restrictions();
+        let mut with = With::Begin(begin);
         let mut sent = Sent::default();
         let mut delegated = Delegated::default();
         let mut stage = call.trace.stage("slot");
@@ -162,6 +223,9 @@ impl Node {
         let began = Instant::now();
         let deadline = Duration::from_millis(deployment.assessment().deadline_ms);
         loop {
+            if stream.as_ref().is_some_and(|stream| stream.is_broken()) {
+                call.give_up();
+            }
             if call.given_up() {
                 if matches!(with, With::Begin(_)) {
                     return Ok(reply);
@@ -173,12 +237,29 @@ impl Node {
             turn.runs(&worker, call.number);
             drop(stage);
             let with_now = std::mem::replace(&mut with, With::Nothing);
-            let piece = call.piece(&worker, with_now, turn.budget).await?;
+            restrictions.mark_unchanged();
+            let flow = stream.as_mut().map(|stream| stream.flow(may(), deployment));
+            let running = call.piece(&worker, (with_now, flow), turn.budget);
+            let mut piece = match stream.as_mut() {
+                Some(stream) => stream.beside(running).await?,
+                None => running.await?,
+            };
+            let output = std::mem::take(&mut piece.output);
+            let took = match stream.as_mut() {
+                Some(stream) => stream.take(output, &piece.how, (deployment, &worker)),
+                None if output.is_empty() && !matches!(piece.how, How::Waits(_)) => Ok(()),
+                None => Err(NOT_A_STREAM),
+            };
+            if let Err(wrong) = took {
+                add(&deployment.counters.workers_out_of_order, 1);
+                return Err(worker.give_up(wrong).await);
+            }
             stage = call.detail().stage(match &piece.how {
                 How::Preempted => "slot",
                 How::Sleeping(_) => "sleep",
                 How::Sends(_) => "message",
                 How::Delegates(_) => "delegation",
+                How::Waits(_) => "client",
                 How::Returned(_) | How::Failed(_) => "end",
             });
             reply.used = reply.used.saturating_add(piece.used);
@@ -188,13 +269,43 @@ impl Node {
             let overdue = began.elapsed().saturating_sub(deadline) > LATE
                 || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
             turn = match piece.how {
-                How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_) if overdue => {
+                How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_) | How::Waits(_)
+                    if overdue =>
+                {
                     return Err(worker.give_up("let a call go on beyond its end").await);
                 }
                 How::Preempted => tokio::select! {
                     turn = place.next(turn, piece.used) => turn,
                     () = worker.over() => return Err(worker.gone()),
                 },
+                How::Waits(wants) => {
+                    let waited_for = stream.as_mut().filter(|stream| !stream.has(wants, may()));
+                    let Some(stream) = waited_for else {
+                        stage = call.detail().stage("slot");
+                        turn = tokio::select! {
+                            turn = place.next(turn, piece.used) => turn,
+                            () = worker.over() => return Err(worker.gone()),
+                        };
+                        continue;
+                    };
+                    // Its slot is for others while it waits.
+                    turn.end(piece.used);
+                    // The worker's clock began a little later, and is to say that the time is over.
+                    let left = deadline.saturating_sub(began.elapsed()) + A_LITTLE;
+                    tokio::select! {
+                        () = stream.wait(wants, may()) => {}
+                        // It may be about the console: then the muscle is to hear of it.
+                        _ = restrictions.changed() => {}
+                        () = tokio::time::sleep(left) => {}
+                        () = call.is_given_up() => {}
+                        () = worker.over() => return Err(worker.gone()),
+                    }
+                    stage = call.detail().stage("slot");
+                    tokio::select! {
+                        turn = place.turn() => turn,
+                        () = worker.over() => return Err(worker.gone()),
+                    }
+                }
                 How::Sleeping(time) => {
                     turn.end(piece.used);
                     let left = deadline.saturating_sub(began.elapsed());
@@ -326,130 +437,5 @@ impl Node {
             },
         )
         .await
-    }
-}
-
-/// A call as those see it who may give it up.
-#[derive(Debug)]
-struct Call {
-    number: u64,
-    given_up: AtomicBool,
-    heard: Notify,
-    worker: Mutex<Option<Arc<Worker>>>,
-    trace: Trace,
-    origin: Origin,
-    /// Pieces that ran.
-    pieces: AtomicU32,
-}
-
-impl Call {
-    fn new(number: u64, trace: Trace, origin: Origin) -> Call {
-        Call {
-            number,
-            given_up: AtomicBool::new(false),
-            heard: Notify::new(),
-            worker: Mutex::default(),
-            trace,
-            origin,
-            pieces: AtomicU32::new(0),
-        }
-    }
-
-    /// Its trace for as long as pieces are told one by one: a call may have any number of them.
-    fn detail(&self) -> Trace {
-        match self.pieces.load(Ordering::Relaxed) < PIECES_TOLD {
-            true => self.trace.clone(),
-            false => Trace::none(),
-        }
-    }
-
-    /// Has the worker run a piece of it.
-    async fn piece(&self, worker: &Arc<Worker>, with: With, budget: Duration) -> Result<Piece, NodeError> {
-        let detail = self.detail();
-        self.pieces.fetch_add(1, Ordering::Relaxed);
-        let traced = detail.is_recorded();
-        let stage = detail.stage("piece");
-        let began = (SystemTime::now(), Instant::now());
-        let piece = worker.run(self.number, with, Some(budget), traced).await?;
-        if traced {
-            stages::tell(&stage, began.0, began.1.elapsed(), &piece.did.steps);
-        }
-        Ok(piece)
-    }
-
-    fn given_up(&self) -> bool {
-        self.given_up.load(Ordering::Acquire)
-    }
-
-    async fn is_given_up(&self) {
-        let heard = self.heard.notified();
-        if !self.given_up() {
-            heard.await;
-        }
-    }
-
-    fn runs_on(&self, worker: &Arc<Worker>) {
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(worker));
-    }
-}
-
-/// Gives a call up when it is dropped before the call has ended.
-struct GivenUp(Arc<Call>);
-
-impl GivenUp {
-    fn not(self) {
-        self.0.given_up.store(true, Ordering::Release);
-    }
-}
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        if self.0.given_up.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.0.heard.notify_waiters();
-        let worker = self
-            .0
-            .worker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let number = self.0.number;
-        if let (Some(worker), Ok(runtime)) = (worker, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { worker.cancel(number).await });
-        }
-    }
-}
-
-fn count(deployment: &Deployment, result: &Result<Reply, NodeError>, lasted: Duration) {
-    let counters = &deployment.counters;
-    let reply = match result {
-        Ok(reply) => reply,
-        Err(NodeError::WorkerGone { .. } | NodeError::Host { .. }) => {
-            deployment.called.observe(lasted);
-            return add(&counters.host_errors, 1);
-        }
-        // It is none of the calls that were taken.
-        Err(NodeError::Busy { .. }) => return,
-        // Taken, and refused before it ran: paused meanwhile, or no longer permitted.
-        Err(_) => return add(&counters.refused, 1),
-    };
-    deployment.called.observe(lasted);
-    add(
-        &counters.used_us,
-        u64::try_from(reply.used.as_micros()).unwrap_or(u64::MAX),
-    );
-    match &reply.result {
-        Ok(result) => {
-            add(&counters.returned, 1);
-            add(
-                &counters.bytes_out,
-                u64::try_from(result.len()).unwrap_or(u64::MAX),
-            );
-        }
-        Err(Failure::Function { .. } | Failure::TooLarge { .. }) => add(&counters.function_errors, 1),
-        Err(Failure::Fault { .. } | Failure::Exited(_)) => add(&counters.faults, 1),
-        Err(Failure::Cancelled) => add(&counters.cancelled, 1),
-        Err(Failure::Host(_)) => add(&counters.host_errors, 1),
     }
 }

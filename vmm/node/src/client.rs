@@ -4,14 +4,16 @@ mod host;
 
 use std::io;
 
-use crate::api::Explained;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use crate::api::{Explained, Explanation};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, TE};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::sync::{mpsc, oneshot};
 
 pub use host::{Credentials, Host};
 
@@ -53,6 +55,9 @@ pub enum ClientError {
         /// Why.
         body: Box<Explained>,
     },
+    /// The end of an answer that is a stream does not say how the call ended.
+    #[error("the node's answer broke off; what came of it is not whole")]
+    BrokeOff,
     /// The answer is none of the API.
     #[error("the node answered with status {status} and no explanation")]
     Unexplained {
@@ -102,6 +107,59 @@ pub async fn follow(host: &Host, path: &str, mut take: impl FnMut(&[u8]) -> bool
     Ok(())
 }
 
+/// Input of a stream as it comes; an error breaks the stream off.
+pub type StreamInput = mpsc::Receiver<io::Result<Vec<u8>>>;
+
+/// Calls a function with a stream in and a stream out, gives each piece of its output to `take` as it comes, and the result as JSON. Nothing of the
+/// input is taken before the node has taken the call. When `take` says false the call is given up and has no result.
+///
+/// # Errors
+/// [`ClientError`]; [`ClientError::Refused`] also for a call that failed after it had written something.
+pub async fn stream(
+    host: &Host,
+    path: &str,
+    input: StreamInput,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<Option<String>, ClientError> {
+    let (taken, is_taken) = oneshot::channel::<()>();
+    let pieces = stream::unfold((Some(is_taken), input), |(is_taken, mut input)| async move {
+        if let Some(is_taken) = is_taken {
+            // The other end goes only with all of this.
+            let _ = is_taken.await;
+        }
+        let piece = input.recv().await?;
+        Some((piece.map(|bytes| Frame::data(Bytes::from(bytes))), (None, input)))
+    });
+    let request = request(Method::POST, path, "application/octet-stream").header(TE, "trailers");
+    let mut answer = send(host, request, StreamBody::new(Box::pin(pieces))).await?;
+    let _ = taken.send(());
+    while let Some(frame) = answer.body_mut().frame().await {
+        match frame?.into_data() {
+            Ok(data) if take(&data) => {}
+            Ok(_) => return Ok(None),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                return outcome(answer.status(), &trailers).map(Some);
+            }
+        }
+    }
+    Err(ClientError::BrokeOff)
+}
+
+/// How a streaming call ended, by its trailers.
+fn outcome(status: StatusCode, trailers: &HeaderMap) -> Result<String, ClientError> {
+    let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok());
+    if text("referee-outcome") == Some("returned") {
+        return Ok(text("referee-result").unwrap_or("null").to_owned());
+    }
+    let error = text("referee-error").and_then(|text| serde_json::from_str::<Explanation>(text).ok());
+    let error = error.ok_or(ClientError::BrokeOff)?;
+    Err(ClientError::Refused {
+        status: status.as_u16(),
+        body: Box::new(Explained { error }),
+    })
+}
+
 /// Media type of JSON.
 pub const JSON: &str = "application/json";
 
@@ -114,15 +172,21 @@ fn request(method: Method, path: &str, content_type: &str) -> Builder {
 }
 
 async fn open(host: &Host, request: Builder, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
+    send(host, request, Full::new(Bytes::from(body))).await
+}
+
+async fn send<B>(host: &Host, request: Builder, body: B) -> Result<Response<Incoming>, ClientError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let stream = host.connect().await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer, or the answer says that it broke.
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let request = request
-        .header(HOST, host.authority())
-        .body(Full::new(Bytes::from(body)))?;
+    let request = request.header(HOST, host.authority()).body(body)?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     if status.is_success() {

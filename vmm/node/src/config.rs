@@ -77,6 +77,10 @@ pub struct Api {
     pub call_bytes: usize,
     /// Bytes of all requests' bodies that may be in memory at once.
     pub bodies_bytes: usize,
+    /// Calls at once whose input and output are streams; each may take 512 KiB of memory for what is on its way.
+    pub streams: usize,
+    /// Seconds for which a stream's client may let the muscle wait, for input or for room for its output.
+    pub stream_idle_seconds: u64,
     /// The API for other hosts, if it is there for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,
@@ -343,6 +347,8 @@ impl Default for Api {
             body_seconds: 60,
             call_bytes: 8 << 20,
             bodies_bytes: 256 << 20,
+            streams: 64,
+            stream_idle_seconds: 30,
             tcp: None,
         }
     }
@@ -469,6 +475,11 @@ impl Config {
                 self.api.tcp.as_ref().map_or(1, |tcp| tcp.connections),
             ),
             ("api.call_bytes", self.api.call_bytes),
+            ("api.streams", self.api.streams),
+            (
+                "api.stream_idle_seconds",
+                usize::try_from(self.api.stream_idle_seconds).unwrap_or(usize::MAX),
+            ),
             ("cells.queue", self.cells.queue),
             ("channels.queue", self.channels.queue),
             ("channels.queue_bytes", self.channels.queue_bytes),
@@ -546,6 +557,8 @@ mod tests {
             "[api]\nconnections = 0",
             "[api]\ncall_bytes = 999999999",
             "[api]\nbodies_bytes = 1000000",
+            "[api]\nstreams = 0",
+            "[api]\nstream_idle_seconds = 0",
             "[metrics]\nlisten = \"0.0.0.0:9464\"",
             "[metrics]\nlisten = \"[::]:9464\"",
             "[metrics]\nlisten = \"localhost\"",

@@ -19,11 +19,12 @@ use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
 use crate::ledger::Ledger;
-use crate::line::{self, Did, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, With, frame};
+use crate::line::{self, Did, Flow, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, With, frame};
 use crate::logs::Logs;
 use crate::nursery::{Given, Nursery, Order};
 use crate::report;
 use crate::room::Room;
+use crate::stream::ConsoleGrant;
 use crate::worker::Shape;
 
 /// How long a worker may take until it is ready.
@@ -50,6 +51,8 @@ pub(crate) struct Worker {
     pending: Mutex<HashMap<u64, oneshot::Sender<Piece>>>,
     /// Restrictions that it has not said are in force.
     restricting: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
+    /// Tells calls that wait that a restriction is in force, which may be about what they wait for.
+    restricted: watch::Sender<()>,
     gone: OnceLock<String>,
     reaping: AsyncMutex<()>,
     /// Whether its lines are closed and all of it is recorded.
@@ -72,6 +75,19 @@ pub(crate) struct Piece {
     /// What the worker did meanwhile.
     pub did: Did,
     pub how: How,
+    /// What the muscle wrote for the client of a stream.
+    pub output: Vec<u8>,
+}
+
+/// What a piece of a call is given.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub with: With,
+    /// What there is of its stream, if it has one.
+    pub flow: Option<Flow>,
+    pub budget: Option<Duration>,
+    /// Whether its steps are wanted.
+    pub traced: bool,
 }
 
 /// What a worker is made of.
@@ -117,6 +133,7 @@ impl Worker {
             line,
             pending: Mutex::default(),
             restricting: Mutex::default(),
+            restricted: watch::Sender::new(()),
             gone: OnceLock::new(),
             reaping: AsyncMutex::new(()),
             closed: watch::Sender::new(false),
@@ -173,6 +190,21 @@ impl Worker {
         &self.given
     }
 
+    /// What it may do with its console, by slot.
+    pub(crate) fn console(&self) -> &[ConsoleGrant] {
+        &self.given.console
+    }
+
+    /// Hears of restrictions that are in force, from here on.
+    pub(crate) fn restrictions(&self) -> watch::Receiver<()> {
+        self.restricted.subscribe()
+    }
+
+    /// Lets it have more recorded, as for so many calls more.
+    pub(crate) fn allow_records_of(&self, calls: u64) {
+        add(&self.calls, calls);
+    }
+
     /// Whether its muscle takes messages of a channel by this function.
     pub(crate) fn takes(&self, channel: &str, function: &str) -> bool {
         self.given
@@ -185,23 +217,17 @@ impl Worker {
     ///
     /// # Errors
     /// [`NodeError::WorkerGone`].
-    pub(crate) async fn run(
-        &self,
-        call: u64,
-        with: With,
-        budget: Option<Duration>,
-        traced: bool,
-    ) -> Result<Piece, NodeError> {
+    pub(crate) async fn run(&self, call: u64, given: Given) -> Result<Piece, NodeError> {
         let (told, piece) = oneshot::channel();
-        if matches!(with, With::Begin(_)) {
+        if matches!(given.with, With::Begin(_)) {
             // Before it can have anything recorded for it.
             add(&self.calls, 1);
         }
         lock(&self.pending).insert(call, told);
         *lock(&self.last_used) = Instant::now();
         let began = Instant::now();
-        let limit = budget.unwrap_or_default().saturating_add(self.stuck_after);
-        match tokio::time::timeout(limit, self.piece(call, with, budget, traced, piece)).await {
+        let limit = given.budget.unwrap_or_default().saturating_add(self.stuck_after);
+        match tokio::time::timeout(limit, self.piece(call, given, piece)).await {
             // It cannot have run for longer than it was away, nor stopped more often than any processor does.
             Ok(piece) => piece.map(|mut piece| {
                 piece.used = piece.used.min(began.elapsed());
@@ -227,14 +253,19 @@ impl Worker {
     async fn piece(
         &self,
         call: u64,
-        with: With,
-        budget: Option<Duration>,
-        traced: bool,
+        given: Given,
         piece: oneshot::Receiver<Piece>,
     ) -> Result<Piece, NodeError> {
+        let Given {
+            with,
+            flow,
+            budget,
+            traced,
+        } = given;
         let run = ToWorker::Run {
             call,
             with,
+            flow,
             budget,
             traced,
         };
@@ -418,11 +449,23 @@ impl Listening {
                 Some(name) => NodeError::Rejected { name, message },
                 None => NodeError::host("starting a worker")(message),
             })),
-            FromWorker::Stopped { call, used, did, how } => {
+            FromWorker::Stopped {
+                call,
+                used,
+                did,
+                how,
+                output,
+            } => {
                 let waiting = lock(&self.worker.pending).remove(&call);
                 if let Some(waiting) = waiting {
+                    let piece = Piece {
+                        used,
+                        did,
+                        how,
+                        output,
+                    };
                     // The caller may have gone away.
-                    let _ = waiting.send(Piece { used, did, how });
+                    let _ = waiting.send(piece);
                 }
             }
             FromWorker::Rested { went, awake, asleep } => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use referee_policy::{Loan, Loans, Standing, Standings};
+use referee_policy::{Loan, Loans, Power, Standing, Standings};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as MutexGuardAsync, Semaphore};
 use utoipa::ToSchema;
@@ -118,9 +118,9 @@ pub struct Counted {
     pub exits: u64,
     /// Microseconds for which they had a slot.
     pub used_us: u64,
-    /// Bytes of arguments.
+    /// Bytes of arguments, and of streams' input that muscles asked for.
     pub bytes_in: u64,
-    /// Bytes of results.
+    /// Bytes of results, and of streams' output.
     pub bytes_out: u64,
     /// Worker processes that were started.
     pub workers_started: u64,
@@ -361,6 +361,11 @@ impl Deployment {
     pub(crate) fn present(&self) -> Option<Arc<Worker>> {
         let present = lock(&self.present);
         present.as_ref().filter(|worker| !worker.is_gone()).cloned()
+    }
+
+    /// What is left of what a slot was granted.
+    pub(crate) fn left_of(&self, slot: &str, granted: &Power) -> Option<Power> {
+        lock(&self.standings).left_of(slot, granted)
     }
 
     /// Whether the grant of a slot was taken back.

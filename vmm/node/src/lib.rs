@@ -51,6 +51,7 @@ mod serve;
 mod settings;
 mod stages;
 mod store;
+mod stream;
 mod tls;
 mod turns;
 mod worker;

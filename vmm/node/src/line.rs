@@ -22,6 +22,12 @@ pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
 /// Most bytes of output in one message.
 pub(crate) const OUTPUT_MAX: usize = 32 << 10;
 
+/// Most bytes of a stream that a piece begins with, and that wait for it; as many as a muscle has in one use of its console.
+pub(crate) const FLOW_IN_MAX: usize = 256 << 10;
+
+/// Most bytes of a stream that a piece ends with.
+pub(crate) const FLOW_OUT_MAX: u32 = 128 << 10;
+
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToWorker {
@@ -29,6 +35,8 @@ pub(crate) enum ToWorker {
     Run {
         call: u64,
         with: With,
+        /// What there is of its stream; none if its console is no client's.
+        flow: Option<Flow>,
         budget: Option<Duration>,
         /// Whether its steps are wanted.
         traced: bool,
@@ -82,6 +90,18 @@ pub(crate) struct Begin {
     pub payload: Vec<u8>,
 }
 
+/// What a piece of a streaming call begins with.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Flow {
+    /// What the client has sent since.
+    #[serde(with = "serde_bytes")]
+    pub input: Vec<u8>,
+    /// Whether that was the last of it.
+    pub ended: bool,
+    /// Bytes of output that the piece may end with.
+    pub room: u32,
+}
+
 /// From a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromWorker {
@@ -98,6 +118,9 @@ pub(crate) enum FromWorker {
         used: Duration,
         did: Did,
         how: How,
+        /// What the muscle wrote for the client of a stream.
+        #[serde(with = "serde_bytes")]
+        output: Vec<u8>,
     },
     /// Cells were had rest: so many went, and so many are left that nobody calls.
     Rested { went: u64, awake: u64, asleep: u64 },
@@ -156,8 +179,19 @@ pub(crate) enum How {
     Sends(Sending),
     /// The muscle delegates a grant or takes it back, and goes on when it hears what came of it.
     Delegates(Delegating),
+    /// The muscle waits for the client of its stream.
+    Waits(Wants),
     /// There will be no result.
     Failed(Failure),
+}
+
+/// What a muscle wants of a stream's client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wants {
+    /// More input, all of which was read.
+    Input,
+    /// Room for output, all of which is used.
+    Room,
 }
 
 /// Why a call has no result.
@@ -267,6 +301,7 @@ mod tests {
             used: Duration::from_nanos(call),
             did: Did::default(),
             how: How::Returned(result),
+            output: Vec::new(),
         }
     }
 

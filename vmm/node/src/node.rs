@@ -12,7 +12,7 @@ use referee_audit::{AuditLog, AuditSink, Event, Kind, Options, Sharing, Value};
 use referee_bundle::Digest;
 use referee_policy::{Access, Loan, Loans, Standings};
 use referee_trace::Tracer;
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::api::Peer;
 use crate::bundle_uses::BundleUses;
@@ -63,6 +63,8 @@ struct Inner {
     slot_count: usize,
     /// KiB of requests' bodies that may be in memory at once.
     bodies: Semaphore,
+    /// Streams at once.
+    streams: Arc<Semaphore>,
     numbers: AtomicU64,
     draining: AtomicBool,
     watch: Watch,
@@ -141,6 +143,7 @@ impl Node {
             resumed: Notify::new(),
             slot_count,
             bodies: Semaphore::new(config.api.bodies_bytes / 1024),
+            streams: Arc::new(Semaphore::new(config.api.streams)),
             numbers: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             watch: Watch::default(),
@@ -214,6 +217,19 @@ impl Node {
     /// Room for bodies, in KiB.
     pub(crate) fn bodies(&self) -> &Semaphore {
         &self.0.bodies
+    }
+
+    /// A place among the streams that there are at once.
+    ///
+    /// # Errors
+    /// [`NodeError::Busy`].
+    pub(crate) fn place_for_stream(&self) -> Result<OwnedSemaphorePermit, NodeError> {
+        Arc::clone(&self.0.streams)
+            .try_acquire_owned()
+            .map_err(|_| NodeError::Busy {
+                what: "streams at once (api.streams)",
+                limit: self.0.config.api.streams,
+            })
     }
 
     /// A number that no other worker or call of this service's life has.

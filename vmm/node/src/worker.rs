@@ -11,6 +11,7 @@
 //! its own cells to the log. Another deployment's cells, files, calls and records are in other processes.
 
 mod hands;
+mod stream;
 
 use std::convert::Infallible;
 use std::io::Write;

@@ -361,6 +361,10 @@ pub struct CallArgs {
     /// have their effect twice.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10))]
     pub retry: Option<u32>,
+    /// Of a deployment: standard input and output of this program are the muscle's, as they come, whatever their length. The function's result,
+    /// if it has one, is printed to standard error as JSON.
+    #[arg(long, conflicts_with_all = ["retry", "json"])]
+    pub stream: bool,
     /// The exported function.
     pub function: String,
     /// Arguments as JSON: an object by name, an array by position; `-` reads them from standard input.
@@ -437,7 +441,8 @@ const CALL_EXAMPLES: &str = "\
 Examples:
   referee-vmm call --trust trust.store order-risk.muscle limits
   referee-vmm call --trust trust.store phi-redact.muscle redact '{\"text\": \"call 555-0100\"}'
-  referee-vmm call @order-risk limits                     # of a deployment";
+  referee-vmm call @order-risk limits                     # of a deployment
+  referee-vmm call @squeeze compress --stream <log >log.z # its input and output";
 
 const DEPLOY_EXAMPLES: &str = "\
 Examples:

@@ -18,6 +18,7 @@ mod measured;
 mod node;
 mod prepare;
 mod run;
+mod stream;
 mod terminal;
 mod top;
 mod transparency;
@@ -51,8 +52,12 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args.bundle, &args.cell, &args.arguments, Task::Main),
         Command::Call(args) if args.deployment().is_some() => {
             let name = args.deployment().unwrap_or_default();
-            node::call(&args.host, name, &args)
+            match args.stream {
+                true => stream::call(&args.host, name, &args),
+                false => node::call(&args.host, name, &args),
+            }
         }
+        Command::Call(args) if args.stream => Err(node::no_node_to_stream()),
         Command::Call(args) if args.retry.is_some() => Err(node::no_node_to_retry()),
         Command::Call(args) => values::read_arguments(&args.arguments).and_then(|payload| {
             run::run(

@@ -188,6 +188,12 @@ pub fn no_node_to_retry() -> anyhow::Error {
     rejected("retry-without-node", message).into()
 }
 
+/// What a call of a bundle is told that is to stream.
+pub fn no_node_to_stream() -> anyhow::Error {
+    let message = "--stream is for calls of a deployment, written @NAME; `run` gives a command its standard input and output";
+    rejected("stream-without-node", message).into()
+}
+
 /// The node that is meant.
 pub fn reach(args: &HostArgs) -> anyhow::Result<Host> {
     let credentials = Credentials {

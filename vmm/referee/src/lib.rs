@@ -83,8 +83,8 @@ pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_bundle::{Digest, ReadLimits, VerifiedBundle, read_bundle};
 pub use referee_capabilities::{
-    BrokerLimits, ChannelLine, ConsoleStreams, Delegation, Input, Message, MessageAnswer, Outgoing, Output,
-    OutputWriter, SharedBytes,
+    BrokerLimits, ChannelLine, ConsoleStreams, Delegation, Input, InputReader, Message, MessageAnswer,
+    Outgoing, Output, OutputWriter, SharedBytes,
 };
 pub use referee_cell::{Answer, FaultReport, HotThread, MuscleFault, Usage};
 pub use referee_policy::{

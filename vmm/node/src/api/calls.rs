@@ -23,11 +23,11 @@ use crate::release::{in_ticks, release};
 const CBOR: &str = "application/cbor";
 const JSON: &str = "application/json";
 /// The call's number, by which its output is found in the logs.
-const CALL: HeaderName = HeaderName::from_static("referee-call");
+pub(super) const CALL: HeaderName = HeaderName::from_static("referee-call");
 /// Microseconds for which the call had one of the host's slots.
-const USED: HeaderName = HeaderName::from_static("referee-used-us");
+pub(super) const USED: HeaderName = HeaderName::from_static("referee-used-us");
 /// How often the call may be made again when its worker ended.
-const RETRY: HeaderName = HeaderName::from_static("referee-retry");
+pub(super) const RETRY: HeaderName = HeaderName::from_static("referee-retry");
 /// How often it was.
 const RETRIED: HeaderName = HeaderName::from_static("referee-retried");
 /// Most that [`RETRY`] may ask for.
@@ -264,7 +264,7 @@ fn retry_invalid() -> ApiError {
 }
 
 /// An empty array.
-const NO_ARGUMENTS: [u8; 1] = [0x80];
+pub(super) const NO_ARGUMENTS: [u8; 1] = [0x80];
 
 /// Arguments must be an array or a map (RFC 8949, major types 4 and 5); what is in them is for the muscle to read.
 fn checked(payload: Vec<u8>) -> ApiResult<Vec<u8>> {

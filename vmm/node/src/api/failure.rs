@@ -86,6 +86,11 @@ impl ApiError {
         &self.body.name
     }
 
+    /// What went wrong.
+    pub(crate) fn explanation(&self) -> &Explanation {
+        &self.body
+    }
+
     /// The same, said of a place.
     pub(crate) fn at(mut self, place: &str) -> ApiError {
         self.body.message = format!("{place}: {}", self.body.message);

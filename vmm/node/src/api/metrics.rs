@@ -71,8 +71,16 @@ const COUNTERS: [Figure<Counted>; 21] = [
         "Time for which calls had a slot",
         |counted| counted.used_us,
     ),
-    figure("argument_bytes", "Bytes of arguments", |counted| counted.bytes_in),
-    figure("result_bytes", "Bytes of results", |counted| counted.bytes_out),
+    figure(
+        "argument_bytes",
+        "Bytes of arguments and of streams' input",
+        |counted| counted.bytes_in,
+    ),
+    figure(
+        "result_bytes",
+        "Bytes of results and of streams' output",
+        |counted| counted.bytes_out,
+    ),
     figure(
         "workers_started",
         "Worker processes that were started",

@@ -60,6 +60,7 @@ pub fn document() -> &'static str {
 fn complete(document: &mut OpenApi) {
     for path in [
         "/v1/deployments/{name}/call/{function}",
+        "/v1/deployments/{name}/stream/{function}",
         "/v1/pipelines/{name}/call",
     ] {
         let call = document.paths.paths.get_mut(path);
@@ -151,13 +152,16 @@ impl IntoParams for Retry {
 
 /// What each status of a refusal means, as `docs/api.md` has it.
 const MEANINGS: [(u16, &str); 12] = [
-    (400, "`rejected`: the request is none: JSON, CBOR, path, query."),
+    (
+        400,
+        "`rejected`: the request is none: JSON, CBOR, path, query; or its body broke off.",
+    ),
     (403, "`rejected`: policy about the API does not permit it."),
     (
         404,
         "`rejected`: there is no such deployment, function, slot or pipeline.",
     ),
-    (408, "`rejected`: the body is too slow."),
+    (408, "`rejected`: the body, or a stream's client, is too slow."),
     (
         409,
         "`rejected`: the deployment is paused, or the call was given up.",

@@ -257,6 +257,13 @@ async fn end_has_come(ends: &mut watch::Receiver<bool>, grace: Duration) {
     tokio::time::sleep(grace).await;
 }
 
+/// Serves one connection, of which it is said who is at the other end.
+#[cfg(test)]
+pub(crate) async fn serve_one(stream: UnixStream, router: Router, api: Api, peer: Peer) {
+    // What goes wrong is the client's.
+    let _ = connection(stream, router, Some(peer), &api, Arc::default()).await;
+}
+
 /// What a connection breaks with.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -44,7 +44,10 @@ impl Worker {
         let told = tokio::time::timeout(RESTRICT_WITHIN, asked).await;
         lock(&self.restricting).remove(&number);
         let wrong = match told {
-            Ok(Some(None)) => return,
+            Ok(Some(None)) => {
+                self.restricted.send_replace(());
+                return;
+            }
             Ok(Some(Some(why))) => format!("did not change the grant of slot `{slot}`: {}", printable(&why)),
             Ok(None) => "closed its line when a grant was to be changed".to_owned(),
             Err(_) => format!("did not change the grant of slot `{slot}` in time"),

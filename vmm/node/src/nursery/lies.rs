@@ -4,6 +4,7 @@
 //! A nursery of this test makes them: threads that hold the ends which a worker process would, and say what a worker never would.
 
 mod delegations;
+mod streams;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -21,19 +22,30 @@ use crate::api::Deploy;
 use crate::call::{Origin, Reply};
 use crate::config::Config;
 use crate::error::NodeError;
-use crate::line::{self, Did, FRAME_MAX, FromWorker, How, ToWorker, frame};
+use crate::line::{self, Did, FLOW_OUT_MAX, FRAME_MAX, Flow, FromWorker, How, ToWorker, frame};
 use crate::node::{Node, Principal};
 use crate::nursery::messages::{Ask, Given, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
 use crate::settings::Settings;
+use crate::stream::ConsoleGrant;
 
 /// The end of a worker.
 struct Worker {
     calls: UnixStream,
     log: UnixStream,
+    /// Calls that were given up.
+    cancelled: Vec<u64>,
 }
 
 impl Worker {
+    fn of(calls: UnixStream, log: UnixStream) -> Worker {
+        Worker {
+            calls,
+            log,
+            cancelled: Vec::new(),
+        }
+    }
+
     fn say(&mut self, message: &FromWorker) {
         let bytes = frame(message).expect("is small");
         // The supervisor may be done with it.
@@ -48,14 +60,20 @@ impl Worker {
 
     /// The next call that is to run. None when the supervisor is done with it.
     fn next(&mut self) -> Option<u64> {
+        self.next_with_flow().map(|(call, _)| call)
+    }
+
+    /// With what there is of its stream.
+    fn next_with_flow(&mut self) -> Option<(u64, Option<Flow>)> {
         let mut buffer = Vec::new();
         loop {
             match line::read::<ToWorker>(&mut self.calls, &mut buffer)
                 .ok()
                 .flatten()?
             {
-                ToWorker::Run { call, .. } => return Some(call),
-                ToWorker::Preempt { .. } | ToWorker::Cancel { .. } => {}
+                ToWorker::Run { call, flow, .. } => return Some((call, flow)),
+                ToWorker::Cancel { call } => self.cancelled.push(call),
+                ToWorker::Preempt { .. } => {}
                 ToWorker::Restrict { number, .. } | ToWorker::Lend { number, .. } => {
                     self.say(&FromWorker::Restricted {
                         number,
@@ -72,11 +90,21 @@ impl Worker {
     }
 
     fn stopped(&mut self, call: u64, used: Duration, how: How) {
+        self.stopped_with(call, used, how, Vec::new());
+    }
+
+    fn stopped_with(&mut self, call: u64, used: Duration, how: How, output: Vec<u8>) {
         let did = Did {
             exits: u64::MAX,
             ..Did::default()
         };
-        self.say(&FromWorker::Stopped { call, used, did, how });
+        self.say(&FromWorker::Stopped {
+            call,
+            used,
+            did,
+            how,
+            output,
+        });
     }
 
     /// Answers calls as it should.
@@ -92,8 +120,34 @@ impl Worker {
     }
 }
 
-/// A nursery whose workers live as `life` says, and were granted this; the first number is 0.
-fn nursery(given: Given, life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
+/// What is granted to workers that a nursery of this test makes.
+#[derive(Clone)]
+struct Granted {
+    deadline_ms: u64,
+    given: Given,
+}
+
+impl Granted {
+    /// A console, with input or not.
+    fn console(deadline_ms: u64, input: bool) -> Granted {
+        let console = ConsoleGrant {
+            slot: "console".into(),
+            input,
+        };
+        Granted {
+            deadline_ms,
+            given: Given {
+                console: vec![console],
+                ..Given::default()
+            },
+        }
+    }
+}
+
+const LITTLE_TIME: u64 = 500;
+
+/// A nursery whose workers live as `life` says; the first number is 0.
+fn nursery(granted: Granted, life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
     let (ours, theirs) = passing::pair().expect("a pair");
     let life = Arc::new(life);
     std::thread::spawn(move || {
@@ -102,7 +156,7 @@ fn nursery(given: Given, life: impl Fn(usize, Worker) + Send + Sync + 'static) -
         while let Ok(Some((ask, descriptors))) = passing::receive::<Ask>(&theirs) {
             let told = match ask {
                 Ask::Assess(_) => Told::Assessed(Box::new(crate::nursery::Assessment {
-                    deadline_ms: 500,
+                    deadline_ms: granted.deadline_ms,
                     ..blank_assessment()
                 })),
                 Ask::Spawn { worker, .. } => {
@@ -112,8 +166,8 @@ fn nursery(given: Given, life: impl Fn(usize, Worker) + Send + Sync + 'static) -
                     lines.insert(worker, both);
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
-                    std::thread::spawn(move || life(number, Worker { calls, log }));
-                    Told::Spawned(Box::new(given.clone()))
+                    std::thread::spawn(move || life(number, Worker::of(calls, log)));
+                    Told::Spawned(Box::new(granted.given.clone()))
                 }
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
@@ -150,14 +204,11 @@ impl Stage {
         life: impl Fn(usize, Worker) + Send + Sync + 'static,
         configure: impl FnOnce(&mut Config),
     ) -> Stage {
-        Stage::giving(Given::default(), life, configure).await
+        let granted = Granted::console(LITTLE_TIME, true);
+        Stage::of(nursery(granted, life), configure).await
     }
 
-    async fn giving(
-        given: Given,
-        life: impl Fn(usize, Worker) + Send + Sync + 'static,
-        configure: impl FnOnce(&mut Config),
-    ) -> Stage {
+    async fn of(nursery: Nursery, configure: impl FnOnce(&mut Config)) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = Config {
             state: folder.path().join("state"),
@@ -165,7 +216,7 @@ impl Stage {
         };
         config.audit.file = folder.path().join("audit.jsonl");
         configure(&mut config);
-        let node = Node::open(config, nursery(given, life)).expect("opens");
+        let node = Node::open(config, nursery).expect("opens");
         let by = Principal("test".into());
         let digest = Digest::of(b"bundle").to_string();
         node.take_bundle(digest.clone(), b"bundle".to_vec())

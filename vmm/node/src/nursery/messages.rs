@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, ChannelGrant};
 use crate::delegation::{Seen, Waits};
+use crate::stream::{self, ConsoleGrant};
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -76,6 +77,8 @@ pub(crate) enum Told {
 pub(crate) struct Given {
     /// Channels that it may use.
     pub channels: Vec<ChannelGrant>,
+    /// What was left of its consoles when it was made.
+    pub console: Vec<ConsoleGrant>,
     /// Each slot's power.
     pub powers: Vec<(String, Power)>,
     /// Slots that wait for another muscle to delegate to them.
@@ -87,6 +90,7 @@ impl Given {
         let slots = grants.slots();
         Given {
             channels: channel::granted(grants),
+            console: stream::consoles(grants),
             powers: slots
                 .iter()
                 .map(|grant| (grant.slot().to_owned(), grant.power().clone()))

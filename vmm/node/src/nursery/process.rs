@@ -20,6 +20,7 @@ use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
 use crate::nursery::messages::{Ask, Assessment, Authority, Given, Order, Told};
 use crate::nursery::passing;
+use crate::stream;
 use crate::worker::{self, Birth, Shape};
 
 /// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
@@ -241,7 +242,10 @@ impl Nest {
         log: UnixStream,
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
-        let given = Given::of(&grants);
+        let given = Given {
+            console: stream::consoles(&grants.left(&standings, &loans)),
+            ..Given::of(&grants)
+        };
         let birth = Birth {
             bundle,
             decision,

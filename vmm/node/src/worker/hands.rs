@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 
 use referee::{
     BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, ControlError, Input,
-    Inputs, Loaded, Outgoing, Output, OutputWriter, Permit, Progress, StartError, uses,
+    InputReader, Inputs, Loaded, Outgoing, Output, OutputWriter, Permit, Progress, StartError, uses,
 };
 use referee_hv::process::exit_at_once;
 
 use crate::channel::{Delegating, Sending};
 use crate::error::{NodeError, OrHost, with_causes};
 use crate::line::{
-    self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What, With,
-    frame,
+    self, Begin, Did, Failure, Flow, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What,
+    With, frame,
 };
 use crate::worker::Shape;
+use crate::worker::stream::{StreamInput, StreamLine};
 
 /// The threads, before there is work.
 #[derive(Debug)]
@@ -124,6 +125,17 @@ struct Seat {
     asleep: bool,
     /// Where its messages come out.
     messages: ChannelLine,
+    /// Where its console leads in a call that streams.
+    stream: StreamLine,
+}
+
+/// A piece of a call that is to run.
+struct Order {
+    call: u64,
+    with: With,
+    flow: Option<Flow>,
+    budget: Option<Duration>,
+    traced: bool,
 }
 
 /// A call that was taken from the line.
@@ -173,9 +185,19 @@ impl Work {
                 Some(ToWorker::Run {
                     call,
                     with,
+                    flow,
                     budget,
                     traced,
-                }) => self.piece(thread, call, with, budget, traced),
+                }) => {
+                    let order = Order {
+                        call,
+                        with,
+                        flow,
+                        budget,
+                        traced,
+                    };
+                    self.piece(thread, order);
+                }
                 Some(ToWorker::Cancel { call }) => self.cancel(call),
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 Some(ToWorker::Rest { idle, how }) => self.rest(idle, how),
@@ -252,16 +274,26 @@ impl Work {
     }
 
     /// Runs one piece of a call and says what came of it.
-    fn piece(&self, thread: &CellThread, call: u64, with: With, budget: Option<Duration>, traced: bool) {
+    fn piece(&self, thread: &CellThread, order: Order) {
+        let Order {
+            call,
+            with,
+            flow,
+            budget,
+            traced,
+        } = order;
         let mut watch = StopWatch::start(traced);
         let started = watch.started;
         let seat = match with {
-            With::Begin(begin) => self.begin(call, &begin, &mut watch),
+            With::Begin(begin) => self.begin(call, &begin, flow.is_some(), &mut watch),
             With::Nothing => self.seat_of(call),
             With::Answer(answer) => self
                 .seat_of(call)
                 .inspect(|seat| seat.messages.answer(answer.into())),
         };
+        if let (Ok(seat), Some(flow)) = (&seat, flow) {
+            seat.stream.feed(flow);
+        }
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
@@ -280,9 +312,14 @@ impl Work {
             },
         };
         let did = watch.did;
+        let (output, wants) = seat.as_ref().map(|seat| seat.stream.take()).unwrap_or_default();
+        let how = match (how, wants) {
+            (How::Preempted, Some(wants)) => How::Waits(wants),
+            (how, _) => how,
+        };
         let goes_on = matches!(
             how,
-            How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_)
+            How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_) | How::Waits(_)
         );
         let done = match seat {
             Some(seat) if goes_on => {
@@ -306,7 +343,13 @@ impl Work {
             }
             other => other,
         };
-        self.tell(&FromWorker::Stopped { call, used, did, how });
+        self.tell(&FromWorker::Stopped {
+            call,
+            used,
+            did,
+            how,
+            output,
+        });
         if let Some(seat) = done {
             self.put_back(seat);
         }
@@ -317,7 +360,7 @@ impl Work {
         seat.ok_or_else(|| Failure::Host("there is no such call".into()))
     }
 
-    fn begin(&self, call: u64, begin: &Begin, watch: &mut StopWatch) -> Result<Seat, Failure> {
+    fn begin(&self, call: u64, begin: &Begin, streams: bool, watch: &mut StopWatch) -> Result<Seat, Failure> {
         let idle = lock(&self.idle).pop();
         let (mut seat, what) = match idle {
             Some(seat) => (seat, What::CellTake),
@@ -335,6 +378,7 @@ impl Work {
             seat.cell.page_in();
         }
         seat.messages.begin_call();
+        seat.stream.begin(streams);
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
             lock(&self.idle).push(seat);
@@ -353,11 +397,13 @@ impl Work {
     fn new_seat(&self) -> Result<Seat, StartError> {
         let call = Arc::new(AtomicU64::new(0));
         let messages = ChannelLine::default();
-        let cell = self.permit.start(self.inputs(&call, &messages))?;
+        let stream = StreamLine::default();
+        let cell = self.permit.start(self.inputs(&call, &messages, &stream))?;
         Ok(Seat {
             cell,
             call,
             messages,
+            stream,
             since: Instant::now(),
             asleep: false,
         })
@@ -370,7 +416,7 @@ impl Work {
             return;
         }
         if self.shape.fresh {
-            let inputs = self.inputs(&seat.call, &seat.messages);
+            let inputs = self.inputs(&seat.call, &seat.messages, &seat.stream);
             if seat.cell.reset(inputs).is_err() {
                 return;
             }
@@ -418,12 +464,13 @@ impl Work {
         self.tell(&FromWorker::Rested { went, awake, asleep });
     }
 
-    fn inputs(&self, call: &Arc<AtomicU64>, messages: &ChannelLine) -> Inputs {
+    fn inputs(&self, call: &Arc<AtomicU64>, messages: &ChannelLine, stream: &StreamLine) -> Inputs {
         let output = |errors| {
             Output::Writer(OutputWriter(Box::new(LineOutput {
                 writer: Arc::clone(&self.writer),
                 call: Arc::clone(call),
                 errors,
+                stream: stream.clone(),
             })))
         };
         Inputs {
@@ -431,7 +478,7 @@ impl Work {
             console: ConsoleStreams {
                 out: output(false),
                 err: output(true),
-                input: Input::Empty,
+                input: Input::Reader(InputReader(Box::new(StreamInput(stream.clone())))),
             },
             limits: BrokerLimits {
                 output_bytes: self.shape.output_bytes,
@@ -506,16 +553,22 @@ impl StopWatch {
 /// The name of a use that was refused.
 const REFUSED: &str = "refused";
 
-/// Takes a muscle's output to the supervisor.
+/// Takes a muscle's output to the client of its stream, or to the supervisor, who keeps the last of it.
 #[derive(Debug)]
 struct LineOutput {
     writer: Arc<Mutex<UnixStream>>,
     call: Arc<AtomicU64>,
     errors: bool,
+    stream: StreamLine,
 }
 
 impl Write for LineOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.errors
+            && let Some(streamed) = self.stream.write(bytes)
+        {
+            return streamed;
+        }
         let taken = bytes.get(..OUTPUT_MAX).unwrap_or(bytes);
         let output = FromWorker::Output {
             call: self.call.load(Ordering::Relaxed),

@@ -8,7 +8,7 @@ use crate::channel::{ChannelGrant, Delegating, Role};
 use crate::delegation::Waits;
 
 /// A directory, a slot that waits and is not to be delegated on, a channel for each way.
-fn given() -> Given {
+fn granted() -> Granted {
     let files = |max_bytes| Power::Files {
         path: "/srv".into(),
         access: FilesAccess::Read,
@@ -28,7 +28,7 @@ fn given() -> Given {
         max_bytes: 1,
     };
     let function = || "f".to_owned();
-    Given {
+    let given = Given {
         channels: vec![
             grant("to", Role::Send { max_messages: 1 }),
             grant("in", Role::Receive { function: function() }),
@@ -50,6 +50,11 @@ fn given() -> Given {
             },
         )]
         .into(),
+        ..Given::default()
+    };
+    Granted {
+        deadline_ms: LITTLE_TIME,
+        given,
     }
 }
 
@@ -126,7 +131,7 @@ async fn a_delegation_of_what_was_never_granted_ends_the_worker() {
             }
             worker.serve();
         };
-        let stage = Stage::giving(given(), life, |_| {}).await;
+        let stage = Stage::of(nursery(granted(), life), |_| {}).await;
         match stage.call().await {
             Err(NodeError::WorkerGone { how }) => assert!(how.contains("delegated"), "{what}: {how}"),
             other => panic!("{what}: {other:?}"),
@@ -154,7 +159,7 @@ async fn one_that_delegates_without_end_is_ended() {
             }
         }
     };
-    let stage = Stage::giving(given(), life, |_| {}).await;
+    let stage = Stage::of(nursery(granted(), life), |_| {}).await;
     stage.loses_its_worker().await;
     stage.goes_on().await;
     let deployment = stage.node.deployment("demo").expect("is deployed");
