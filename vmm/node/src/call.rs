@@ -135,6 +135,10 @@ impl Node {
         // It may have waited for long.
         self.takes_calls(deployment)?;
         let stage = call.trace.stage("worker");
+        tokio::select! {
+            may_run = self.may_run(deployment) => may_run?,
+            () = call.is_given_up() => return Ok(reply),
+        }
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
         drop(stage);
         if let Some(channel) = &call.origin.channel

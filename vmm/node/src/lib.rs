@@ -34,9 +34,11 @@ mod line;
 mod logs;
 mod mailbox;
 mod manager;
+mod measuring;
 mod memory;
 mod messages;
 mod node;
+mod notary;
 mod nursery;
 mod oom;
 mod pipeline;
@@ -60,7 +62,7 @@ pub use api::{
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,
-    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Traces,
+    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Tpm, Traces,
 };
 pub use deployment::Counted;
 pub use deployment_file::{DeploymentFile, Wanted};

@@ -37,6 +37,12 @@ pub(crate) enum Ask {
     Assess(Order),
     /// Make a worker for it. With the bundle, the line of calls, the line of the log.
     Spawn { worker: u64, order: Order, shape: Shape },
+    /// See to it that it is measured into the host's TPM. With the bundle, and a line on which the answer comes if it is not yet.
+    Measure(Order),
+    /// Give evidence of this node. With a line on which the rest of the question goes and the answer comes.
+    Evidence,
+    /// Look whether the TPM answers. With a line.
+    LookAtTpm,
     /// Wait for a worker's end, and bring it about if it does not come in time.
     Reap { worker: u64, patience: Duration },
     /// Read trust store and policies again.
@@ -53,6 +59,12 @@ pub(crate) enum Told {
     Spawned {
         channels: Vec<ChannelGrant>,
     },
+    /// It was measured since the node started.
+    Measured,
+    /// The answer comes on the line.
+    OnTheLine,
+    /// It is to be measured first.
+    NotMeasured,
     Reaped {
         how: String,
     },
