@@ -30,6 +30,7 @@ mod side_channels;
 mod soak;
 mod starting;
 mod tls;
+mod tpm;
 mod traces;
 mod workers;
 

@@ -22,6 +22,7 @@ use crate::line::{Begin, Failure, How, With};
 use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
 use crate::stages;
+use crate::vouching::{Asked, TpmAnswer};
 use crate::worker::Shape;
 
 /// How long after its deadline a call may still be going on.
@@ -154,6 +155,7 @@ impl Node {
         let place = deployment.place(self.turns())?;
         let mut with = With::Begin(Begin { function, payload });
         let mut sent = Sent::default();
+        let mut asked = Asked::default();
         let mut stage = call.trace.stage("slot");
         let mut turn = tokio::select! {
             turn = place.turn() => turn,
@@ -180,6 +182,7 @@ impl Node {
                 How::Preempted => "slot",
                 How::Sleeping(_) => "sleep",
                 How::Sends(_) => "message",
+                How::Asks(_) => "tpm",
                 How::Returned(_) | How::Failed(_) => "end",
             });
             reply.used = reply.used.saturating_add(piece.used);
@@ -189,7 +192,7 @@ impl Node {
             let overdue = began.elapsed().saturating_sub(deadline) > LATE
                 || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
             turn = match piece.how {
-                How::Preempted | How::Sleeping(_) | How::Sends(_) if overdue => {
+                How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Asks(_) if overdue => {
                     return Err(worker.give_up("let a call go on beyond its end").await);
                 }
                 How::Preempted => tokio::select! {
@@ -242,6 +245,29 @@ impl Node {
                             turn = place.turn() => turn,
                             () = worker.over() => return Err(worker.gone()),
                         }
+                    }
+                }
+                How::Asks(asking) => {
+                    if let Err(wrong) = asked.check(worker.tpm(), &asking) {
+                        return Err(worker.give_up(wrong).await);
+                    }
+                    // A TPM takes its time, and its slot is for others meanwhile.
+                    turn.end(piece.used);
+                    let left = deadline.saturating_sub(began.elapsed());
+                    let answer = match deployment.is_revoked(&asking.slot) {
+                        true => TpmAnswer::failed("not-granted: the grant was revoked"),
+                        false => tokio::select! {
+                            answer = self.ask_tpm(worker.number(), call.number, asking) => answer,
+                            () = tokio::time::sleep(left) => TpmAnswer::failed("tpm-late: the call's deadline was over before"),
+                            () = call.is_given_up() => TpmAnswer::failed("the call was given up"),
+                            () = worker.over() => return Err(worker.gone()),
+                        },
+                    };
+                    with = With::Tpm(answer);
+                    stage = call.detail().stage("slot");
+                    tokio::select! {
+                        turn = place.turn() => turn,
+                        () = worker.over() => return Err(worker.gone()),
                     }
                 }
                 How::Returned(result) => {

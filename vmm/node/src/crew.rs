@@ -25,6 +25,7 @@ use crate::logs::Logs;
 use crate::nursery::{Nursery, Order};
 use crate::report;
 use crate::room::Room;
+use crate::vouching::TpmGrants;
 use crate::worker::Shape;
 
 /// How long a worker may take until it is ready.
@@ -44,6 +45,7 @@ pub(crate) struct Worker {
     number: u64,
     /// What it was granted, as the nursery says.
     channels: Vec<ChannelGrant>,
+    tpm: TpmGrants,
     nursery: Nursery,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     /// The same line, to be closed while somebody waits to write.
@@ -113,6 +115,7 @@ impl Worker {
         let worker = Arc::new(Worker {
             number,
             channels: spawned.channels,
+            tpm: spawned.tpm,
             nursery: nursery.clone(),
             writer: tokio::sync::Mutex::new(writer),
             line,
@@ -172,6 +175,16 @@ impl Worker {
     /// What it may do with channels.
     pub(crate) fn channels(&self) -> &[ChannelGrant] {
         &self.channels
+    }
+
+    /// What it may ask of the TPM.
+    pub(crate) fn tpm(&self) -> &TpmGrants {
+        &self.tpm
+    }
+
+    /// By which the nursery knows it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether its muscle takes messages of a channel by this function.

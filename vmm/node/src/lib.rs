@@ -53,11 +53,12 @@ mod stages;
 mod store;
 mod tls;
 mod turns;
+mod vouching;
 mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
+    Attest, Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
     SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::channel::{Answered, Sending};
+use crate::vouching::{Asking, TpmAnswer};
 
 /// Most bytes of a frame: an RPC frame of the largest size and what is around it.
 pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
@@ -67,6 +68,8 @@ pub(crate) enum With {
     Begin(Begin),
     /// What came of the message that it sent last.
     Answer(Answered),
+    /// What came of what it asked the TPM last.
+    Tpm(TpmAnswer),
     /// Nothing: it goes on.
     Nothing,
 }
@@ -152,6 +155,8 @@ pub(crate) enum How {
     Sleeping(Duration),
     /// The muscle sends a message, and goes on when it hears what came of it.
     Sends(Sending),
+    /// The muscle asks something of the TPM, and goes on when it has the answer.
+    Asks(Asking),
     /// There will be no result.
     Failed(Failure),
 }

@@ -19,5 +19,5 @@ mod messages;
 mod process;
 
 pub(crate) use client::Notary;
-pub(crate) use messages::{Commission, Done, EvidenceFor, Job, Verdict, now_ms};
-pub(crate) use process::{Running, start, supersedes};
+pub(crate) use messages::{Commission, Done, EvidenceFor, Job, Speaking, Verdict, now_ms};
+pub(crate) use process::{start, supersedes};

@@ -68,13 +68,13 @@ pub use engine::{Engine, Opened};
 pub use error::{CallError, ReceiptError, StartError};
 pub use functions::Functions;
 pub use inputs::Inputs;
-pub use muscle::{Loaded, Muscle, Permit, embeddable, needs_no_node};
+pub use muscle::{Loaded, Muscle, Permit, embeddable, leads_to_no_socket, needs_no_node};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_capabilities::{
     BrokerLimits, ChannelLine, ConsoleStreams, Input, Message, MessageAnswer, Output, OutputWriter,
-    SharedBytes,
+    SharedBytes, TpmQuestion, TpmQuestions,
 };
 pub use referee_cell::{FaultReport, HotThread, MuscleFault, Usage};
 pub use referee_policy::{Binding, Narrowing, NotNarrower, Power, Standing, Standings};

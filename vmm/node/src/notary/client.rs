@@ -10,8 +10,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::error::{NodeError, OrHost};
 use crate::line::{frame, read_async};
-use crate::notary::{EvidenceFor, Verdict};
+use crate::notary::{EvidenceFor, Speaking, Verdict};
 use crate::nursery::{Nursery, Order};
+use crate::vouching::{Asking, TpmAnswer};
 
 /// Most questions that may wait for the TPM at once.
 const QUESTIONS_MAX: usize = 16;
@@ -23,6 +24,8 @@ const MORE: Duration = Duration::from_secs(10);
 pub(crate) struct Notary {
     nursery: Nursery,
     questions: Semaphore,
+    /// Those of muscles.
+    muscles: Semaphore,
     patience: Duration,
     /// Hears that a question had no answer, so that somebody looks.
     failed: Notify,
@@ -33,6 +36,7 @@ impl Notary {
         Notary {
             nursery,
             questions: Semaphore::new(QUESTIONS_MAX),
+            muscles: Semaphore::new(QUESTIONS_MAX),
             patience,
             failed: Notify::new(),
         }
@@ -68,6 +72,21 @@ impl Notary {
         }
     }
 
+    /// Asks for a worker's muscle in this call.
+    ///
+    /// # Errors
+    /// [`NodeError::Busy`], [`NodeError::Host`].
+    pub(crate) async fn speak(&self, worker: u64, call: u64, asking: Asking) -> Result<TpmAnswer, NodeError> {
+        // Theirs are not the node's own, so that muscles cannot keep bundles from being measured.
+        let _turn = self.muscles.try_acquire().map_err(|_| too_many())?;
+        let line = self.nursery.speak(worker).await?;
+        let question = Speaking { call, asking };
+        match self.noted(self.heard(line, Some(question)).await)? {
+            Verdict::Told(answer) => Ok(answer),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Comes back when the TPM answers and has what was measured.
     ///
     /// # Errors
@@ -86,10 +105,7 @@ impl Notary {
     }
 
     fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, NodeError> {
-        self.questions.try_acquire().map_err(|_| NodeError::Busy {
-            what: "questions that wait for the TPM",
-            limit: QUESTIONS_MAX,
-        })
+        self.questions.try_acquire().map_err(|_| too_many())
     }
 
     /// Asks on a line and waits for the answer.
@@ -128,6 +144,13 @@ impl Notary {
             self.failed.notify_one();
         }
         result
+    }
+}
+
+fn too_many() -> NodeError {
+    NodeError::Busy {
+        what: "questions that wait for the TPM",
+        limit: QUESTIONS_MAX,
     }
 }
 

@@ -1,9 +1,12 @@
 //! What nursery and notary say to each other, and what is asked and answered on the line that comes with a job. All of it is the same program,
 //! so the form has no versions.
 
+use referee::voucher::Vouched;
 use referee_attest::Bundle;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+
+use crate::vouching::{Asking, TpmAnswer};
 
 /// Something to be done, by the nursery. With it comes the line on which the supervisor waits.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +28,8 @@ pub(crate) enum Commission {
     },
     /// To give evidence of this node. On the line comes an [`EvidenceFor`].
     Evidence,
+    /// To ask for a muscle, of which the nursery says this. On the line comes a [`Speaking`].
+    Speak(Box<Vouched>),
     /// To see whether the TPM answers, and still has what was measured.
     Look,
 }
@@ -46,6 +51,14 @@ pub(crate) struct EvidenceFor {
     pub audit_head: (u64, String),
 }
 
+/// What a muscle asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Speaking {
+    /// The call that asks; evidence names it.
+    pub call: u64,
+    pub asking: Asking,
+}
+
 /// What came of a job, on the line that came with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Verdict {
@@ -53,6 +66,8 @@ pub(crate) enum Verdict {
     Measured { first: bool },
     /// What was asked for.
     Given(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// What the muscle is told.
+    Told(TpmAnswer),
     /// All is as it was measured.
     AsMeasured,
     /// A rule says no.

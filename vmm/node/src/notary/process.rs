@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use referee::HostTpm;
+use referee::voucher::{Vouched, Voucher};
 use referee_attest::{AttestError, Attester, Bundle, Reply, Request, from_hex, to_hex};
 use referee_hv::process::{ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
 use referee_jail::FILTER_SOURCES;
@@ -15,8 +16,9 @@ use crate::config::Tpm;
 use crate::error::{NodeError, OrHost};
 use crate::line::{frame, read};
 use crate::manager::HandedOver;
-use crate::notary::{Commission, Done, EvidenceFor, Job, Verdict, now_ms};
+use crate::notary::{Commission, Done, EvidenceFor, Job, Speaking, Verdict, now_ms};
 use crate::nursery::{Trusted, passing};
+use crate::vouching::{Asking, TpmAnswer};
 
 /// How long a sign of life of the TPM is as good as a look.
 const FRESH: Duration = Duration::from_secs(2);
@@ -139,6 +141,7 @@ impl NotaryProcess {
                     _ => Err(other_version()),
                 }
             }
+            Commission::Speak(vouched) => self.speak(vouched, &question::<Speaking>(line)?),
             Commission::Look if self.answered.is_some_and(|at| at.elapsed() < FRESH) => Ok(Verdict::AsMeasured),
             Commission::Look => self.session().map(|_| Verdict::AsMeasured),
         }
@@ -155,6 +158,31 @@ impl NotaryProcess {
         self.bundles.retain(|known| known != bundle && !supersedes(bundle, known));
         self.bundles.push(bundle.clone());
         Ok(Verdict::Measured { first })
+    }
+
+    /// Asks for a muscle, which gets an answer whatever becomes of it.
+    fn speak(&mut self, vouched: &Vouched, speaking: &Speaking) -> Result<Verdict, AttestError> {
+        let mut session = self.session()?;
+        let Asking {
+            slot,
+            kind,
+            payload,
+            after,
+        } = &speaking.asking;
+        let mut voucher = Voucher::of(&format!("call-{}", speaking.call), vouched.clone());
+        if let Some(version) = after {
+            voucher.knows(slot, version.clone());
+        }
+        let answer = voucher.answer(&mut |request| session.ask(request), *kind, payload);
+        let (kind, bytes) = match answer {
+            Ok((answer, bytes)) => (answer as u8, bytes),
+            Err(error) => return Ok(Verdict::Told(TpmAnswer::failed(&error.to_string()))),
+        };
+        Ok(Verdict::Told(TpmAnswer {
+            kind,
+            bytes,
+            version: voucher.known(slot).map(str::to_owned),
+        }))
     }
 
     /// The TPM, with everything measured into it that was since the node started. It may have begun a new life since the last question (a software

@@ -11,6 +11,7 @@ use crate::channel::ChannelGrant;
 use crate::error::{NodeError, OrHost};
 use crate::nursery::messages::{Ask, Assessment, Order, Told};
 use crate::nursery::passing;
+use crate::vouching::TpmGrants;
 use crate::worker::Shape;
 
 /// The nursery as the supervisor sees it. Clones are the same one.
@@ -26,6 +27,8 @@ pub(crate) struct Spawned {
     pub log: UnixStream,
     /// Channels that it may use.
     pub channels: Vec<ChannelGrant>,
+    /// What it may ask of the TPM.
+    pub tpm: TpmGrants,
 }
 
 impl Nursery {
@@ -60,7 +63,12 @@ impl Nursery {
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
         match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
-            Told::Spawned { channels } => Ok(Spawned { calls, log, channels }),
+            Told::Spawned { channels, tpm } => Ok(Spawned {
+                calls,
+                log,
+                channels,
+                tpm,
+            }),
             other => Err(unexpected(other)),
         }
     }
@@ -85,6 +93,14 @@ impl Nursery {
     /// [`NodeError::Host`].
     pub(crate) async fn evidence(&self) -> Result<UnixStream, NodeError> {
         self.on_a_line(Ask::Evidence).await
+    }
+
+    /// Has the TPM asked for a worker's muscle; what, goes on the line that this gives.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) async fn speak(&self, worker: u64) -> Result<UnixStream, NodeError> {
+        self.on_a_line(Ask::Speak { worker }).await
     }
 
     /// Has the notary look at the TPM.

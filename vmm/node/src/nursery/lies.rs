@@ -24,6 +24,7 @@ use crate::node::{Node, Principal};
 use crate::nursery::messages::{Ask, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
 use crate::settings::Settings;
+use crate::vouching::{Asking, TpmGrants};
 
 /// The end of a worker.
 struct Worker {
@@ -109,7 +110,10 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
                     std::thread::spawn(move || life(number, Worker { calls, log }));
-                    Told::Spawned { channels: Vec::new() }
+                    Told::Spawned {
+                        channels: Vec::new(),
+                        tpm: TpmGrants::default(),
+                    }
                 }
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
@@ -120,6 +124,9 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
                         how: "was killed by signal 9".into(),
                     }
                 }
+                Ask::Measure(_) | Ask::Evidence | Ask::Speak { .. } | Ask::LookAtTpm => Told::Failed {
+                    message: "there is no TPM here".into(),
+                },
                 Ask::Reload => Told::Reloaded,
                 Ask::Greet => Told::Greeted,
             };
@@ -281,6 +288,30 @@ async fn records_that_are_not_its_own_end_the_worker_and_are_not_in_the_log() {
         stage.goes_on().await;
         let cell = |kind: &str| ("aaaa".to_owned(), MUSCLE.to_owned(), kind.to_owned());
         assert_eq!(stage.told_of_cells(), [cell("start"), cell("end")], "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_asks_the_tpm_without_a_grant_is_ended() {
+    for kind in [0, 1, 2, 9] {
+        let stage = Stage::set(move |number, mut worker| {
+            worker.is_ready();
+            if number > 0 {
+                return worker.serve();
+            }
+            let Some(call) = worker.next() else { return };
+            let asking = Asking {
+                slot: "speak".into(),
+                kind,
+                payload: vec![0x81, 0x60],
+                after: None,
+            };
+            worker.stopped(call, Duration::ZERO, How::Asks(asking));
+            worker.serve();
+        })
+        .await;
+        stage.loses_its_worker().await;
+        stage.goes_on().await;
     }
 }
 

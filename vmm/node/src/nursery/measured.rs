@@ -49,7 +49,7 @@ impl Measured {
         }
         let bundle = match &commission {
             Commission::Measure { bundle, .. } => Some(bundle.clone()),
-            Commission::Evidence | Commission::Look => None,
+            Commission::Evidence | Commission::Speak(_) | Commission::Look => None,
         };
         let number = self.next;
         self.next += 1;

@@ -7,6 +7,7 @@ use referee_policy::{Power, Standings};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::ChannelGrant;
+use crate::vouching::TpmGrants;
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -41,6 +42,8 @@ pub(crate) enum Ask {
     Measure(Order),
     /// Give evidence of this node. With a line on which the rest of the question goes and the answer comes.
     Evidence,
+    /// Have the TPM asked for this worker's muscle. With a line on which the question goes and the answer comes.
+    Speak { worker: u64 },
     /// Look whether the TPM answers. With a line.
     LookAtTpm,
     /// Wait for a worker's end, and bring it about if it does not come in time.
@@ -58,6 +61,7 @@ pub(crate) enum Told {
     /// With what the worker was granted.
     Spawned {
         channels: Vec<ChannelGrant>,
+        tpm: TpmGrants,
     },
     /// It was measured since the node started.
     Measured,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use referee::StartError;
+use referee::voucher::Vouched;
 use referee_bundle::{ReadLimits, UnixTime, VerifiedBundle, verify};
 use referee_cell::Shell;
 use referee_hv::Kvm;
@@ -24,6 +25,7 @@ use crate::nursery::Trusted;
 use crate::nursery::measured::Measured;
 use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
+use crate::vouching::TpmGrants;
 use crate::worker::{self, Birth, Shape};
 
 /// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
@@ -70,6 +72,8 @@ struct Nest {
     /// A VM that is never run: while there is one, the kernel does not patch itself at the first and the last cell.
     _keeper: Shell,
     workers: BTreeMap<u64, ChildProcess>,
+    /// Who the muscles of those workers are that may ask the TPM.
+    vouched: BTreeMap<u64, Vouched>,
     /// What may run, where that is only what was measured.
     measured: Option<Measured>,
 }
@@ -90,6 +94,7 @@ fn serve(
         kvm: Arc::new(kvm),
         _keeper: keeper,
         workers: BTreeMap::new(),
+        vouched: BTreeMap::new(),
         measured: notary.map(Measured::by),
     };
     loop {
@@ -152,6 +157,12 @@ impl Nest {
                 )
             }
             Ask::Evidence => self.have_done(Commission::Evidence, descriptor()?),
+            Ask::Speak { worker } => {
+                let line = descriptor()?;
+                let vouched = self.vouched.get(&worker).cloned();
+                let vouched = vouched.ok_or_else(|| io::Error::other("no such worker's muscle may ask the TPM"));
+                self.have_done(Commission::Speak(Box::new(vouched.or_host("asking the notary")?)), line)
+            }
             Ask::LookAtTpm => self.have_done(Commission::Look, descriptor()?),
             Ask::Spawn { order, .. }
                 if self
@@ -168,6 +179,7 @@ impl Nest {
                 self.spawn(worker, (decided, standings), shape, calls, log)
             }
             Ask::Reap { worker, patience } => {
+                self.vouched.remove(&worker);
                 let how = match self.workers.remove(&worker) {
                     Some(child) => reap(child, patience.min(PATIENCE_MAX)).or_host("waiting for a worker")?,
                     None => "was not there".into(),
@@ -231,7 +243,10 @@ impl Nest {
                 ),
             });
         }
-        referee::embeddable(&grants, &bundle, None)?;
+        if grants.needs_tpm() && self.measured.is_none() {
+            return Err(no_tpm());
+        }
+        referee::leads_to_no_socket(&grants)?;
         if let Some((slot, ..)) = grants.rings().next() {
             return Err(NodeError::Rejected {
                 name: "ring-not-joined".into(),
@@ -267,6 +282,10 @@ impl Nest {
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
         let channels = channel::granted(&grants);
+        let tpm = TpmGrants::of(&grants.left(&standings));
+        let vouched = grants
+            .needs_tpm()
+            .then(|| Vouched::new(&bundle, &decision, &grants));
         let birth = Birth {
             bundle,
             decision,
@@ -280,7 +299,10 @@ impl Nest {
         match fork_into(Namespaces::ALL).or_host("forking a worker")? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
-                Ok(Told::Spawned { channels })
+                if let Some(vouched) = vouched {
+                    self.vouched.insert(worker, vouched);
+                }
+                Ok(Told::Spawned { channels, tpm })
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
@@ -291,7 +313,7 @@ impl Nest {
 fn no_tpm() -> NodeError {
     NodeError::Rejected {
         name: "no-tpm".into(),
-        message: "this node has no TPM: its configuration has no [tpm]".into(),
+        message: "this node has no TPM, which a muscle with a slot `attest` or `state` needs: its configuration has no [tpm]".into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The threads that do what the supervisor says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use referee::{
     BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, Input, Inputs, Loaded,
-    Output, OutputWriter, Permit, Progress, StartError, uses,
+    Output, OutputWriter, Permit, Progress, StartError, TpmQuestion, TpmQuestions, uses,
 };
+use referee_capabilities::Answer;
 use referee_hv::process::exit_at_once;
 
 use crate::channel::Sending;
@@ -19,6 +20,7 @@ use crate::line::{
     self, Begin, Did, Failure, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What, With,
     frame,
 };
+use crate::vouching::{Asking, TpmAnswer};
 use crate::worker::Shape;
 
 /// The threads, before there is work.
@@ -124,6 +126,38 @@ struct Seat {
     asleep: bool,
     /// Where its messages come out.
     messages: ChannelLine,
+    /// Where its questions to the TPM come out.
+    questions: TpmQuestions,
+    /// Which version of each state this life of the cell knows.
+    known: BTreeMap<String, String>,
+}
+
+/// What comes out of a cell for others.
+#[derive(Debug, Default)]
+struct Lines {
+    messages: ChannelLine,
+    questions: TpmQuestions,
+}
+
+impl Seat {
+    fn asking(&self, question: TpmQuestion) -> Asking {
+        Asking {
+            after: self.known.get(&question.slot).cloned(),
+            slot: question.slot,
+            kind: question.question as u8,
+            payload: question.payload,
+        }
+    }
+
+    /// Gives the cell what came of what it asked.
+    fn told(&mut self, answer: TpmAnswer) {
+        let slot = self.questions.waiting();
+        if let (Some(slot), Some(version)) = (slot, answer.version) {
+            self.known.insert(slot, version);
+        }
+        let kind = Answer::from_number(answer.kind).unwrap_or(Answer::Failed);
+        self.questions.answer(kind, answer.bytes);
+    }
 }
 
 /// A call that was taken from the line.
@@ -254,15 +288,23 @@ impl Work {
             With::Answer(answer) => self
                 .seat_of(call)
                 .inspect(|seat| seat.messages.answer(answer.into())),
+            With::Tpm(answer) => self.seat_of(call).map(|mut seat| {
+                seat.told(answer);
+                seat
+            }),
         };
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
-                Ok(Progress::Preempted) => match seat.messages.take() {
-                    Some(message) => (How::Sends(sending(message)), Some(seat)),
-                    None => (How::Preempted, Some(seat)),
-                },
+                Ok(Progress::Preempted) => {
+                    let how = match (seat.messages.take(), seat.questions.take()) {
+                        (Some(message), _) => How::Sends(sending(message)),
+                        (None, Some(question)) => How::Asks(seat.asking(question)),
+                        (None, None) => How::Preempted,
+                    };
+                    (how, Some(seat))
+                }
                 // No deployment has a ring; if one had, it would be looked after again and again until its time is over.
                 Ok(Progress::Waiting { .. }) => (How::Preempted, Some(seat)),
                 Ok(Progress::Sleeping(until)) => {
@@ -273,7 +315,7 @@ impl Work {
             },
         };
         let did = watch.did;
-        let goes_on = matches!(how, How::Preempted | How::Sleeping(_) | How::Sends(_));
+        let goes_on = matches!(how, How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Asks(_));
         let done = match seat {
             Some(seat) if goes_on => {
                 // Put back before the supervisor hears of it and sends the next piece.
@@ -325,6 +367,7 @@ impl Work {
             seat.cell.page_in();
         }
         seat.messages.begin_call();
+        seat.questions.begin_call();
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
             lock(&self.idle).push(seat);
@@ -342,12 +385,15 @@ impl Work {
 
     fn new_seat(&self) -> Result<Seat, StartError> {
         let call = Arc::new(AtomicU64::new(0));
-        let messages = ChannelLine::default();
-        let cell = self.permit.start(self.inputs(&call, &messages))?;
+        let lines = Lines::default();
+        let cell = self.permit.start(self.inputs(&call, &lines))?;
+        let Lines { messages, questions } = lines;
         Ok(Seat {
             cell,
             call,
             messages,
+            questions,
+            known: BTreeMap::new(),
             since: Instant::now(),
             asleep: false,
         })
@@ -360,7 +406,12 @@ impl Work {
             return;
         }
         if self.shape.fresh {
-            let inputs = self.inputs(&seat.call, &seat.messages);
+            let lines = Lines {
+                messages: seat.messages.clone(),
+                questions: seat.questions.clone(),
+            };
+            seat.known.clear();
+            let inputs = self.inputs(&seat.call, &lines);
             if seat.cell.reset(inputs).is_err() {
                 return;
             }
@@ -408,7 +459,7 @@ impl Work {
         self.tell(&FromWorker::Rested { went, awake, asleep });
     }
 
-    fn inputs(&self, call: &Arc<AtomicU64>, messages: &ChannelLine) -> Inputs {
+    fn inputs(&self, call: &Arc<AtomicU64>, lines: &Lines) -> Inputs {
         let output = |errors| {
             Output::Writer(OutputWriter(Box::new(LineOutput {
                 writer: Arc::clone(&self.writer),
@@ -417,7 +468,8 @@ impl Work {
             })))
         };
         Inputs {
-            channels: Some(messages.clone()),
+            channels: Some(lines.messages.clone()),
+            tpm: Some(lines.questions.clone()),
             console: ConsoleStreams {
                 out: output(false),
                 err: output(true),
