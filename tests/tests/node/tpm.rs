@@ -45,7 +45,10 @@ impl Host {
 
     fn with(more: &str) -> Host {
         let chip = Chip::new();
-        assert_ends(&chip.vmm(setup().workshop.trust_store().as_path(), &["tpm", "init"]), 0);
+        assert_ends(
+            &chip.vmm(setup().workshop.trust_store().as_path(), &["tpm", "init"]),
+            0,
+        );
         let node = Node::with(&format!("{more}\n{}", chip.config()));
         Host { node, chip }
     }
@@ -60,7 +63,8 @@ impl Host {
     /// Has the node give evidence.
     fn attest(&self, nonce: &str) -> Ended {
         let file = text(&self.node.path("evidence"));
-        self.node.cli(&["attest", "--node", "--nonce", nonce, "-o", &file])
+        self.node
+            .cli(&["attest", "--node", "--nonce", nonce, "-o", &file])
     }
 
     /// Checks the file of evidence.
@@ -140,14 +144,20 @@ fn evidence_of_a_node_names_what_was_deployed_and_nothing_else() {
     assert_eq!(contents(&events, "bundle", "digest"), [digest(&acts())]);
     assert_ne!(digest(&bundle("reactor", "courier")), digest(&acts()));
     let identity = contents(&events, "component", "name");
-    assert_eq!(identity, ["vmm", "tpm", "trap-stubs", "seccomp", "policy", "trust"]);
+    assert_eq!(
+        identity,
+        ["vmm", "tpm", "trap-stubs", "seccomp", "policy", "trust"]
+    );
     // Of another request, it is worth nothing.
     let refused = assert_ends(&host.verify(OTHER_NONCE), 1);
     let refused: Value = serde_json::from_str(&refused).expect("is JSON");
     assert_eq!(refused["holds"], false, "{refused}");
     assert!(refused.to_string().contains("nonce"), "{refused}");
     let measured: Vec<Value> = host.node.records();
-    let measured: Vec<&Value> = measured.iter().filter(|record| record["kind"] == "measure").collect();
+    let measured: Vec<&Value> = measured
+        .iter()
+        .filter(|record| record["kind"] == "measure")
+        .collect();
     assert_eq!(measured.len(), 1, "{measured:?}");
     assert_eq!(
         (&measured[0]["detail"]["bundle"], &measured[0]["detail"]["first"]),
@@ -160,12 +170,18 @@ fn a_node_without_its_tpm_does_not_become_ready() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::copy(setup().workshop.trust_store(), folder.path().join("trust.store")).expect("is copied");
     let device = "[tpm]\ndevice = 'device:/dev/no-such-tpm'";
-    configure(folder.path(), &format!("{device}\nstate = '{}'", text(&folder.path().join("tpm"))));
+    configure(
+        folder.path(),
+        &format!("{device}\nstate = '{}'", text(&folder.path().join("tpm"))),
+    );
     chip::build_tpm();
     let status = spawn(folder.path()).wait().expect("is ours");
     let words = std::fs::read_to_string(folder.path().join("stderr")).expect("is there");
     assert_eq!(status.code(), HOST_ERROR, "{words}");
-    assert!(words.contains("tpm-unreachable") && !words.contains("ready:"), "{words}");
+    assert!(
+        words.contains("tpm-unreachable") && !words.contains("ready:"),
+        "{words}"
+    );
     assert!(!folder.path().join("api.sock").exists());
     // What is wrong with the configuration is said before anything is asked.
     configure(folder.path(), "[tpm]\ndevice = 'tpm0'");
@@ -183,9 +199,15 @@ fn a_bundle_of_an_earlier_epoch_is_refused_once_a_later_one_was_deployed() {
     assert_eq!(host.node.call("comes", "count", "[]").good(), b"0");
     let ended = host.node.cli(&["deploy", &text(&old), "--name", "again"]);
     assert_eq!(ended.code, REJECTED, "{}", ended.errors());
-    assert!(ended.errors().contains("[epoch-rolled-back]"), "{}", ended.errors());
+    assert!(
+        ended.errors().contains("[epoch-rolled-back]"),
+        "{}",
+        ended.errors()
+    );
     assert!(host.node.managed().contains(&("refuse".into(), "again".into())));
-    host.node.ask("GET", "/v1/deployments/again", b"").is(404, "rejected", "no-deployment");
+    host.node
+        .ask("GET", "/v1/deployments/again", b"")
+        .is(404, "rejected", "no-deployment");
     // The one that was there has no worker any more, and gets none.
     crate::wait_for("its worker ends", || host.node.shown("stays")["state"] == "idle");
     host.node
@@ -239,13 +261,18 @@ fn what_was_measured_cannot_be_exchanged_by_a_reload() {
     // Another store by the same root: whoever was trusted in it still is.
     let workshop = &setup().workshop;
     let draft = workshop.trust_draft().expect("is a draft");
-    let revoked = cargo_muscle::trust::revoke_bundle(&draft, &[referee_bundle::Digest([7; 32])]).expect("is a draft");
+    let revoked =
+        cargo_muscle::trust::revoke_bundle(&draft, &[referee_bundle::Digest([7; 32])]).expect("is a draft");
     let store = workshop.signed(revoked).expect("is signed");
     let before = std::fs::read(host.node.path("trust.store")).expect("is there");
     std::fs::write(host.node.path("trust.store"), store).expect("is written");
     let ended = host.node.cli(&["reload"]);
     assert_eq!(ended.code, REJECTED, "{}", ended.errors());
-    assert!(ended.errors().contains("[identity-differs]"), "{}", ended.errors());
+    assert!(
+        ended.errors().contains("[identity-differs]"),
+        "{}",
+        ended.errors()
+    );
     // What was read before is in force.
     assert_eq!(host.node.call("acts", "count", "[]").good(), b"0");
     std::fs::write(host.node.path("trust.store"), before).expect("is written");
@@ -256,7 +283,14 @@ fn what_was_measured_cannot_be_exchanged_by_a_reload() {
 fn evidence_is_for_whoever_policy_names_with_a_nonce_that_is_one() {
     let host = Host::new();
     let ask = |body: Value| host.node.ask("POST", "/v1/attest", body.to_string().as_bytes());
-    for nonce in ["", "00112233445566778899aabbccddee", &"00".repeat(65), &"zz".repeat(16), &"é".repeat(16), "0011223344556677889 aabbccddeeff0"] {
+    for nonce in [
+        "",
+        "00112233445566778899aabbccddee",
+        &"00".repeat(65),
+        &"zz".repeat(16),
+        &"é".repeat(16),
+        "0011223344556677889 aabbccddeeff0",
+    ] {
         ask(json!({ "nonce": nonce })).is(422, "rejected", "nonce-length");
     }
     ask(json!({ "nonce": NONCE, "more": 1 })).is(400, "rejected", "body-invalid");

@@ -40,8 +40,8 @@ mod state;
 mod tpm_line;
 mod tpm_questions;
 
-pub use attest::{NONCE_BYTES, PUBLIC_KEY_MAX, USER_DATA_MAX};
 pub use arguments::argument_block;
+pub use attest::{NONCE_BYTES, PUBLIC_KEY_MAX, USER_DATA_MAX};
 pub use broker::{Broker, BrokerLimits, Slots};
 pub use channel::{ChannelLine, Message, MessageAnswer};
 pub use clock::CellClock;

@@ -179,7 +179,9 @@ impl Health {
         if let Some(why) = &seen.tpm {
             say(
                 TPM,
-                format!("{why}; what was measured goes on, nothing new is deployed, and there is no evidence"),
+                format!(
+                    "{why}; what was measured goes on, nothing new is deployed, and there is no evidence"
+                ),
             );
         }
         let failing: Vec<(String, u32)> = node

@@ -58,8 +58,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Attest, Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
-    SlotShown, SlotState, Stats, TenantUsage, document,
+    Attest, Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown,
+    ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,

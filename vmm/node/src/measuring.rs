@@ -47,7 +47,9 @@ impl Node {
         }
         let order = self.order(deployment)?;
         let assessment = deployment.assessment();
-        let measured = self.measure(notary, order, &deployment.deployed.bundle, assessment).await;
+        let measured = self
+            .measure(notary, order, &deployment.deployed.bundle, assessment)
+            .await;
         *failed = match &measured {
             Err(error @ NodeError::Host { .. }) => Some((Instant::now(), error.with_causes().into())),
             _ => None,
@@ -89,7 +91,12 @@ impl Node {
             .then(|| from_hex(nonce))
             .flatten()
             .filter(|bytes| NONCE_BYTES.contains(&bytes.len()) && bytes.len() * 2 == nonce.len())
-            .ok_or_else(|| rejected("nonce-length", "a nonce has 16 to 64 bytes, in hexadecimal digits"))?;
+            .ok_or_else(|| {
+                rejected(
+                    "nonce-length",
+                    "a nonce has 16 to 64 bytes, in hexadecimal digits",
+                )
+            })?;
         let audit = self.audit().clone();
         let head = tokio::task::spawn_blocking(move || {
             // What is said to be there must not be lost with this host's memory.
@@ -99,7 +106,9 @@ impl Node {
         .await
         .or_host("flushing the audit log")?
         .or_host("flushing the audit log")?;
-        notary.evidence(nonce, (head.records, head.hash.to_string())).await
+        notary
+            .evidence(nonce, (head.records, head.hash.to_string()))
+            .await
     }
 
     /// Looks at the TPM now and then, and when it did not serve, for as long as the service lives.
@@ -111,10 +120,10 @@ impl Node {
             // Whoever asked in vain has waited already.
             let _ = tokio::time::timeout(LOOK_EACH, notary.failed()).await;
             let trouble = notary.look().await.err().map(|error| error.with_causes());
-            if let Some(trouble) = &trouble
-                && self.watch().tpm().is_none()
-            {
-                report::problem(&format!("nothing new is measured: {trouble}"));
+            match (&trouble, self.watch().tpm()) {
+                (Some(trouble), None) => report::problem(&format!("nothing new is measured: {trouble}")),
+                (None, Some(_)) => report::notice("the TPM serves again"),
+                (None, None) | (Some(_), Some(_)) => {}
             }
             self.watch().set_tpm(trouble);
             tokio::time::sleep(LOOK_AGAIN).await;

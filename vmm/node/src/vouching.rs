@@ -9,9 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use referee_capabilities::{
-    Answer, NONCE_BYTES, PUBLIC_KEY_MAX, QUESTIONS_MAX, Question, USER_DATA_MAX,
-};
+use referee_capabilities::{Answer, NONCE_BYTES, PUBLIC_KEY_MAX, QUESTIONS_MAX, Question, USER_DATA_MAX};
 use referee_policy::{Grants, Power};
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +83,11 @@ impl TpmGrants {
     /// What the worker did.
     pub(crate) fn check(&self, asking: &Asking) -> Result<(), &'static str> {
         let not_granted = Err("asked the TPM for what it was not granted");
-        if asking.after.as_ref().is_some_and(|version| version.len() > VERSION_MAX) {
+        if asking
+            .after
+            .as_ref()
+            .is_some_and(|version| version.len() > VERSION_MAX)
+        {
             return not_granted;
         }
         let mut decoder = minicbor::Decoder::new(&asking.payload);

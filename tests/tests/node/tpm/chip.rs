@@ -37,14 +37,17 @@ impl Chip {
             .output()
             .expect("swtpm-tools is installed");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let mut chip = Chip { folder, process: None };
+        let mut chip = Chip {
+            folder,
+            process: None,
+        };
         chip.start();
         chip
     }
 
     /// Starts it, as after a reset: its registers are zero.
     pub fn start(&mut self) {
-        let control = self.socket().with_extension("ctrl");
+        let control = self.socket().with_extension("sock.ctrl");
         for path in [self.socket(), control.clone()] {
             let _ = std::fs::remove_file(path);
         }

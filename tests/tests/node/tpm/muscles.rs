@@ -83,7 +83,10 @@ fn what_a_muscle_saves_outlives_worker_and_node() {
     let mut host = Host::new();
     host.node.deploy(&vouched(), "vouched", &[]);
     assert_eq!(given(call(&host.node, "vouched", "load", &[])), None);
-    assert_eq!(given(call(&host.node, "vouched", "keep", &[b"what was saved"])), None);
+    assert_eq!(
+        given(call(&host.node, "vouched", "keep", &[b"what was saved"])),
+        None
+    );
     assert_eq!(host.node.cli(&["kill", "vouched"]).code, Some(0));
     let saved = Some(b"what was saved".to_vec());
     assert_eq!(given(call(&host.node, "vouched", "load", &[])), saved);
@@ -122,10 +125,15 @@ fn a_revoked_slot_and_a_tpm_that_is_gone_are_the_muscle_s_errors_and_no_hang() {
     let failed = call(&host.node, "vouched", "load", &[]);
     assert_eq!(code(failed), muscle_abi::frame::ErrorCode::Io as u32);
     assert!(host.node.records().iter().any(|record| {
-        record["detail"]["tpm"].as_str().is_some_and(|why| why.contains("tpm-unreachable"))
+        record["detail"]["tpm"]
+            .as_str()
+            .is_some_and(|why| why.contains("tpm-unreachable"))
     }));
     host.chip.start();
-    assert_eq!(given(call(&host.node, "vouched", "load", &[])), Some(b"x".to_vec()));
+    assert_eq!(
+        given(call(&host.node, "vouched", "load", &[])),
+        Some(b"x".to_vec())
+    );
     assert_eq!(
         host.node.cli(&["grants", "vouched", "--revoke", "notes"]).code,
         Some(0)

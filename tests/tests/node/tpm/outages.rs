@@ -82,14 +82,20 @@ fn a_tpm_that_dies_under_load_stops_what_is_new_and_nothing_else() {
     host.node.deploy(&acts(), "more", &[]);
     assert_eq!(host.node.call("more", "count", "[]").good(), b"0");
     let courier = bundle("reactor", "courier");
-    let wires = ["--bind=ask=channel:a", "--bind=from=channel:b", "--bind=to=channel:c"];
+    let wires = [
+        "--bind=ask=channel:a",
+        "--bind=from=channel:b",
+        "--bind=to=channel:c",
+    ];
     let words = text(&courier);
     let mut deploy = vec!["deploy", words.as_str(), "--name", "new"];
     deploy.extend(wires);
     let ended = host.node.cli(&deploy);
     assert_eq!(ended.code, HOST_ERROR, "{}", ended.errors());
     assert!(ended.errors().contains("tpm-unreachable"), "{}", ended.errors());
-    host.node.ask("GET", "/v1/deployments/new", b"").is(404, "rejected", "no-deployment");
+    host.node
+        .ask("GET", "/v1/deployments/new", b"")
+        .is(404, "rejected", "no-deployment");
     let ended = host.attest(NONCE);
     assert_eq!(ended.code, HOST_ERROR, "{}", ended.errors());
     load.goes_on();
@@ -110,7 +116,11 @@ fn a_tpm_that_stalls_holds_up_nobody_who_does_not_need_it() {
     let load = Load::on(&host.node, "acts");
     load.goes_on();
     host.chip.stall();
-    let wires = ["--bind=ask=channel:a", "--bind=from=channel:b", "--bind=to=channel:c"];
+    let wires = [
+        "--bind=ask=channel:a",
+        "--bind=from=channel:b",
+        "--bind=to=channel:c",
+    ];
     let words = text(&bundle("reactor", "courier"));
     let mut deploy = vec!["deploy", words.as_str(), "--name", "new"];
     deploy.extend(wires);

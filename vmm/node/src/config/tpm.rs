@@ -60,9 +60,15 @@ impl Tpm {
         let wrong = |message: String| Err(NodeError::Config(message));
         self.counter_index()?;
         match &self.device {
-            device if !["device:", "swtpm:", "tcti:"].iter().any(|kind| device.starts_with(kind)) => wrong(format!(
-                "tpm.device `{device}` must begin with device:, swtpm: or tcti:, as device:/dev/tpmrm0"
-            )),
+            device
+                if !["device:", "swtpm:", "tcti:"]
+                    .iter()
+                    .any(|kind| device.starts_with(kind)) =>
+            {
+                wrong(format!(
+                    "tpm.device `{device}` must begin with device:, swtpm: or tcti:, as device:/dev/tpmrm0"
+                ))
+            }
             _ if self.identity_pcr == self.muscle_pcr => {
                 wrong("tpm.identity_pcr and tpm.muscle_pcr must be two registers".into())
             }
@@ -123,14 +129,26 @@ mod tests {
     fn what_is_left_out_is_as_on_the_command_line() {
         let config = Config::parse("[tpm]\ndevice = 'device:/dev/tpmrm0'").expect("is valid");
         let printed = config.to_toml().expect("plain data");
-        for line in ["identity_pcr = 14", "muscle_pcr = 13", "counter = \"01800100\"", "patience_seconds = 60"] {
+        for line in [
+            "identity_pcr = 14",
+            "muscle_pcr = 13",
+            "counter = \"01800100\"",
+            "patience_seconds = 60",
+        ] {
             assert!(printed.contains(line), "{printed}");
         }
         let read = Config::parse(&printed).expect("is valid");
         assert_eq!(read.tpm, config.tpm);
-        let ours = config.tpm.expect("is there").with_program("x".into()).expect("is valid");
+        let ours = config
+            .tpm
+            .expect("is there")
+            .with_program("x".into())
+            .expect("is valid");
         let theirs = referee::Tpm::new("device:/dev/tpmrm0", "x");
-        assert_eq!((ours.registers, ours.counter, ours.patience), (theirs.registers, theirs.counter, theirs.patience));
+        assert_eq!(
+            (ours.registers, ours.counter, ours.patience),
+            (theirs.registers, theirs.counter, theirs.patience)
+        );
         assert_eq!(Config::parse("").expect("is valid").tpm, None);
     }
 
@@ -142,11 +160,16 @@ mod tests {
             ("device = 'device:x'\nmuscle_pcr = 24", "tpm.muscle_pcr"),
             ("device = 'device:x'\ncounter = '02800100'", "tpm.counter"),
             ("device = 'device:x'\ncounter = 'x'", "tpm.counter"),
-            ("device = 'device:x'\npatience_seconds = 0", "tpm.patience_seconds"),
+            (
+                "device = 'device:x'\npatience_seconds = 0",
+                "tpm.patience_seconds",
+            ),
             ("identity_pcr = 14", "device"),
             ("device = 'device:x'\nregister = 1", "register"),
         ] {
-            let error = Config::parse(&format!("[tpm]\n{more}")).expect_err(more).to_string();
+            let error = Config::parse(&format!("[tpm]\n{more}"))
+                .expect_err(more)
+                .to_string();
             assert!(error.contains(key), "{error}");
         }
     }

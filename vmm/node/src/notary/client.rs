@@ -62,7 +62,11 @@ impl Notary {
     ///
     /// # Errors
     /// [`NodeError::Busy`], [`NodeError::Host`].
-    pub(crate) async fn evidence(&self, nonce: Vec<u8>, audit_head: (u64, String)) -> Result<Vec<u8>, NodeError> {
+    pub(crate) async fn evidence(
+        &self,
+        nonce: Vec<u8>,
+        audit_head: (u64, String),
+    ) -> Result<Vec<u8>, NodeError> {
         let _turn = self.turn()?;
         let line = self.nursery.evidence().await?;
         let question = EvidenceFor { nonce, audit_head };

@@ -38,9 +38,15 @@ pub(crate) struct Started {
 ///
 /// # Errors
 /// When what this node is cannot be read, or the fork fails.
-pub(crate) fn start(config: &Tpm, trusted: &Trusted, listeners: &mut HandedOver) -> Result<Started, NodeError> {
+pub(crate) fn start(
+    config: &Tpm,
+    trusted: &Trusted,
+    listeners: &mut HandedOver,
+) -> Result<Started, NodeError> {
     let doing = "reading what this node is, to have it measured";
-    let program = std::env::current_exe().or_host(doing)?.with_file_name("referee-tpm");
+    let program = std::env::current_exe()
+        .or_host(doing)?
+        .with_file_name("referee-tpm");
     let (policy, trust, trust_version) = trusted.digests();
     let components = referee::identity(&program, &FILTER_SOURCES, policy, trust).or_host(doing)?;
     let notary = NotaryProcess {
@@ -82,7 +88,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The nursery is gone, so it ends when it has finished what it is at; a TPM that stalls is not waited for.
         let timeout = rustix::event::Timespec::try_from(END_WITHIN).ok();
-        let _ = poll(&mut [PollFd::from_borrowed_fd(self.0.descriptor(), PollFlags::IN)], timeout.as_ref());
+        let _ = poll(
+            &mut [PollFd::from_borrowed_fd(self.0.descriptor(), PollFlags::IN)],
+            timeout.as_ref(),
+        );
     }
 }
 
@@ -142,7 +151,9 @@ impl NotaryProcess {
                 }
             }
             Commission::Speak(vouched) => self.speak(vouched, &question::<Speaking>(line)?),
-            Commission::Look if self.answered.is_some_and(|at| at.elapsed() < FRESH) => Ok(Verdict::AsMeasured),
+            Commission::Look if self.answered.is_some_and(|at| at.elapsed() < FRESH) => {
+                Ok(Verdict::AsMeasured)
+            }
             Commission::Look => self.session().map(|_| Verdict::AsMeasured),
         }
     }
@@ -155,7 +166,8 @@ impl NotaryProcess {
         let Reply::Measured { first } = self.session()?.ask(&request)? else {
             return Err(other_version());
         };
-        self.bundles.retain(|known| known != bundle && !supersedes(bundle, known));
+        self.bundles
+            .retain(|known| known != bundle && !supersedes(bundle, known));
         self.bundles.push(bundle.clone());
         Ok(Verdict::Measured { first })
     }
@@ -217,7 +229,10 @@ pub(crate) fn supersedes(bundle: &Bundle, other: &Bundle) -> bool {
 fn question<Q: serde::de::DeserializeOwned>(line: &UnixStream) -> Result<Q, AttestError> {
     let none = || AttestError::Broken("the question did not come".into());
     let mut buffer = Vec::new();
-    read(&mut BufReader::new(line), &mut buffer).ok().flatten().ok_or_else(none)
+    read(&mut BufReader::new(line), &mut buffer)
+        .ok()
+        .flatten()
+        .ok_or_else(none)
 }
 
 fn other_version() -> AttestError {

@@ -45,7 +45,9 @@ impl Measured {
         let gone = || io::Error::other("the notary is gone, so nothing new is measured; restart the node");
         let notary = self.line.as_ref().ok_or_else(gone)?;
         if self.jobs.len() >= JOBS_MAX {
-            return Err(io::Error::other(format!("{JOBS_MAX} questions wait for the TPM already")));
+            return Err(io::Error::other(format!(
+                "{JOBS_MAX} questions wait for the TPM already"
+            )));
         }
         let bundle = match &commission {
             Commission::Measure { bundle, .. } => Some(bundle.clone()),

@@ -160,8 +160,12 @@ impl Nest {
             Ask::Speak { worker } => {
                 let line = descriptor()?;
                 let vouched = self.vouched.get(&worker).cloned();
-                let vouched = vouched.ok_or_else(|| io::Error::other("no such worker's muscle may ask the TPM"));
-                self.have_done(Commission::Speak(Box::new(vouched.or_host("asking the notary")?)), line)
+                let vouched =
+                    vouched.ok_or_else(|| io::Error::other("no such worker's muscle may ask the TPM"));
+                self.have_done(
+                    Commission::Speak(Box::new(vouched.or_host("asking the notary")?)),
+                    line,
+                )
             }
             Ask::LookAtTpm => self.have_done(Commission::Look, descriptor()?),
             Ask::Spawn { order, .. }
@@ -201,7 +205,9 @@ impl Nest {
     /// Has the notary do something, and answer on this line.
     fn have_done(&mut self, commission: Commission, line: OwnedFd) -> Result<Told, NodeError> {
         let measured = self.measured.as_mut().ok_or_else(no_tpm)?;
-        measured.commission(commission, &line).or_host("asking the notary")?;
+        measured
+            .commission(commission, &line)
+            .or_host("asking the notary")?;
         Ok(Told::OnTheLine)
     }
 

@@ -315,7 +315,10 @@ impl Work {
             },
         };
         let did = watch.did;
-        let goes_on = matches!(how, How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Asks(_));
+        let goes_on = matches!(
+            how,
+            How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Asks(_)
+        );
         let done = match seat {
             Some(seat) if goes_on => {
                 // Put back before the supervisor hears of it and sends the next piece.
