@@ -31,8 +31,8 @@ OURS = {
     # No TPM library, no virtual machine.
     "referee-verify": {"referee-attest", "referee-audit", "referee-evidence", "referee-tlog"},
     "referee-node": {
-        "muscle-abi", "referee", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv", "referee-jail",
-        "referee-policy", "referee-scheduler", "referee-trace",
+        "muscle-abi", "referee", "referee-attest", "referee-audit", "referee-bundle", "referee-capabilities", "referee-cell", "referee-hv",
+        "referee-jail", "referee-policy", "referee-scheduler", "referee-trace",
     },
     # Nothing beneath the library.
     "referee-vmm": {"muscle-abi", "referee", "referee-node", "referee-attest", "referee-audit", "referee-tlog"},

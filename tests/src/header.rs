@@ -226,6 +226,9 @@ fn slot(text: &str) -> anyhow::Result<Slot> {
         ["args"] => CapabilityRequest::Args,
         ["random"] => CapabilityRequest::Random,
         ["attest"] => CapabilityRequest::Attest,
+        ["state", _] => CapabilityRequest::State {
+            max_bytes: number_at(1)?,
+        },
         ["clock", "coarse"] => CapabilityRequest::Clock {
             grade: ClockGrade::Coarse,
         },

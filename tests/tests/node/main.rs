@@ -33,6 +33,7 @@ mod soak;
 mod starting;
 mod streams;
 mod tls;
+mod tpm;
 mod traces;
 mod workers;
 

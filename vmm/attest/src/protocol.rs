@@ -145,6 +145,8 @@ pub enum Request {
         /// Although there is a key that cannot be opened.
         replace: bool,
     },
+    /// See to it that the identity is measured, and say since when the registers count.
+    Identify,
     /// Measure a bundle; it may run when this is answered.
     Measure {
         /// Which.
@@ -278,6 +280,11 @@ impl Rule {
 pub enum Reply {
     /// It is done.
     Done,
+    /// The identity is measured.
+    Identified {
+        /// The TPM's reset and restart counts when its registers began: while they are the same, what was measured stays measured.
+        boot: String,
+    },
     /// The bundle is measured.
     Measured {
         /// Whether this boot had not run it before.

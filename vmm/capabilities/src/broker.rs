@@ -144,7 +144,6 @@ impl Broker {
             functions,
             channels,
         } = resources;
-        let tpm = tpm.map(TpmLine::new);
         let mut table = Vec::with_capacity(slots);
         for given in granted.slots() {
             let grant = left.slot(given.slot());

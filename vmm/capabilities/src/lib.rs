@@ -39,8 +39,10 @@ mod random;
 mod resources;
 mod state;
 mod tpm_line;
+mod tpm_questions;
 
 pub use arguments::argument_block;
+pub use attest::{NONCE_BYTES, PUBLIC_KEY_MAX, USER_DATA_MAX};
 pub use broker::{Broker, BrokerLimits, Slots};
 pub use channel::{ChannelLine, Delegation, Message, MessageAnswer, Outgoing};
 pub use clock::CellClock;
@@ -54,6 +56,7 @@ pub use ports::PortUse;
 pub use random::{MAX_RANDOM, boot_seed};
 pub use resources::Resources;
 pub use tpm_line::{Answer, QUESTIONS_MAX, Question};
+pub use tpm_questions::{TpmQuestion, TpmQuestions};
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use crate::channel::ChannelLine;
 use crate::console::{ConsoleStreams, Output};
 use crate::error::HostError;
 use crate::functions::HostFunctions;
+use crate::tpm_line::{DirectLine, TpmLine};
+use crate::tpm_questions::TpmQuestions;
 
 /// Opened things, each for one slot.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub struct Resources {
     pub(crate) console: ConsoleStreams,
     pub(crate) directories: BTreeMap<String, OwnedFd>,
     pub(crate) serial: BTreeMap<String, Output>,
-    pub(crate) tpm: Option<OwnedFd>,
+    pub(crate) tpm: Option<TpmLine>,
     pub(crate) functions: HostFunctions,
     pub(crate) channels: Option<ChannelLine>,
 }
@@ -124,7 +126,12 @@ impl Resources {
 
     /// Gives the line to whoever asks the TPM; grants of `attest` and `state` need one.
     pub fn ask_tpm_by(&mut self, line: OwnedFd) {
-        self.tpm = Some(line);
+        self.tpm = Some(TpmLine::Direct(DirectLine::new(line)));
+    }
+
+    /// The same, where whoever runs the cell carries the questions on.
+    pub fn carry_questions_by(&mut self, line: TpmQuestions) {
+        self.tpm = Some(TpmLine::Carried(line));
     }
 
     /// Descriptors that must stay open while the process closes all others.
@@ -140,7 +147,7 @@ impl Resources {
             .into_iter()
             .chain(serial)
             .chain(directories)
-            .chain([self.tpm.as_ref().map(OwnedFd::as_fd)])
+            .chain([self.tpm.as_ref().and_then(TpmLine::descriptor)])
             .flatten()
             .collect()
     }

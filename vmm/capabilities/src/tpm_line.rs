@@ -11,7 +11,7 @@
 //! Who the muscle is, what it was granted and what was measured is the parent's to say; nothing of it comes from here.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use muscle_abi::frame::ErrorCode;
 use referee_audit::Value;
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::broker::Act;
 use crate::error::{CallError, HostError, Refusal, Stop};
+use crate::tpm_questions::{Progress, TpmQuestion, TpmQuestions};
 
 /// Most questions of one cell: each keeps a TPM busy that others wait for.
 pub const QUESTIONS_MAX: u32 = 64;
@@ -64,9 +65,100 @@ pub enum Answer {
     Conflict = 3,
 }
 
-/// The cell's end of the line. One question at a time: the muscle waits for the answer.
+impl Answer {
+    /// The answer with this number.
+    pub const fn from_number(number: u8) -> Option<Answer> {
+        match number {
+            0 => Some(Answer::Given),
+            1 => Some(Answer::Failed),
+            2 => Some(Answer::Nothing),
+            3 => Some(Answer::Conflict),
+            _ => None,
+        }
+    }
+}
+
+/// How a cell asks the TPM. One question at a time: the muscle waits for the answer.
 #[derive(Debug)]
-pub(crate) struct TpmLine {
+pub(crate) enum TpmLine {
+    /// By a line to the parent, on which the thread waits too.
+    Direct(DirectLine),
+    /// By whoever runs the cell, which stops meanwhile.
+    Carried(TpmQuestions),
+}
+
+impl TpmLine {
+    /// The descriptor that must stay open.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            TpmLine::Direct(line) => Some(line.line.as_fd()),
+            TpmLine::Carried(_) => None,
+        }
+    }
+
+    /// Records the question and asks it, or goes on waiting for its answer.
+    pub fn ask<'p>(
+        &mut self,
+        question: Question,
+        payload: &[u8],
+        detail: &[(&'static str, Value<'_>)],
+        act: &mut Act<'_>,
+    ) -> Result<(Answer, Vec<u8>), Refusal<'p>> {
+        let (answer, bytes) = match self {
+            TpmLine::Direct(line) => line.ask(question, payload, detail, act)?,
+            TpmLine::Carried(line) => carried(line, question, payload, detail, act)?,
+        };
+        if answer == Answer::Failed {
+            // For whoever reads the log; a muscle learns that it failed.
+            act.record(&[("tpm", Value::Text(&String::from_utf8_lossy(&bytes)))])?;
+        }
+        Ok((answer, bytes))
+    }
+
+    /// Lets a slot not wait any more.
+    pub fn abandon(&mut self, slot: &str) {
+        match self {
+            TpmLine::Direct(line) => line.abandon(slot),
+            // Another slot's question takes its place.
+            TpmLine::Carried(_) => {}
+        }
+    }
+}
+
+fn carried<'p>(
+    line: &TpmQuestions,
+    question: Question,
+    payload: &[u8],
+    detail: &[(&'static str, Value<'_>)],
+    act: &mut Act<'_>,
+) -> Result<(Answer, Vec<u8>), Refusal<'p>> {
+    let slot = act.grant.slot();
+    match line.progress(slot) {
+        Progress::Over(answer, bytes) => {
+            act.was_recorded();
+            return Ok((answer, bytes));
+        }
+        Progress::Underway => {}
+        Progress::New if !line.may_ask() => return Err(too_often().into()),
+        Progress::New => {
+            act.record(detail)?;
+            line.put(TpmQuestion {
+                slot: slot.to_owned(),
+                question,
+                payload: payload.to_vec(),
+            });
+        }
+    }
+    Err(Refusal::Stop(Stop::Interrupted))
+}
+
+fn too_often() -> CallError<'static> {
+    CallError::new(ErrorCode::Denied, "no more of the TPM's time for this cell")
+}
+
+/// The cell's end of a line to the parent.
+#[derive(Debug)]
+pub(crate) struct DirectLine {
     line: OwnedFd,
     /// The slot that waits for an answer.
     asked: Option<String>,
@@ -76,9 +168,9 @@ pub(crate) struct TpmLine {
     answer: Vec<u8>,
 }
 
-impl TpmLine {
-    pub fn new(line: OwnedFd) -> TpmLine {
-        TpmLine {
+impl DirectLine {
+    pub fn new(line: OwnedFd) -> DirectLine {
+        DirectLine {
             line,
             asked: None,
             owed: false,
@@ -88,7 +180,7 @@ impl TpmLine {
     }
 
     /// Records the question and asks it, or goes on waiting where a signal interrupted.
-    pub fn ask<'p>(
+    fn ask<'p>(
         &mut self,
         question: Question,
         payload: &[u8],
@@ -102,9 +194,7 @@ impl TpmLine {
         }
         if self.asked.is_none() {
             if self.questions >= QUESTIONS_MAX {
-                return Err(
-                    CallError::new(ErrorCode::Denied, "no more of the TPM's time for this cell").into(),
-                );
+                return Err(too_often().into());
             }
             self.questions += 1;
             act.record(detail)?;
@@ -115,15 +205,11 @@ impl TpmLine {
         self.asked = None;
         let mut bytes = std::mem::take(&mut self.answer);
         bytes.drain(..HEAD.min(bytes.len()));
-        if answer == Answer::Failed {
-            // For whoever reads the log; a muscle learns that it failed.
-            act.record(&[("tpm", Value::Text(&String::from_utf8_lossy(&bytes)))])?;
-        }
         Ok((answer, bytes))
     }
 
     /// Lets a slot not wait any more: what was asked for is done at the other end, and its answer is dropped.
-    pub fn abandon(&mut self, slot: &str) {
+    fn abandon(&mut self, slot: &str) {
         self.owed |= self.asked.take_if(|asked| asked == slot).is_some();
     }
 
@@ -147,12 +233,8 @@ impl TpmLine {
         loop {
             if let Some(&[kind, a, b, c, d]) = self.answer.first_chunk::<HEAD>() {
                 let length = u32::from_le_bytes([a, b, c, d]) as usize;
-                let kind = match kind {
-                    0 => Answer::Given,
-                    1 => Answer::Failed,
-                    2 => Answer::Nothing,
-                    3 => Answer::Conflict,
-                    _ => return Err(failed(io::ErrorKind::InvalidData.into())),
+                let Some(kind) = Answer::from_number(kind) else {
+                    return Err(failed(io::ErrorKind::InvalidData.into()));
                 };
                 if length > ANSWER_MAX || self.answer.len() > HEAD + length {
                     return Err(failed(io::ErrorKind::InvalidData.into()));
@@ -217,7 +299,7 @@ mod tests {
             host,
             vec![answer_of(0, b"first"), answer_of(1, b"no"), answer_of(0, b"")],
         );
-        let mut line = TpmLine::new(cell.into());
+        let mut line = DirectLine::new(cell.into());
         for (kind, body) in [
             (Answer::Given, &b"first"[..]),
             (Answer::Failed, b"no"),
@@ -241,7 +323,7 @@ mod tests {
         ] {
             let (cell, host) = UnixStream::pair().expect("a pair");
             let parent = parent(host, vec![answer]);
-            let mut line = TpmLine::new(cell.into());
+            let mut line = DirectLine::new(cell.into());
             line.write(Question::Load, b"question").expect("asks");
             let stopped = line.answer();
             assert!(

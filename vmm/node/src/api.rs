@@ -17,6 +17,7 @@
 //!   GET    /v1/pipelines
 //!   PUT    /v1/pipelines/NAME                     {"steps": [{"deployment", "function"}, …]}; GET and DELETE
 //!   POST   /v1/pipelines/NAME/call                as a call of a deployment
+//!   POST   /v1/attest                             {"nonce": HEX}; evidence by the host's TPM
 //!   POST   /v1/reload                             trust store and policies
 //!   GET    /v1/stats, /metrics, /health, /health/live, /health/ready
 //!   GET    /v1/openapi.json                       all of this for programs
@@ -24,6 +25,7 @@
 //! `/metrics` and `/health`, and nothing else, are answered on a TCP socket too, where the configuration has one.
 //! An error is `{"error": {"kind", "name", "message"}}` with a status that says whose fault it was.
 
+mod attest;
 mod audit;
 mod body;
 mod calls;
@@ -46,6 +48,7 @@ use utoipa_axum::routes;
 
 use crate::node::Node;
 
+pub use attest::Attest;
 pub use deployments::{Deploy, DeploymentState, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use grants::{EndShown, Narrow, PowerShown, SlotShown, SlotState};
@@ -100,6 +103,7 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(pipelines::call_pipeline))
         .routes(routes!(logs::logs))
         .routes(routes!(audit::records))
+        .routes(routes!(attest::attest))
         .routes(routes!(deployments::reload))
         .routes(routes!(status::stats))
         .routes(routes!(metrics::metrics))

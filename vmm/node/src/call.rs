@@ -25,7 +25,9 @@ use crate::lend::Delegated;
 use crate::line::{Begin, Failure, How, With};
 use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
+use crate::stages;
 use crate::stream::{May, NOT_A_STREAM, Stream, Streaming};
+use crate::vouching::{Asked, TpmAnswer};
 use crate::worker::Shape;
 
 pub(crate) use crate::call::underway::GivenUp;
@@ -186,6 +188,10 @@ impl Node {
         // It may have waited for long.
         self.takes_calls(deployment)?;
         let stage = call.trace.stage("worker");
+        tokio::select! {
+            may_run = self.may_run(deployment) => may_run?,
+            () = call.is_given_up() => return Ok(reply),
+        }
         let worker = deployment.worker(|| self.start_worker(deployment)).await?;
         drop(stage);
         if let Some(channel) = &call.origin.channel
@@ -213,6 +219,7 @@ impl Node {
         let mut with = With::Begin(begin);
         let mut sent = Sent::default();
         let mut delegated = Delegated::default();
+        let mut asked = Asked::default();
         let mut stage = call.trace.stage("slot");
         let mut turn = tokio::select! {
             turn = place.turn() => turn,
@@ -260,6 +267,7 @@ impl Node {
                 How::Sends(_) => "message",
                 How::Delegates(_) => "delegation",
                 How::Waits(_) => "client",
+                How::Asks(_) => "tpm",
                 How::Returned(_) | How::Failed(_) => "end",
             });
             reply.used = reply.used.saturating_add(piece.used);
@@ -269,7 +277,12 @@ impl Node {
             let overdue = began.elapsed().saturating_sub(deadline) > LATE
                 || cancelled.is_some_and(|at: Instant| at.elapsed() > LATE);
             turn = match piece.how {
-                How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_) | How::Waits(_)
+                How::Preempted
+                | How::Sleeping(_)
+                | How::Sends(_)
+                | How::Delegates(_)
+                | How::Asks(_)
+                | How::Waits(_)
                     if overdue =>
                 {
                     return Err(worker.give_up("let a call go on beyond its end").await);
@@ -368,6 +381,29 @@ impl Node {
                         () = worker.over() => return Err(worker.gone()),
                     };
                     with = With::Answer(answer);
+                    stage = call.detail().stage("slot");
+                    tokio::select! {
+                        turn = place.turn() => turn,
+                        () = worker.over() => return Err(worker.gone()),
+                    }
+                }
+                How::Asks(asking) => {
+                    if let Err(wrong) = asked.check(worker.tpm(), &asking) {
+                        return Err(worker.give_up(wrong).await);
+                    }
+                    // A TPM takes its time, and its slot is for others meanwhile.
+                    turn.end(piece.used);
+                    let left = deadline.saturating_sub(began.elapsed());
+                    let answer = match deployment.is_revoked(&asking.slot) {
+                        true => TpmAnswer::failed("not-granted: the grant was revoked"),
+                        false => tokio::select! {
+                            answer = self.ask_tpm(worker.number(), call.number, asking) => answer,
+                            () = tokio::time::sleep(left) => TpmAnswer::failed("tpm-late: the call's deadline was over before"),
+                            () = call.is_given_up() => TpmAnswer::failed("the call was given up"),
+                            () = worker.over() => return Err(worker.gone()),
+                        },
+                    };
+                    with = With::Tpm(answer);
                     stage = call.detail().stage("slot");
                     tokio::select! {
                         turn = place.turn() => turn,

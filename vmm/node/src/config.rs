@@ -2,6 +2,7 @@
 
 mod memory;
 mod side_channels;
+mod tpm;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::turns::Turns;
 
 pub use memory::Memory;
 pub use side_channels::SideChannels;
+pub use tpm::Tpm;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Config {
     pub cells: Cells,
     /// How much memory cells may have.
     pub memory: Memory,
+    /// The host's TPM, if bundles are measured into it before they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<Tpm>,
     /// What is done against side channels.
     pub side_channels: SideChannels,
     /// Messages between deployments.
@@ -324,6 +329,7 @@ impl Default for Config {
             audit: Audit::default(),
             cells: Cells::default(),
             memory: Memory::default(),
+            tpm: None,
             side_channels: SideChannels::default(),
             channels: Channels::default(),
             scheduling: Scheduling::default(),
@@ -459,6 +465,7 @@ impl Config {
             )));
         }
         self.memory.check()?;
+        self.tpm.as_ref().map_or(Ok(()), Tpm::check)?;
         side_channels::check(&self.tenants)?;
         self.traces.endpoint()?;
         if !(0.0..=1.0).contains(&self.traces.sample) {

@@ -25,6 +25,7 @@ use crate::nursery::{Given, Nursery, Order};
 use crate::report;
 use crate::room::Room;
 use crate::stream::ConsoleGrant;
+use crate::vouching::TpmGrants;
 use crate::worker::Shape;
 
 /// How long a worker may take until it is ready.
@@ -203,6 +204,16 @@ impl Worker {
     /// Lets it have more recorded, as for so many calls more.
     pub(crate) fn allow_records_of(&self, calls: u64) {
         add(&self.calls, calls);
+    }
+
+    /// What it may ask of the TPM.
+    pub(crate) fn tpm(&self) -> &TpmGrants {
+        &self.given.tpm
+    }
+
+    /// By which the nursery knows it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether its muscle takes messages of a channel by this function.

@@ -17,6 +17,7 @@ use crate::error::NodeError;
 use crate::histogram::Histogram;
 use crate::logs::Logs;
 use crate::mailbox::Mailbox;
+use crate::measuring::Measuring;
 use crate::nursery::Assessment;
 use crate::settings::Priority;
 use crate::store::Deployed;
@@ -54,6 +55,8 @@ pub(crate) struct Deployment {
     place: Mutex<Option<Arc<Place>>>,
     waiting: AtomicUsize,
     worker: AsyncMutex<Staffing>,
+    /// Whether its bundle may run, on a node with a TPM.
+    pub measuring: Measuring,
     /// How often in a row its worker failed, for those who only look.
     failures: AtomicU32,
     /// The same worker, for those who only look.
@@ -203,6 +206,7 @@ impl Deployment {
             place: Mutex::new(place.map(Arc::new)),
             waiting: AtomicUsize::new(0),
             worker: AsyncMutex::default(),
+            measuring: Measuring::default(),
             failures: AtomicU32::new(0),
             present: Mutex::default(),
         }

@@ -1,7 +1,7 @@
 //! How the node is: whether it takes calls, and what is not as it should be although it does.
 //!
-//! What can be seen at once is looked at when somebody asks. The nursery and the file systems are looked at all the time instead, because
-//! either may not answer.
+//! What can be seen at once is looked at when somebody asks. The nursery, the TPM and the file systems are looked at all the time instead, because
+//! each may not answer.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -92,8 +92,11 @@ const LOG_DISK: &str = "log-disk-nearly-full";
 /// The budget of memory is nearly given out.
 const MEMORY: &str = "memory-nearly-out";
 
+/// The host's TPM does not serve.
+const TPM: &str = "tpm-not-serving";
+
 /// All names that a [`Degradation`] may have.
-pub(crate) const NAMES: [&str; 6] = [LOG, NURSERY, WORKERS, STATE_DISK, LOG_DISK, MEMORY];
+pub(crate) const NAMES: [&str; 7] = [LOG, NURSERY, WORKERS, STATE_DISK, LOG_DISK, MEMORY, TPM];
 
 /// What is looked at all the time.
 #[derive(Debug, Default)]
@@ -105,6 +108,8 @@ struct Seen {
     asked: Option<Instant>,
     /// Why the nursery gave none.
     refused: Option<String>,
+    /// Why the TPM does not serve.
+    tpm: Option<String>,
     disks: Disks,
 }
 
@@ -130,6 +135,15 @@ impl Watch {
     /// The file systems, as they were when they were last looked at.
     pub(crate) fn disks(&self) -> Disks {
         self.lock().disks
+    }
+
+    /// Why the TPM does not serve, as it was looked at last.
+    pub(crate) fn tpm(&self) -> Option<String> {
+        self.lock().tpm.clone()
+    }
+
+    pub(crate) fn set_tpm(&self, trouble: Option<String>) {
+        self.lock().tpm = trouble;
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -160,6 +174,14 @@ impl Health {
             say(
                 NURSERY,
                 format!("{why}; no worker can be started; restart the node"),
+            );
+        }
+        if let Some(why) = &seen.tpm {
+            say(
+                TPM,
+                format!(
+                    "{why}; what was measured goes on, nothing new is deployed, and there is no evidence"
+                ),
             );
         }
         let failing: Vec<(String, u32)> = node
@@ -245,7 +267,7 @@ pub(crate) async fn look(node: &Node) {
 /// Looks at nursery and file systems for as long as the service lives.
 pub(crate) async fn watch(node: Node) {
     // One that hangs must not keep the other from being looked at.
-    tokio::join!(watch_disks(&node), watch_nursery(&node));
+    tokio::join!(watch_disks(&node), watch_nursery(&node), node.watch_tpm());
 }
 
 async fn watch_disks(node: &Node) {

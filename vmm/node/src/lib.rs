@@ -36,9 +36,11 @@ mod line;
 mod logs;
 mod mailbox;
 mod manager;
+mod measuring;
 mod memory;
 mod messages;
 mod node;
+mod notary;
 mod nursery;
 mod oom;
 mod pipeline;
@@ -54,16 +56,17 @@ mod store;
 mod stream;
 mod tls;
 mod turns;
+mod vouching;
 mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown,
+    Attest, Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown,
     ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,
-    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Traces,
+    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Tpm, Traces,
 };
 pub use deployment::Counted;
 pub use deployment_file::{DeploymentFile, Wanted};

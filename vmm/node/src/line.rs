@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::channel::{Answered, Delegating, Sending};
+use crate::vouching::{Asking, TpmAnswer};
 
 /// Most bytes of a frame: an RPC frame of the largest size and what is around it.
 pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
@@ -77,6 +78,8 @@ pub(crate) enum With {
     Begin(Begin),
     /// What came of the message that it sent last.
     Answer(Answered),
+    /// What came of what it asked the TPM last.
+    Tpm(TpmAnswer),
     /// Nothing: it goes on.
     Nothing,
 }
@@ -181,6 +184,8 @@ pub(crate) enum How {
     Delegates(Delegating),
     /// The muscle waits for the client of its stream.
     Waits(Wants),
+    /// The muscle asks something of the TPM, and goes on when it has the answer.
+    Asks(Asking),
     /// There will be no result.
     Failed(Failure),
 }

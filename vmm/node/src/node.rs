@@ -23,6 +23,7 @@ use crate::error::{NodeError, OrHost};
 use crate::gate::Gate;
 use crate::health::Watch;
 use crate::memory::{Demand, Memory};
+use crate::notary::Notary;
 use crate::nursery::{Nursery, Order};
 use crate::pipeline::Pipelines;
 use crate::report;
@@ -39,6 +40,7 @@ pub(crate) struct Node(Arc<Inner>);
 struct Inner {
     config: Config,
     nursery: Nursery,
+    notary: Option<Notary>,
     store: Store,
     audit: AuditSink,
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
@@ -130,6 +132,10 @@ impl Node {
             unused: Mutex::new(Some(unused)),
             uses,
             retired: Mutex::default(),
+            notary: config
+                .tpm
+                .as_ref()
+                .map(|tpm| Notary::new(nursery.clone(), tpm.patience())),
             nursery,
             store,
             audit: AuditSink::new(log, "", ""),
@@ -159,6 +165,11 @@ impl Node {
 
     pub(crate) fn nursery(&self) -> &Nursery {
         &self.0.nursery
+    }
+
+    /// Who asks the host's TPM, if this node has one.
+    pub(crate) fn notary(&self) -> Option<&Notary> {
+        self.0.notary.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -253,7 +264,7 @@ impl Node {
             Access::Pipeline { name, action } => (name, action),
         };
         // Calls and looks that are refused change nothing, and would let anybody fill the log.
-        if !matches!(what, "call" | "see" | "logs" | "stats" | "audit") {
+        if !matches!(what, "call" | "see" | "logs" | "stats" | "audit" | "attest") {
             self.manage(&peer.principal(), &format!("deny-{what}"), name, "")?;
         }
         Err(NodeError::NotPermitted {

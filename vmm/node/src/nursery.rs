@@ -11,6 +11,7 @@
 //!                             ◄────────── Assessed: what is asked, what is granted, or why not
 //!   Spawn + bundle, two lines ──────────► verify, ask policy, fork ───────────► open grants, confine, filter
 //!                             ◄────────── Spawned                               parse image, load cells
+//!   Measure + bundle, a line  ──────────► verify, have it measured by the notary ([`crate::notary`]), if the node has a TPM
 //!   Run, Cancel               ◄─────────────── line of calls ─────────────────► Ready, Stopped, Output
 //!   records                   ◄─────────────── line of the log ───────────────► taken
 //!   Reap                      ──────────► wait for it, kill it if it stays
@@ -23,13 +24,16 @@
 mod client;
 #[cfg(test)]
 mod lies;
+mod measured;
 mod messages;
-mod passing;
+pub(crate) mod passing;
 mod process;
+mod trusted;
 
 pub(crate) use client::Nursery;
 pub(crate) use messages::{Assessment, Authority, Given, Order};
 pub(crate) use process::start;
+pub(crate) use trusted::Trusted;
 
 /// What tests that care for one figure take the others from.
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The service from its start to its end.
 //!
 //! ```text
-//!   config ─► nursery forked ─► state, log ─► nursery answers ─► socket ─► ready ─► … ─► stop signal ─► drain ─► end
+//!   config ─► notary, nursery forked ─► state, log ─► nursery answers ─► identity measured ─► socket ─► ready ─► … ─► stop signal ─► drain ─► end
 //! ```
 
 use std::fs;
@@ -27,7 +27,8 @@ use crate::error::{NodeError, OrHost};
 use crate::health;
 use crate::manager::{self, HandedOver};
 use crate::node::{Node, Principal};
-use crate::nursery::{self, Authority, Nursery};
+use crate::notary;
+use crate::nursery::{self, Authority, Nursery, Trusted};
 use crate::report;
 use crate::tls::Tls;
 
@@ -46,7 +47,13 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         max_bundle_bytes: config.cells.bundle_bytes,
     };
     let mut handed_over = manager::take_listeners()?;
-    let (nursery_process, socket) = nursery::start(authority, &mut handed_over)?;
+    let trusted = Trusted::read(&authority)?;
+    let notary = match &config.tpm {
+        Some(tpm) => Some(notary::start(tpm, &trusted, &mut handed_over)?.split()),
+        None => None,
+    };
+    let (notary, line) = notary.unzip();
+    let (nursery_process, socket) = nursery::start(authority, trusted, line, &mut handed_over)?;
     let nursery_end = nursery_process
         .descriptor()
         .try_clone_to_owned()
@@ -67,6 +74,8 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     // Requests to the nursery may still be under way on threads that block; it is ended below.
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop(nursery_process);
+    // It has nobody left to work for.
+    drop(notary);
     served
 }
 
@@ -84,6 +93,10 @@ async fn run(config: Config, found: Found) -> Result<(), NodeError> {
     let node = Node::open(config.clone(), found.nursery)?;
     // Without KVM it says why and ends; then nobody is told that the node is ready.
     node.nursery().greet().await?;
+    // Nor without its TPM: what this node is must be measured before anything runs.
+    if let Some(notary) = node.notary() {
+        notary.look().await?;
+    }
     let handed_over = found.handed_over.api.is_some();
     let listener = match found.handed_over.api {
         Some(listener) => listener,

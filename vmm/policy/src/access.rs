@@ -81,7 +81,7 @@ pub enum Access<'a> {
     },
     /// Something with the node.
     Node {
-        /// The schema's action: `send`, `reload`, `stats`, `audit`.
+        /// The schema's action: `send`, `reload`, `stats`, `audit`, `attest`.
         action: &'static str,
     },
 }
@@ -211,7 +211,7 @@ mod tests {
     };
 
     /// One of each.
-    const ALL: [Access<'_>; 17] = [
+    const ALL: [Access<'_>; 18] = [
         CALL,
         Access::Deploy {
             name: "risk",
@@ -230,6 +230,7 @@ mod tests {
         Access::Node { action: "reload" },
         Access::Node { action: "stats" },
         Access::Node { action: "audit" },
+        Access::Node { action: "attest" },
         grant("revoke"),
         grant("narrow"),
     ];

@@ -5,20 +5,26 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use hyper::Method;
 use referee::ReadLimits;
 use referee_attest::{Component, Reply, Request, StateOwner, to_hex};
 use referee_audit::{AuditLog, Event, Kind, Options, Value};
+use referee_node::Attest;
+use referee_node::client::{self, JSON};
 
 use crate::cli::{AttestArgs, AuthorityArgs, TpmAction, TpmCommandArgs};
 use crate::inspect::write_out;
 use crate::measured::{HostIdentity, ask, ask_document, identity_of, named, restart, unexpected};
-use crate::prepare;
+use crate::{node, prepare};
 
 /// Writes evidence.
 ///
 /// # Errors
 /// When the TPM, the audit log or the file does not serve.
 pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
+    if args.node {
+        return attest_node(args);
+    }
     let audit_head = args.audit.as_deref().map(audit_head).transpose()?;
     let request = Request::Evidence {
         nonce: args.nonce.clone(),
@@ -27,9 +33,26 @@ pub fn attest(args: &AttestArgs) -> anyhow::Result<u8> {
     };
     named(&args.tpm)?;
     let bytes = ask_document(&args.tpm, &host(&args.authority)?, &request)?;
-    let shown = args.output.display();
-    std::fs::write(&args.output, &bytes).with_context(|| format!("evidence {shown}"))?;
+    write_evidence(&args.output, &bytes)
+}
+
+fn write_evidence(output: &Path, bytes: &[u8]) -> anyhow::Result<u8> {
+    let shown = output.display();
+    std::fs::write(output, bytes).with_context(|| format!("evidence {shown}"))?;
     write_out(format!("{shown}: {} bytes of evidence\n", bytes.len()).as_bytes())
+}
+
+/// Has a node give evidence.
+fn attest_node(args: &AttestArgs) -> anyhow::Result<u8> {
+    let node = node::reach(&args.host)?;
+    let wanted = Attest {
+        nonce: args.nonce.clone(),
+    };
+    let body = serde_json::to_vec(&wanted)?;
+    node::talk(async {
+        let bytes = client::ask(&node, Method::POST, "/v1/attest", JSON, body).await?;
+        Ok(write_evidence(&args.output, &bytes))
+    })
 }
 
 /// This program, with what the command line says decides here.

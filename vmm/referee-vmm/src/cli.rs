@@ -153,6 +153,12 @@ pub struct AttestArgs {
     /// Also state where this audit log ends.
     #[arg(long, env = "REFEREE_AUDIT", value_name = "FILE")]
     pub audit: Option<PathBuf>,
+    /// Have the node give evidence that --host names, by its TPM; what is said here of TPM, trust store, policies and audit log does not count then.
+    #[arg(long)]
+    pub node: bool,
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
     /// Write the evidence here.
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -459,6 +465,7 @@ Examples:
 const ATTEST_EXAMPLES: &str = "\
 Examples:
   referee-vmm attest --tpm device:/dev/tpmrm0 --nonce 00112233445566778899aabbccddeeff -o host.evidence
+  referee-vmm attest --node --nonce 00112233445566778899aabbccddeeff -o node.evidence
   referee-verify evidence host.evidence --nonce 00112233445566778899aabbccddeeff --reference reference.toml";
 
 const TPM_EXAMPLES: &str = "\

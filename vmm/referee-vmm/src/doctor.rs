@@ -47,6 +47,7 @@ pub fn examine(json: bool) -> anyhow::Result<u8> {
     host(&mut checks);
     memory(&mut checks);
     side_channels(&mut checks);
+    tpm(&mut checks);
     let bad = checks.iter().any(|check| check.state == State::Bad);
     if json {
         write_out((serde_json::to_string_pretty(&checks)? + "\n").as_bytes())?;
@@ -267,6 +268,24 @@ fn memory(checks: &mut Vec<Check>) {
         ),
     };
     push(checks, "swap", state, &text, advice);
+}
+
+/// Whether bundles can be measured into a chip, without which nothing is proved to others.
+fn tpm(checks: &mut Vec<Check>) {
+    let path = "/dev/tpmrm0";
+    let opened = fs::File::options().read(true).write(true).open(path);
+    match opened {
+        Ok(_) => push(checks, "tpm", State::Ok, path, None),
+        Err(error) => push(
+            checks,
+            "tpm",
+            State::Weak,
+            &format!("{path}: {error}"),
+            Some(
+                "enable the TPM in the firmware and let this user open it (group tss), or name a software TPM: --tpm swtpm:DIR",
+            ),
+        ),
+    }
 }
 
 /// What the kernel can do for workers against those who share a core or a cache with them.

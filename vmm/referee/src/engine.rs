@@ -109,7 +109,7 @@ impl Engine {
     /// grants before, and lent to those that are delegated; nothing needs to be opened for those that are revoked.
     ///
     /// # Errors
-    /// [`StartError::Rejected`] as [`crate::embeddable`] says.
+    /// [`StartError::Rejected`] as [`crate::leads_to_no_socket`] says.
     pub fn permit(
         &self,
         image: CheckedImage,
@@ -118,7 +118,7 @@ impl Engine {
         opened: Resources,
         taken_and_lent: (Standings, Loans),
     ) -> Result<Permit, StartError> {
-        crate::muscle::embeddable(&grants, image.bundle(), self.tpm())?;
+        crate::muscle::leads_to_no_socket(&grants)?;
         Ok(Permit::new(
             self.clone(),
             image,

@@ -1,6 +1,6 @@
 //! What a program gives to a cell.
 
-use referee_capabilities::{BrokerLimits, ChannelLine, ConsoleStreams, Input, Output};
+use referee_capabilities::{BrokerLimits, ChannelLine, ConsoleStreams, Input, Output, TpmQuestions};
 
 use crate::functions::Functions;
 
@@ -15,6 +15,9 @@ pub struct Inputs {
     pub functions: Functions,
     /// Where its messages go, for a muscle with a `channel` slot: only a node carries any.
     pub channels: Option<ChannelLine>,
+    /// Where its questions to the TPM go, for a muscle with an `attest` or `state` slot, if somebody carries them: a node does. Otherwise they go to the
+    /// TPM that [`crate::Config::tpm`] names.
+    pub tpm: Option<TpmQuestions>,
     /// Where its console leads.
     pub console: ConsoleStreams,
     /// Bounds that hold whatever was granted.
@@ -29,6 +32,7 @@ impl Default for Inputs {
             environment: Vec::new(),
             functions: Functions::default(),
             channels: None,
+            tpm: None,
             console: ConsoleStreams {
                 out: Output::Nowhere,
                 err: Output::Nowhere,

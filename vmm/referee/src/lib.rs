@@ -77,14 +77,14 @@ pub use engine::{Engine, Opened};
 pub use error::{CallError, ReceiptError, StartError};
 pub use functions::Functions;
 pub use inputs::Inputs;
-pub use muscle::{Loaded, Muscle, Permit, embeddable, needs_no_node};
+pub use muscle::{Loaded, Muscle, Permit, embeddable, leads_to_no_socket, needs_no_node};
 pub use outcome::Outcome;
 pub use powers::{grants_digest, nondeterminism};
 pub use receipt::WithReceipt;
 pub use referee_bundle::{Digest, ReadLimits, VerifiedBundle, read_bundle};
 pub use referee_capabilities::{
     BrokerLimits, ChannelLine, ConsoleStreams, Delegation, Input, InputReader, Message, MessageAnswer,
-    Outgoing, Output, OutputWriter, SharedBytes,
+    Outgoing, Output, OutputWriter, SharedBytes, TpmQuestion, TpmQuestions,
 };
 pub use referee_cell::{Answer, FaultReport, HotThread, MuscleFault, Usage};
 pub use referee_policy::{

@@ -90,8 +90,7 @@ pub(crate) fn title(manifest: &Manifest) -> String {
     format!("{} {}", manifest.name, manifest.version)
 }
 
-/// Refuses grants that no cell of this library can have: vsock ports that lead to Unix sockets need a thread that serves them, which is
-/// not started here; what the TPM does needs one.
+/// Refuses grants that no cell of this library can have: those of [`leads_to_no_socket`], and what the TPM does where there is none.
 ///
 /// # Errors
 /// [`StartError::Rejected`] with the name `no-tpm` or `not-embeddable`.
@@ -99,14 +98,23 @@ pub fn embeddable(grants: &Grants, bundle: &VerifiedBundle, tpm: Option<&HostTpm
     match tpm {
         _ if !grants.needs_tpm() => {}
         Some(tpm) => tpm.must_sign(bundle)?,
-        None => {
-            return Err(StartError::Rejected {
-                name: "no-tpm",
-                message: "it is granted what the host's TPM does, and there is none: name one in Config::tpm"
-                    .into(),
-            });
-        }
+        None => return Err(no_tpm()),
     }
+    leads_to_no_socket(grants)
+}
+
+fn no_tpm() -> StartError {
+    StartError::Rejected {
+        name: "no-tpm",
+        message: "it is granted what the host's TPM does, and there is none: name one in Config::tpm".into(),
+    }
+}
+
+/// Refuses grants that lead to Unix sockets: they need a thread that serves them, which is not started here.
+///
+/// # Errors
+/// [`StartError::Rejected`] with the name `not-embeddable`.
+pub fn leads_to_no_socket(grants: &Grants) -> Result<(), StartError> {
     let outside = |grant: &&Grant| {
         matches!(
             grant.power(),
@@ -305,6 +313,13 @@ impl Permit {
         let covered = covered.and_then(|()| match inputs.channels {
             Some(_) => Ok(()),
             None => needs_no_node(&self.0.grants),
+        });
+        let covered = covered.and_then(|()| {
+            let asks = self.0.grants.needs_tpm();
+            match asks && inputs.tpm.is_none() && self.engine().tpm().is_none() {
+                true => Err(no_tpm()),
+                false => Ok(()),
+            }
         });
         match covered.and_then(|()| self.all_rings_joined()) {
             Ok(()) => Ok(()),
@@ -540,7 +555,10 @@ impl Permit {
         }
         .map_err(StartError::host("opening what was granted"))?;
         if grants.needs_tpm() {
-            resources.ask_tpm_by(self.vouched(audit, grants)?);
+            match inputs.tpm {
+                Some(line) => resources.carry_questions_by(line),
+                None => resources.ask_tpm_by(self.vouched(audit, grants)?),
+            }
         }
         resources.offer(inputs.functions.into_inner());
         if let Some(line) = inputs.channels {

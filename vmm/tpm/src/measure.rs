@@ -80,6 +80,14 @@ impl<'a> Measured<'a> {
         &self.log
     }
 
+    /// The TPM's reset and restart counts when the log began.
+    pub fn boot(&self) -> String {
+        match known_boot(&self.log) {
+            Some(boot) => format!("{} {}", boot.resets, boot.restarts),
+            None => String::new(),
+        }
+    }
+
     /// Measures the identity where it is not measured yet.
     ///
     /// # Errors

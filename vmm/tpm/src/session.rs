@@ -79,6 +79,9 @@ impl Session {
                 let keys = self.vault(&measured).initialise(&mut esys, replace)?;
                 Ok(described(&keys))
             }
+            Request::Identify => Ok(Reply::Identified {
+                boot: measured.boot(),
+            }),
             Request::Measure { bundle, to_be_signed } => {
                 self.above_floors(&mut esys, &measured, &bundle, to_be_signed)?;
                 let first = measured.bundle(&esys, &content(&bundle))?;

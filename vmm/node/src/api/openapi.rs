@@ -112,6 +112,17 @@ impl PartialSchema for DigestText {
     }
 }
 
+/// A verifier's nonce in hexadecimal digits.
+pub(crate) struct NonceText;
+
+impl ToSchema for NonceText {}
+
+impl PartialSchema for NonceText {
+    fn schema() -> RefOr<Schema> {
+        text("^([0-9a-fA-F]{2}){16,64}$").into()
+    }
+}
+
 fn text(pattern: &str) -> Object {
     let text = ObjectBuilder::new().schema_type(Type::String);
     text.pattern(Some(pattern)).build()
@@ -228,6 +239,7 @@ refused_with! {
     "Looking at a deployment." Looking: [400, 403, 404];
     "Changing a deployment." Changing: [400, 403, 404, 500];
     "Taking from a grant." Restricting: [400, 403, 404, 408, 413, 422, 429, 500];
+    "Asking for evidence." Attesting: [400, 403, 408, 413, 422, 429, 500];
     "Reading trust store and policies again." Reloading: [403, 422, 500];
     "Sending and deploying." Sending: [400, 403, 408, 413, 422, 429, 500];
     "Calling." Calling: [400, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504];

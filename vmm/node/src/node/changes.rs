@@ -15,13 +15,28 @@ use crate::deployment::Deployment;
 use crate::error::NodeError;
 use crate::lend::Change;
 use crate::memory::Demand;
+use crate::nursery::Order;
 use crate::pipeline::Pipeline;
 use crate::report;
-use crate::settings::is_name;
+use crate::settings::{Settings, is_name};
 use crate::store::Deployed;
+use crate::turns::Place;
 
 /// Bundles that may have been sent and belong to no deployment; one more, and the oldest is forgotten.
 const LOOSE_BUNDLES_MAX: usize = 64;
+
+/// Something that may be deployed.
+struct Ready {
+    /// What has the name now.
+    old: Option<Arc<Deployment>>,
+    order: Order,
+    deployed: Deployed,
+    /// What a real-time deployment was promised.
+    place: Option<Place>,
+    demand: u64,
+    /// Whether grants become whole again.
+    resets: bool,
+}
 
 impl Node {
     /// Keeps a bundle that somebody sent under this digest.
@@ -86,60 +101,29 @@ impl Node {
             name: "digest-invalid".into(),
             message: "a bundle is named by 64 hexadecimal digits, its SHA-256".into(),
         })?;
-        let bundle = digest.to_string();
+        let wanted = (name, digest, settings, reset_grants);
+        if self.notary().is_some() {
+            // Measured when all else would let it be, and with nothing held: the TPM may stall.
+            let changes = self.0.changes.lock().await;
+            let Ready { order, deployed, .. } = self.ready_to_deploy(by, &wanted).await?;
+            drop(changes);
+            let measured = self.measure_new(order, &deployed.bundle, &deployed.assessment);
+            if let Err(error) = measured.await {
+                self.manage(by, "refuse", name, &deployed.bundle)?;
+                return Err(error);
+            }
+        }
         let mut loose = self.0.changes.lock().await;
-        let old = self.deployment(name).ok();
-        // Whoever took something from a grant meant the name and its slot, not this bundle.
-        let inherited = old.as_ref().map(|old| old.standings()).unwrap_or_default();
-        let resets = reset_grants && !inherited.is_empty();
-        let standings = match resets {
-            true => Standings::default(),
-            false => inherited,
-        };
-        let order = order(&settings, digest, (standings.clone(), Loans::default()));
-        let limit = self.0.config.cells.deployments;
-        if old.is_none() && self.deployments().len() >= limit {
-            return Err(NodeError::Busy {
-                what: "deployments",
-                limit,
-            });
-        }
-        let file = self.0.store.bundle(&bundle)?;
-        let assessment = match self.0.nursery.assess(order, file).await {
-            Ok(assessment) => assessment,
-            Err(error) => {
-                self.manage(by, "refuse", name, &bundle)?;
-                return Err(error);
-            }
-        };
-        if let Err(error) = self.refuse_circle(name, &assessment.channels) {
-            self.manage(by, "refuse", name, &bundle)?;
-            return Err(error);
-        }
-        let deployed = Deployed {
-            bundle: bundle.clone(),
-            settings,
-            assessment,
-            generation: old.as_ref().map_or(1, |old| old.deployed.generation + 1),
-            deployed_at: now(),
-            // Whoever paused it meant the name, not this bundle.
-            paused: old.as_ref().is_some_and(|old| old.paused.load(Ordering::Acquire)),
-            standings,
-        };
-        // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
-        let place = match reserved(&self.0.turns, &deployed) {
-            Ok(place) => place,
-            Err(error) => {
-                self.manage(by, "refuse", name, &bundle)?;
-                return Err(error);
-            }
-        };
-        let demand = Demand::of(&deployed.settings, &deployed.assessment, self.0.slot_count).most();
+        let Ready {
+            old,
+            deployed,
+            place,
+            demand,
+            resets,
+            ..
+        } = self.ready_to_deploy(by, &wanted).await?;
+        let bundle = deployed.bundle.clone();
         let publisher = deployed.assessment.publisher.clone();
-        if let Err(error) = self.0.memory.may_promise(name, &publisher, demand) {
-            self.manage(by, "refuse", name, &bundle)?;
-            return Err(error);
-        }
         // Recorded first: a deployment that nobody recorded must not be.
         self.manage(by, "deploy", name, &bundle)?;
         if resets {
@@ -170,6 +154,78 @@ impl Node {
             self.retire(old);
         }
         Ok(deployment)
+    }
+
+    /// Whether something could be deployed as things stand now, and with what; it is not measured here.
+    ///
+    /// # Errors
+    /// [`NodeError`] when anything says no, which is recorded.
+    async fn ready_to_deploy(
+        &self,
+        by: &Principal,
+        (name, digest, settings, reset_grants): &(&str, Digest, Settings, bool),
+    ) -> Result<Ready, NodeError> {
+        let bundle = digest.to_string();
+        let old = self.deployment(name).ok();
+        // Whoever took something from a grant meant the name and its slot, not this bundle.
+        let inherited = old.as_ref().map(|old| old.standings()).unwrap_or_default();
+        let resets = *reset_grants && !inherited.is_empty();
+        let standings = match resets {
+            true => Standings::default(),
+            false => inherited,
+        };
+        let order = order(settings, *digest, (standings.clone(), Loans::default()));
+        let limit = self.0.config.cells.deployments;
+        if old.is_none() && self.deployments().len() >= limit {
+            return Err(NodeError::Busy {
+                what: "deployments",
+                limit,
+            });
+        }
+        let file = self.0.store.bundle(&bundle)?;
+        let assessment = match self.0.nursery.assess(order.clone(), file).await {
+            Ok(assessment) => assessment,
+            Err(error) => {
+                self.manage(by, "refuse", name, &bundle)?;
+                return Err(error);
+            }
+        };
+        if let Err(error) = self.refuse_circle(name, &assessment.channels) {
+            self.manage(by, "refuse", name, &bundle)?;
+            return Err(error);
+        }
+        let deployed = Deployed {
+            bundle: bundle.clone(),
+            settings: settings.clone(),
+            assessment,
+            generation: old.as_ref().map_or(1, |old| old.deployed.generation + 1),
+            deployed_at: now(),
+            // Whoever paused it meant the name, not this bundle.
+            paused: old.as_ref().is_some_and(|old| old.paused.load(Ordering::Acquire)),
+            standings,
+        };
+        // Beside the old one's, which it keeps until the new one is there: a refusal must not take from what runs.
+        let place = match reserved(&self.0.turns, &deployed) {
+            Ok(place) => place,
+            Err(error) => {
+                self.manage(by, "refuse", name, &bundle)?;
+                return Err(error);
+            }
+        };
+        let demand = Demand::of(&deployed.settings, &deployed.assessment, self.0.slot_count).most();
+        let publisher = deployed.assessment.publisher.clone();
+        if let Err(error) = self.0.memory.may_promise(name, &publisher, demand) {
+            self.manage(by, "refuse", name, &bundle)?;
+            return Err(error);
+        }
+        Ok(Ready {
+            old,
+            order,
+            deployed,
+            place,
+            demand,
+            resets,
+        })
     }
 
     /// Removes a deployment; calls that are under way end in peace.

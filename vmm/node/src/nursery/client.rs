@@ -68,6 +68,52 @@ impl Nursery {
         }
     }
 
+    /// Has a bundle measured: on the line that this gives comes the notary's answer. None if it is measured already.
+    ///
+    /// # Errors
+    /// As [`Nursery::assess`].
+    pub(crate) async fn measure(&self, order: Order, bundle: File) -> Result<Option<UnixStream>, NodeError> {
+        let (ours, theirs) = UnixStream::pair().or_host("making a line to the notary")?;
+        let descriptors = vec![bundle.into(), theirs.into()];
+        match self.ask(Ask::Measure(order), descriptors).await? {
+            Told::Measured => Ok(None),
+            Told::OnTheLine => Ok(Some(ours)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Has evidence made; for whom, goes on the line that this gives.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) async fn evidence(&self) -> Result<UnixStream, NodeError> {
+        self.on_a_line(Ask::Evidence).await
+    }
+
+    /// Has the TPM asked for a worker's muscle; what, goes on the line that this gives.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) async fn speak(&self, worker: u64) -> Result<UnixStream, NodeError> {
+        self.on_a_line(Ask::Speak { worker }).await
+    }
+
+    /// Has the notary look at the TPM.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`].
+    pub(crate) async fn look_at_tpm(&self) -> Result<UnixStream, NodeError> {
+        self.on_a_line(Ask::LookAtTpm).await
+    }
+
+    async fn on_a_line(&self, ask: Ask) -> Result<UnixStream, NodeError> {
+        let (ours, theirs) = UnixStream::pair().or_host("making a line to the notary")?;
+        match self.ask(ask, vec![theirs.into()]).await? {
+            Told::OnTheLine => Ok(ours),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Sees a worker to its end, which is brought about if it does not come in time, and says how it ended.
     ///
     /// # Errors
@@ -123,7 +169,16 @@ fn unexpected(told: Told) -> NodeError {
     match told {
         Told::Rejected { name, message } => NodeError::Rejected { name, message },
         Told::Failed { message } => NodeError::host("in the nursery")(io::Error::other(message)),
-        Told::Assessed(_) | Told::Spawned(_) | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
+        Told::NotMeasured => {
+            NodeError::host("starting a worker")("its bundle is not measured any more; call again")
+        }
+        Told::Assessed(_)
+        | Told::Spawned(_)
+        | Told::Measured
+        | Told::OnTheLine
+        | Told::Reaped { .. }
+        | Told::Reloaded
+        | Told::Greeted => {
             NodeError::host("asking the nursery")(io::Error::other("it answered another question"))
         }
     }

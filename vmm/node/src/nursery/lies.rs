@@ -28,6 +28,7 @@ use crate::nursery::messages::{Ask, Given, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
 use crate::settings::Settings;
 use crate::stream::ConsoleGrant;
+use crate::vouching::{Asking, TpmGrants};
 
 /// The end of a worker.
 struct Worker {
@@ -178,6 +179,9 @@ fn nursery(granted: Granted, life: impl Fn(usize, Worker) + Send + Sync + 'stati
                         how: "was killed by signal 9".into(),
                     }
                 }
+                Ask::Measure(_) | Ask::Evidence | Ask::Speak { .. } | Ask::LookAtTpm => Told::Failed {
+                    message: "there is no TPM here".into(),
+                },
                 Ask::Reload => Told::Reloaded,
                 Ask::Greet => Told::Greeted,
             };
@@ -344,6 +348,30 @@ async fn records_that_are_not_its_own_end_the_worker_and_are_not_in_the_log() {
         stage.goes_on().await;
         let cell = |kind: &str| ("aaaa".to_owned(), MUSCLE.to_owned(), kind.to_owned());
         assert_eq!(stage.told_of_cells(), [cell("start"), cell("end")], "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_asks_the_tpm_without_a_grant_is_ended() {
+    for kind in [0, 1, 2, 9] {
+        let stage = Stage::set(move |number, mut worker| {
+            worker.is_ready();
+            if number > 0 {
+                return worker.serve();
+            }
+            let Some(call) = worker.next() else { return };
+            let asking = Asking {
+                slot: "speak".into(),
+                kind,
+                payload: vec![0x81, 0x60],
+                after: None,
+            };
+            worker.stopped(call, Duration::ZERO, How::Asks(asking));
+            worker.serve();
+        })
+        .await;
+        stage.loses_its_worker().await;
+        stage.goes_on().await;
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{self, ChannelGrant};
 use crate::delegation::{Seen, Waits};
 use crate::stream::{self, ConsoleGrant};
+use crate::vouching::TpmGrants;
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -42,6 +43,14 @@ pub(crate) enum Ask {
     Assess(Order),
     /// Make a worker for it. With the bundle, the line of calls, the line of the log.
     Spawn { worker: u64, order: Order, shape: Shape },
+    /// See to it that it is measured into the host's TPM. With the bundle, and a line on which the answer comes if it is not yet.
+    Measure(Order),
+    /// Give evidence of this node. With a line on which the rest of the question goes and the answer comes.
+    Evidence,
+    /// Have the TPM asked for this worker's muscle. With a line on which the question goes and the answer comes.
+    Speak { worker: u64 },
+    /// Look whether the TPM answers. With a line.
+    LookAtTpm,
     /// Wait for a worker's end, and bring it about if it does not come in time.
     Reap { worker: u64, patience: Duration },
     /// Read trust store and policies again.
@@ -56,6 +65,12 @@ pub(crate) enum Told {
     Assessed(Box<Assessment>),
     /// With what the worker was granted.
     Spawned(Box<Given>),
+    /// It was measured since the node started.
+    Measured,
+    /// The answer comes on the line.
+    OnTheLine,
+    /// It is to be measured first.
+    NotMeasured,
     Reaped {
         how: String,
     },
@@ -79,6 +94,8 @@ pub(crate) struct Given {
     pub channels: Vec<ChannelGrant>,
     /// What was left of its consoles when it was made.
     pub console: Vec<ConsoleGrant>,
+    /// What it may ask of the TPM, of what was left then.
+    pub tpm: TpmGrants,
     /// Each slot's power.
     pub powers: Vec<(String, Power)>,
     /// Slots that wait for another muscle to delegate to them.
@@ -91,6 +108,7 @@ impl Given {
         Given {
             channels: channel::granted(grants),
             console: stream::consoles(grants),
+            tpm: TpmGrants::of(grants),
             powers: slots
                 .iter()
                 .map(|grant| (grant.slot().to_owned(), grant.power().clone()))

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use referee::StartError;
-use referee_bundle::{ReadLimits, TrustStore, UnixTime, VerifiedBundle, read_trust_store, verify};
+use referee::voucher::Vouched;
+use referee_bundle::{ReadLimits, UnixTime, VerifiedBundle, verify};
 use referee_cell::Shell;
 use referee_hv::Kvm;
 use referee_hv::process::{ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
@@ -18,9 +19,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
+use crate::notary::Commission;
+use crate::nursery::Trusted;
+use crate::nursery::measured::Measured;
 use crate::nursery::messages::{Ask, Assessment, Authority, Given, Order, Told};
 use crate::nursery::passing;
 use crate::stream;
+use crate::vouching::TpmGrants;
 use crate::worker::{self, Birth, Shape};
 
 /// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
@@ -29,15 +34,17 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 const KILL: i32 = 9;
 const SECCOMP: i32 = 31;
 
-/// Forks the nursery off. The caller must have one thread, and must keep the child: dropping it ends it. `listeners` are closed in it.
+/// Forks the nursery off. The caller must have one thread, and must keep the child: dropping it ends it. `listeners` are closed in it. `notary`: the
+/// line to whoever measures bundles, if nothing may run that is not measured.
 ///
 /// # Errors
-/// When trust store or policies are refused, `/dev/kvm` cannot be opened, or the fork fails.
+/// When the fork fails.
 pub(crate) fn start(
     authority: Authority,
+    trusted: Trusted,
+    notary: Option<OwnedFd>,
     listeners: &mut HandedOver,
 ) -> Result<(ChildProcess, OwnedFd), NodeError> {
-    let trusted = Trusted::read(&authority)?;
     let (ours, theirs) = passing::pair().or_host("making a line to the nursery")?;
     match fork_into(Namespaces::NONE).or_host("forking the nursery")? {
         Forked::Parent(child) => Ok((child, ours)),
@@ -46,7 +53,7 @@ pub(crate) fn start(
             // Its workers would have it too.
             drop(std::mem::take(listeners));
             // KVM is opened in there, so that the supervisor never has it.
-            let code = match serve(theirs, authority, trusted) {
+            let code = match serve(theirs, authority, trusted, notary) {
                 Ok(()) => 0,
                 Err(error) => {
                     eprintln!("referee-vmm: the nursery: {}", error.with_causes());
@@ -58,34 +65,6 @@ pub(crate) fn start(
     }
 }
 
-/// Whom to trust and what is permitted.
-struct Trusted {
-    store: TrustStore,
-    policies: PolicySet,
-}
-
-impl Trusted {
-    fn read(authority: &Authority) -> Result<Trusted, NodeError> {
-        let now = UnixTime::from(SystemTime::now());
-        let store = read_trust_store(&authority.trust_store, &ReadLimits::default())
-            .and_then(|bytes| TrustStore::parse(&bytes, now))
-            .map_err(|rejected| NodeError::Rejected {
-                name: rejected.name().to_owned(),
-                message: format!("trust store {}: {rejected}", authority.trust_store.display()),
-            })?;
-        let policies = if authority.policies.is_empty() {
-            PolicySet::shipped()
-        } else {
-            PolicySet::load(&authority.policies)
-        }
-        .map_err(|error| NodeError::Rejected {
-            name: "policy-invalid".into(),
-            message: format!("policies: {error}"),
-        })?;
-        Ok(Trusted { store, policies })
-    }
-}
-
 struct Nest {
     authority: Authority,
     trusted: Trusted,
@@ -93,10 +72,19 @@ struct Nest {
     /// A VM that is never run: while there is one, the kernel does not patch itself at the first and the last cell.
     _keeper: Shell,
     workers: BTreeMap<u64, ChildProcess>,
+    /// Who the muscles of those workers are that may ask the TPM.
+    vouched: BTreeMap<u64, Vouched>,
+    /// What may run, where that is only what was measured.
+    measured: Option<Measured>,
 }
 
 /// Serves the supervisor until it is gone; then the workers go with this process.
-fn serve(socket: OwnedFd, authority: Authority, trusted: Trusted) -> Result<(), NodeError> {
+fn serve(
+    socket: OwnedFd,
+    authority: Authority,
+    trusted: Trusted,
+    notary: Option<OwnedFd>,
+) -> Result<(), NodeError> {
     let mut kvm = Kvm::open().or_host("opening KVM")?;
     kvm.probe_resume().or_host("making a virtual machine")?;
     let keeper = Shell::create(&kvm).or_host("making a virtual machine")?;
@@ -106,8 +94,13 @@ fn serve(socket: OwnedFd, authority: Authority, trusted: Trusted) -> Result<(), 
         kvm: Arc::new(kvm),
         _keeper: keeper,
         workers: BTreeMap::new(),
+        vouched: BTreeMap::new(),
+        measured: notary.map(Measured::by),
     };
     loop {
+        if let Some(measured) = &mut nest.measured {
+            measured.until_asked(&socket).or_host("listening to the notary")?;
+        }
         let received = passing::receive(&socket).or_host("listening to the supervisor")?;
         let Some((ask, descriptors)) = received else {
             return Ok(());
@@ -148,6 +141,41 @@ impl Nest {
                 let assessed = assessment(&bundle, &decision, &grants)?;
                 Ok(Told::Assessed(Box::new(assessed)))
             }
+            Ask::Measure(order) => {
+                let bundle = descriptor()?.into();
+                let measured = self.measured.as_ref().ok_or_else(no_tpm)?;
+                if measured.has(&order.digest) {
+                    return Ok(Told::Measured);
+                }
+                let (bundle, _, grants) = self.decide(&order, bundle)?;
+                self.have_done(
+                    Commission::Measure {
+                        bundle: referee::measured(&bundle),
+                        to_be_signed: grants.needs_tpm(),
+                    },
+                    descriptor()?,
+                )
+            }
+            Ask::Evidence => self.have_done(Commission::Evidence, descriptor()?),
+            Ask::Speak { worker } => {
+                let line = descriptor()?;
+                let vouched = self.vouched.get(&worker).cloned();
+                let vouched =
+                    vouched.ok_or_else(|| io::Error::other("no such worker's muscle may ask the TPM"));
+                self.have_done(
+                    Commission::Speak(Box::new(vouched.or_host("asking the notary")?)),
+                    line,
+                )
+            }
+            Ask::LookAtTpm => self.have_done(Commission::Look, descriptor()?),
+            Ask::Spawn { order, .. }
+                if self
+                    .measured
+                    .as_ref()
+                    .is_some_and(|measured| !measured.has(&order.digest)) =>
+            {
+                Ok(Told::NotMeasured)
+            }
             Ask::Spawn { worker, order, shape } => {
                 let decided = self.decide(&order, descriptor()?.into())?;
                 let changed = (order.standings, order.loans);
@@ -155,6 +183,7 @@ impl Nest {
                 self.spawn(worker, (decided, changed), shape, calls, log)
             }
             Ask::Reap { worker, patience } => {
+                self.vouched.remove(&worker);
                 let how = match self.workers.remove(&worker) {
                     Some(child) => reap(child, patience.min(PATIENCE_MAX)).or_host("waiting for a worker")?,
                     None => "was not there".into(),
@@ -162,11 +191,24 @@ impl Nest {
                 Ok(Told::Reaped { how })
             }
             Ask::Reload => {
-                self.trusted = Trusted::read(&self.authority)?;
+                let read = Trusted::read(&self.authority)?;
+                if self.measured.is_some() {
+                    self.trusted.must_be_measured_as(&read)?;
+                }
+                self.trusted = read;
                 Ok(Told::Reloaded)
             }
             Ask::Greet => Ok(Told::Greeted),
         }
+    }
+
+    /// Has the notary do something, and answer on this line.
+    fn have_done(&mut self, commission: Commission, line: OwnedFd) -> Result<Told, NodeError> {
+        let measured = self.measured.as_mut().ok_or_else(no_tpm)?;
+        measured
+            .commission(commission, &line)
+            .or_host("asking the notary")?;
+        Ok(Told::OnTheLine)
     }
 
     fn decide(&self, order: &Order, mut file: File) -> Result<(VerifiedBundle, Decision, Grants), NodeError> {
@@ -207,7 +249,10 @@ impl Nest {
                 ),
             });
         }
-        referee::embeddable(&grants, &bundle, None)?;
+        if grants.needs_tpm() && self.measured.is_none() {
+            return Err(no_tpm());
+        }
+        referee::leads_to_no_socket(&grants)?;
         if let Some((slot, ..)) = grants.rings().next() {
             return Err(NodeError::Rejected {
                 name: "ring-not-joined".into(),
@@ -242,10 +287,15 @@ impl Nest {
         log: UnixStream,
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
+        let left = grants.left(&standings, &loans);
         let given = Given {
-            console: stream::consoles(&grants.left(&standings, &loans)),
+            console: stream::consoles(&left),
+            tpm: TpmGrants::of(&left),
             ..Given::of(&grants)
         };
+        let vouched = grants
+            .needs_tpm()
+            .then(|| Vouched::new(&bundle, &decision, &grants));
         let birth = Birth {
             bundle,
             decision,
@@ -260,11 +310,21 @@ impl Nest {
         match fork_into(Namespaces::ALL).or_host("forking a worker")? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
+                if let Some(vouched) = vouched {
+                    self.vouched.insert(worker, vouched);
+                }
                 Ok(Told::Spawned(Box::new(given)))
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
         }
+    }
+}
+
+fn no_tpm() -> NodeError {
+    NodeError::Rejected {
+        name: "no-tpm".into(),
+        message: "this node has no TPM, which a muscle with a slot `attest` or `state` needs: its configuration has no [tpm]".into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The threads that do what the supervisor says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use referee::{
     BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, ControlError, Input,
-    InputReader, Inputs, Loaded, Outgoing, Output, OutputWriter, Permit, Progress, StartError, uses,
+    InputReader, Inputs, Loaded, Outgoing, Output, OutputWriter, Permit, Progress, StartError, TpmQuestion,
+    TpmQuestions, uses,
 };
+use referee_capabilities::Answer;
 use referee_hv::process::exit_at_once;
 
 use crate::channel::{Delegating, Sending};
@@ -19,6 +21,7 @@ use crate::line::{
     self, Begin, Did, Failure, Flow, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What,
     With, frame,
 };
+use crate::vouching::{Asking, TpmAnswer};
 use crate::worker::Shape;
 use crate::worker::stream::{StreamInput, StreamLine};
 
@@ -127,6 +130,18 @@ struct Seat {
     messages: ChannelLine,
     /// Where its console leads in a call that streams.
     stream: StreamLine,
+    /// Where its questions to the TPM come out.
+    questions: TpmQuestions,
+    /// Which version of each state this life of the cell knows.
+    known: BTreeMap<String, String>,
+}
+
+/// What comes out of a cell for others.
+#[derive(Debug, Default)]
+struct Lines {
+    messages: ChannelLine,
+    questions: TpmQuestions,
+    stream: StreamLine,
 }
 
 /// A piece of a call that is to run.
@@ -136,6 +151,27 @@ struct Order {
     flow: Option<Flow>,
     budget: Option<Duration>,
     traced: bool,
+}
+
+impl Seat {
+    fn asking(&self, question: TpmQuestion) -> Asking {
+        Asking {
+            after: self.known.get(&question.slot).cloned(),
+            slot: question.slot,
+            kind: question.question as u8,
+            payload: question.payload,
+        }
+    }
+
+    /// Gives the cell what came of what it asked.
+    fn told(&mut self, answer: TpmAnswer) {
+        let slot = self.questions.waiting();
+        if let (Some(slot), Some(version)) = (slot, answer.version) {
+            self.known.insert(slot, version);
+        }
+        let kind = Answer::from_number(answer.kind).unwrap_or(Answer::Failed);
+        self.questions.answer(kind, answer.bytes);
+    }
 }
 
 /// A call that was taken from the line.
@@ -290,6 +326,10 @@ impl Work {
             With::Answer(answer) => self
                 .seat_of(call)
                 .inspect(|seat| seat.messages.answer(answer.into())),
+            With::Tpm(answer) => self.seat_of(call).map(|mut seat| {
+                seat.told(answer);
+                seat
+            }),
         };
         if let (Ok(seat), Some(flow)) = (&seat, flow) {
             seat.stream.feed(flow);
@@ -298,10 +338,14 @@ impl Work {
             Err(failure) => (How::Failed(failure), None),
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
-                Ok(Progress::Preempted) => match seat.messages.take() {
-                    Some(outgoing) => (carried(outgoing), Some(seat)),
-                    None => (How::Preempted, Some(seat)),
-                },
+                Ok(Progress::Preempted) => {
+                    let how = match (seat.messages.take(), seat.questions.take()) {
+                        (Some(outgoing), _) => carried(outgoing),
+                        (None, Some(question)) => How::Asks(seat.asking(question)),
+                        (None, None) => How::Preempted,
+                    };
+                    (how, Some(seat))
+                }
                 // No deployment has a ring; if one had, it would be looked after again and again until its time is over.
                 Ok(Progress::Waiting { .. }) => (How::Preempted, Some(seat)),
                 Ok(Progress::Sleeping(until)) => {
@@ -319,7 +363,12 @@ impl Work {
         };
         let goes_on = matches!(
             how,
-            How::Preempted | How::Sleeping(_) | How::Sends(_) | How::Delegates(_) | How::Waits(_)
+            How::Preempted
+                | How::Sleeping(_)
+                | How::Sends(_)
+                | How::Delegates(_)
+                | How::Asks(_)
+                | How::Waits(_)
         );
         let done = match seat {
             Some(seat) if goes_on => {
@@ -379,6 +428,7 @@ impl Work {
         }
         seat.messages.begin_call();
         seat.stream.begin(streams);
+        seat.questions.begin_call();
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
             lock(&self.idle).push(seat);
@@ -396,14 +446,20 @@ impl Work {
 
     fn new_seat(&self) -> Result<Seat, StartError> {
         let call = Arc::new(AtomicU64::new(0));
-        let messages = ChannelLine::default();
-        let stream = StreamLine::default();
-        let cell = self.permit.start(self.inputs(&call, &messages, &stream))?;
+        let lines = Lines::default();
+        let cell = self.permit.start(self.inputs(&call, &lines))?;
+        let Lines {
+            messages,
+            questions,
+            stream,
+        } = lines;
         Ok(Seat {
             cell,
             call,
             messages,
             stream,
+            questions,
+            known: BTreeMap::new(),
             since: Instant::now(),
             asleep: false,
         })
@@ -416,7 +472,13 @@ impl Work {
             return;
         }
         if self.shape.fresh {
-            let inputs = self.inputs(&seat.call, &seat.messages, &seat.stream);
+            let lines = Lines {
+                messages: seat.messages.clone(),
+                questions: seat.questions.clone(),
+                stream: seat.stream.clone(),
+            };
+            seat.known.clear();
+            let inputs = self.inputs(&seat.call, &lines);
             if seat.cell.reset(inputs).is_err() {
                 return;
             }
@@ -464,21 +526,22 @@ impl Work {
         self.tell(&FromWorker::Rested { went, awake, asleep });
     }
 
-    fn inputs(&self, call: &Arc<AtomicU64>, messages: &ChannelLine, stream: &StreamLine) -> Inputs {
+    fn inputs(&self, call: &Arc<AtomicU64>, lines: &Lines) -> Inputs {
         let output = |errors| {
             Output::Writer(OutputWriter(Box::new(LineOutput {
                 writer: Arc::clone(&self.writer),
                 call: Arc::clone(call),
                 errors,
-                stream: stream.clone(),
+                stream: lines.stream.clone(),
             })))
         };
         Inputs {
-            channels: Some(messages.clone()),
+            channels: Some(lines.messages.clone()),
+            tpm: Some(lines.questions.clone()),
             console: ConsoleStreams {
                 out: output(false),
                 err: output(true),
-                input: Input::Reader(InputReader(Box::new(StreamInput(stream.clone())))),
+                input: Input::Reader(InputReader(Box::new(StreamInput(lines.stream.clone())))),
             },
             limits: BrokerLimits {
                 output_bytes: self.shape.output_bytes,
