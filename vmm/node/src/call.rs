@@ -25,7 +25,6 @@ use crate::lend::Delegated;
 use crate::line::{Begin, Failure, How, With};
 use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
-use crate::stages;
 use crate::stream::{May, NOT_A_STREAM, Stream, Streaming};
 use crate::vouching::{Asked, TpmAnswer};
 use crate::worker::Shape;

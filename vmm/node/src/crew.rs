@@ -82,7 +82,7 @@ pub(crate) struct Piece {
 
 /// What a piece of a call is given.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct Supplies {
     pub with: With,
     /// What there is of its stream, if it has one.
     pub flow: Option<Flow>,
@@ -264,15 +264,15 @@ impl Worker {
     async fn piece(
         &self,
         call: u64,
-        given: Given,
+        supplies: Supplies,
         piece: oneshot::Receiver<Piece>,
     ) -> Result<Piece, NodeError> {
-        let Given {
+        let Supplies {
             with,
             flow,
             budget,
             traced,
-        } = given;
+        } = supplies;
         let run = ToWorker::Run {
             call,
             with,

@@ -8,7 +8,7 @@ use referee_trace::Trace;
 use tokio::sync::Notify;
 
 use crate::call::{Origin, Reply};
-use crate::crew::{Given, Piece, Worker};
+use crate::crew::{Piece, Supplies, Worker};
 use crate::deployment::{Deployment, add};
 use crate::error::NodeError;
 use crate::line::{Failure, Flow, With};
@@ -63,13 +63,13 @@ impl Call {
         let traced = detail.is_recorded();
         let stage = detail.stage("piece");
         let began = (SystemTime::now(), Instant::now());
-        let given = Given {
+        let supplies = Supplies {
             with,
             flow,
             budget: Some(budget),
             traced,
         };
-        let piece = worker.run(self.number, given).await?;
+        let piece = worker.run(self.number, supplies).await?;
         if traced {
             stages::tell(&stage, began.0, began.1.elapsed(), &piece.did.steps);
         }

@@ -14,7 +14,7 @@ use referee_bundle::{ReadLimits, UnixTime, VerifiedBundle, verify};
 use referee_cell::Shell;
 use referee_hv::Kvm;
 use referee_hv::process::{ChildExit, ChildProcess, Forked, Namespaces, exit_at_once, fork_into};
-use referee_policy::{Applicant, Binding, Decision, Grants, Loans, PolicySet, Standings, assess};
+use referee_policy::{Applicant, Binding, Decision, Grants, Loans, Standings, assess};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{NodeError, OrHost};
