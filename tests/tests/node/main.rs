@@ -26,6 +26,7 @@ mod processes;
 mod prometheus;
 mod refusals;
 mod reload;
+mod rings;
 mod side_channels;
 mod soak;
 mod starting;

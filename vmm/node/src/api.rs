@@ -44,7 +44,7 @@ use utoipa_axum::routes;
 
 use crate::node::Node;
 
-pub use deployments::{Deploy, DeploymentState, Shown};
+pub use deployments::{Deploy, DeploymentState, RingShown, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use grants::{Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;

@@ -44,6 +44,7 @@ mod release;
 mod relief;
 mod report;
 mod restrict;
+mod ring;
 mod room;
 mod serve;
 mod settings;
@@ -55,8 +56,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown, ShownPipeline,
-    SlotShown, SlotState, Stats, TenantUsage, document,
+    Deploy, DeploymentState, ErrorKind, Explained, Explanation, Narrow, PowerShown, RingShown, Shown,
+    ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,

@@ -25,6 +25,7 @@ use crate::memory::{Demand, Memory};
 use crate::nursery::{Nursery, Order};
 use crate::pipeline::Pipelines;
 use crate::report;
+use crate::ring::Rings;
 use crate::settings::{Priority, Settings};
 use crate::store::{Deployed, Store};
 use crate::tls::Tls;
@@ -45,6 +46,7 @@ struct Inner {
     changes: AsyncMutex<VecDeque<String>>,
     pipelines: Pipelines,
     turns: Turns,
+    rings: Rings,
     memory: Memory,
     uses: BundleUses,
     /// Bundles that nobody used any more, until somebody removes them.
@@ -130,6 +132,7 @@ impl Node {
             changes: AsyncMutex::default(),
             pipelines,
             turns,
+            rings: Rings::default(),
             gate: Gate::open(config.api.policies.clone())?,
             tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
             reloads: watch::Sender::new(()),
@@ -167,6 +170,10 @@ impl Node {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.0.rings
     }
 
     pub(crate) fn memory(&self) -> &Memory {

@@ -13,6 +13,7 @@
 //!                             ◄────────── Spawned                               parse image, load cells
 //!   Run, Cancel               ◄─────────────── line of calls ─────────────────► Ready, Stopped, Output
 //!   records                   ◄─────────────── line of the log ───────────────► taken
+//!   Life begins, or is over   ──────────► say so in the worker's rings
 //!   Reap                      ──────────► wait for it, kill it if it stays
 //!                             ◄────────── Reaped: how it ended
 //! ```
@@ -26,10 +27,12 @@ mod lies;
 mod messages;
 mod passing;
 mod process;
+mod rings;
 
 pub(crate) use client::Nursery;
 pub(crate) use messages::{Assessment, Authority, Order};
 pub(crate) use process::start;
+pub(crate) use rings::Handed;
 
 /// What tests that care for one figure take the others from.
 #[cfg(test)]

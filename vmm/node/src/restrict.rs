@@ -10,6 +10,7 @@ use std::sync::Arc;
 use referee_audit::Value;
 use referee_policy::{NotNarrower, Power, Standings};
 
+use crate::crew::Worker;
 use crate::deployment::Deployment;
 use crate::error::NodeError;
 use crate::line::Restriction;
@@ -50,7 +51,7 @@ impl Node {
         self.keep(name, &deployed).await?;
         deployment.set_standings(standings);
         if let Some(worker) = held.worker() {
-            worker.restrict(self.next_number(), &restriction).await;
+            put_in_force(self, &deployment, worker, &restriction).await;
         }
         drop(held);
         for old in self.retired(name) {
@@ -73,8 +74,16 @@ impl Node {
         let held = old.hold_worker().await;
         old.set_standings(standings);
         if let Some(worker) = held.worker() {
-            worker.restrict(self.next_number(), restriction).await;
+            put_in_force(self, old, worker, restriction).await;
         }
+    }
+}
+
+/// Has a worker lack it. Memory cannot be taken from a cell that runs: a worker with a ring is ended.
+async fn put_in_force(node: &Node, deployment: &Deployment, worker: &Worker, restriction: &Restriction) {
+    match deployment.granted(&restriction.slot) {
+        Some(Power::Ring { .. }) if restriction.narrowing.is_none() => worker.end().await,
+        _ => worker.restrict(node.next_number(), restriction).await,
     }
 }
 

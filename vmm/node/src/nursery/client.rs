@@ -11,6 +11,7 @@ use crate::channel::ChannelGrant;
 use crate::error::{NodeError, OrHost};
 use crate::nursery::messages::{Ask, Assessment, Order, Told};
 use crate::nursery::passing;
+use crate::ring::RingGrant;
 use crate::worker::Shape;
 
 /// The nursery as the supervisor sees it. Clones are the same one.
@@ -26,6 +27,8 @@ pub(crate) struct Spawned {
     pub log: UnixStream,
     /// Channels that it may use.
     pub channels: Vec<ChannelGrant>,
+    /// Ends of rings that it has.
+    pub rings: Vec<RingGrant>,
 }
 
 impl Nursery {
@@ -60,7 +63,23 @@ impl Nursery {
         let (log, worker_log) = pair()?;
         let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
         match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
-            Told::Spawned { channels } => Ok(Spawned { calls, log, channels }),
+            Told::Spawned { channels, rings } => Ok(Spawned {
+                calls,
+                log,
+                channels,
+                rings,
+            }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Says in a worker's rings that a life of its cell begins, or that it is over.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]: what the rings say is not so, and the worker should not go on.
+    pub(crate) async fn life(&self, worker: u64, begins: bool) -> Result<(), NodeError> {
+        match self.ask(Ask::Life { worker, begins }, Vec::new()).await? {
+            Told::Lived => Ok(()),
             other => Err(unexpected(other)),
         }
     }
@@ -120,7 +139,12 @@ fn unexpected(told: Told) -> NodeError {
     match told {
         Told::Rejected { name, message } => NodeError::Rejected { name, message },
         Told::Failed { message } => NodeError::host("in the nursery")(io::Error::other(message)),
-        Told::Assessed(_) | Told::Spawned { .. } | Told::Reaped { .. } | Told::Reloaded | Told::Greeted => {
+        Told::Assessed(_)
+        | Told::Spawned { .. }
+        | Told::Lived
+        | Told::Reaped { .. }
+        | Told::Reloaded
+        | Told::Greeted => {
             NodeError::host("asking the nursery")(io::Error::other("it answered another question"))
         }
     }

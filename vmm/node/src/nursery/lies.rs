@@ -3,6 +3,8 @@
 //!
 //! A nursery of this test makes them: threads that hold the ends which a worker process would, and say what a worker never would.
 
+mod rings;
+
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -97,11 +99,12 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
         let mut made = 0;
         while let Ok(Some((ask, descriptors))) = passing::receive::<Ask>(&theirs) {
             let told = match ask {
-                Ask::Assess(_) => Told::Assessed(Box::new(crate::nursery::Assessment {
+                Ask::Assess(order) => Told::Assessed(Box::new(crate::nursery::Assessment {
                     deadline_ms: 500,
+                    granted: rings::powers(&order.bindings),
                     ..blank_assessment()
                 })),
-                Ask::Spawn { worker, .. } => {
+                Ask::Spawn { worker, order, .. } => {
                     let mut ends = descriptors.into_iter().skip(1).map(UnixStream::from);
                     let (calls, log) = (ends.next().expect("a line"), ends.next().expect("a line"));
                     let both = [&calls, &log].map(|line| line.try_clone().expect("a descriptor"));
@@ -109,8 +112,12 @@ fn nursery(life: impl Fn(usize, Worker) + Send + Sync + 'static) -> Nursery {
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
                     std::thread::spawn(move || life(number, Worker { calls, log }));
-                    Told::Spawned { channels: Vec::new() }
+                    Told::Spawned {
+                        channels: Vec::new(),
+                        rings: rings::grants(&order.bindings),
+                    }
                 }
+                Ask::Life { .. } => Told::Lived,
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
                     for line in lines.remove(&worker).iter().flatten() {
@@ -154,18 +161,23 @@ impl Stage {
         config.audit.file = folder.path().join("audit.jsonl");
         configure(&mut config);
         let node = Node::open(config, nursery(life)).expect("opens");
-        let by = Principal("test".into());
         let digest = Digest::of(b"bundle").to_string();
         node.take_bundle(digest.clone(), b"bundle".to_vec())
             .await
             .expect("is kept");
+        let stage = Stage { node, folder };
+        stage.deploy("demo", Settings::default()).await;
+        stage
+    }
+
+    async fn deploy(&self, name: &str, settings: Settings) {
+        let by = Principal("test".into());
         let wanted = Deploy {
-            bundle: digest,
-            settings: Settings::default(),
+            bundle: Digest::of(b"bundle").to_string(),
+            settings,
             reset_grants: false,
         };
-        node.deploy(&by, "demo", wanted).await.expect("is deployed");
-        Stage { node, folder }
+        self.node.deploy(&by, name, wanted).await.expect("is deployed");
     }
 
     async fn call(&self) -> Result<Reply, NodeError> {

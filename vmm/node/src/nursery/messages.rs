@@ -7,6 +7,7 @@ use referee_policy::{Power, Standings};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::ChannelGrant;
+use crate::ring::RingGrant;
 use crate::worker::Shape;
 
 /// Who decides: read when the nursery starts, and again at each `Reload`.
@@ -37,6 +38,8 @@ pub(crate) enum Ask {
     Assess(Order),
     /// Make a worker for it. With the bundle, the line of calls, the line of the log.
     Spawn { worker: u64, order: Order, shape: Shape },
+    /// A life of a worker's cell with its ends of rings begins, before it runs; or is over.
+    Life { worker: u64, begins: bool },
     /// Wait for a worker's end, and bring it about if it does not come in time.
     Reap { worker: u64, patience: Duration },
     /// Read trust store and policies again.
@@ -52,7 +55,10 @@ pub(crate) enum Told {
     /// With what the worker was granted.
     Spawned {
         channels: Vec<ChannelGrant>,
+        rings: Vec<RingGrant>,
     },
+    /// Both sides of its rings can see it.
+    Lived,
     Reaped {
         how: String,
     },

@@ -21,6 +21,8 @@ use crate::error::{NodeError, OrHost};
 use crate::manager::HandedOver;
 use crate::nursery::messages::{Ask, Assessment, Authority, Order, Told};
 use crate::nursery::passing;
+use crate::nursery::rings::Rings;
+use crate::ring;
 use crate::worker::{self, Birth, Shape};
 
 /// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
@@ -93,6 +95,7 @@ struct Nest {
     /// A VM that is never run: while there is one, the kernel does not patch itself at the first and the last cell.
     _keeper: Shell,
     workers: BTreeMap<u64, ChildProcess>,
+    rings: Rings,
 }
 
 /// Serves the supervisor until it is gone; then the workers go with this process.
@@ -106,6 +109,7 @@ fn serve(socket: OwnedFd, authority: Authority, trusted: Trusted) -> Result<(), 
         kvm: Arc::new(kvm),
         _keeper: keeper,
         workers: BTreeMap::new(),
+        rings: Rings::default(),
     };
     loop {
         let received = passing::receive(&socket).or_host("listening to the supervisor")?;
@@ -154,11 +158,23 @@ impl Nest {
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
                 self.spawn(worker, (decided, standings), shape, calls, log)
             }
+            Ask::Life { worker, begins: true } => {
+                self.rings.begin(worker)?;
+                Ok(Told::Lived)
+            }
+            Ask::Life {
+                worker,
+                begins: false,
+            } => {
+                self.rings.end(worker);
+                Ok(Told::Lived)
+            }
             Ask::Reap { worker, patience } => {
                 let how = match self.workers.remove(&worker) {
                     Some(child) => reap(child, patience.min(PATIENCE_MAX)).or_host("waiting for a worker")?,
                     None => "was not there".into(),
                 };
+                self.rings.leave(worker);
                 Ok(Told::Reaped { how })
             }
             Ask::Reload => {
@@ -208,11 +224,12 @@ impl Nest {
             });
         }
         referee::embeddable(&grants, &bundle, None)?;
-        if let Some((slot, ..)) = grants.rings().next() {
+        let is_unbound = |(slot, ..): &(&str, _, _)| grants.ring_name(slot).is_none();
+        if let Some((slot, ..)) = grants.rings().find(is_unbound) {
             return Err(NodeError::Rejected {
                 name: "ring-not-joined".into(),
                 message: format!(
-                    "slot `{slot}` is an end of a ring, which only an embedding program joins to another muscle"
+                    "slot `{slot}` is an end of a ring: bind it to one that another deployment has the other end of, with --bind {slot}=ring:NAME"
                 ),
             });
         }
@@ -243,7 +260,15 @@ impl Nest {
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
         let channels = channel::granted(&grants);
+        let granted = ring::granted(&grants);
+        let left = grants.left(&standings);
+        if let Some((slot, ..)) = grants.rings().find(|(slot, ..)| left.slot(slot).is_none()) {
+            return Err(ring::revoked(slot));
+        }
+        let origin = worker::origin()?;
+        let rings = self.rings.hand(worker, &granted)?;
         let birth = Birth {
+            rings,
             bundle,
             decision,
             grants,
@@ -252,11 +277,17 @@ impl Nest {
             calls,
             log,
         };
-        let origin = worker::origin()?;
-        match fork_into(Namespaces::ALL).or_host("forking a worker")? {
+        let forked = fork_into(Namespaces::ALL).or_host("forking a worker");
+        if forked.is_err() {
+            self.rings.leave(worker);
+        }
+        match forked? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
-                Ok(Told::Spawned { channels })
+                Ok(Told::Spawned {
+                    channels,
+                    rings: granted,
+                })
             }
             // It never returns: what this process holds must not be dropped in the child, above all not its siblings.
             Forked::Child(_) => worker::live(birth, Arc::clone(&self.kvm), origin),
