@@ -9,16 +9,22 @@
 //! Each part is a mapping and a slot of its own. One that a VM may only read is mapped so (`PROT_READ`), and its slot is too
 //! (`KVM_MEM_READONLY`): a store there finds no way to the page, whatever the guest's own tables say. The mappings are not part of the VM's memory as
 //! the host sees it ([`Vm::memory`]): no device and no mistake of the VMM reads or writes there. The file's length is sealed.
+//!
+//! Where the VMs are in processes that do not trust each other, each part is a file of its own, and who may only read one has a descriptor
+//! that is for reading alone ([`Shared::to_read`]): no mapping by it can be written, whoever has that process.
 
 use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_bindings::KVM_MEM_READONLY;
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+    open,
 };
 use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 use rustix::process::{Resource, getrlimit};
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
@@ -71,12 +77,35 @@ impl Shared {
         })
     }
 
-    /// The first word of the page at `offset`, to be written by this process.
+    /// The first word of the page at `offset`, to be written by this process and by none that is forked off it.
     ///
     /// # Errors
-    /// [`HvError::BadRange`] when there is no such page, [`HvError::MapMemory`].
+    /// [`HvError::BadRange`] when there is no such page, [`HvError::MapMemory`], [`HvError::System`].
     pub fn word(&self, offset: u64) -> Result<SharedWord, HvError> {
-        self.map(offset, PAGE, SharedAccess::Write).map(SharedWord)
+        let region = self.map(offset, PAGE, SharedAccess::Write)?;
+        // SAFETY: the range is the mapping's own. In a child it is not there, and a child has no use for the value but to drop it, which
+        // unmaps what is not mapped.
+        unsafe { madvise(region.as_ptr().cast(), region.size(), Advice::LinuxDontFork) }
+            .map_err(failed("madvise"))?;
+        Ok(SharedWord(region))
+    }
+
+    /// The same memory by a descriptor for reading alone: a mapping by it can neither be made writable nor become it.
+    ///
+    /// # Errors
+    /// [`HvError::System`] when there is no `/proc`, or no descriptor.
+    pub fn to_read(&self) -> Result<Shared, HvError> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open"))?;
+        Ok(Shared {
+            file: Arc::new(file.into()),
+            length: self.length,
+        })
+    }
+
+    /// The descriptor, for whoever keeps it open.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Has all pages of a range be zero, and takes their room back, whoever uses them meanwhile.
@@ -213,6 +242,43 @@ mod tests {
         for length in [PAGE, 3 * PAGE] {
             ftruncate(&*shared.file, length).expect_err("is sealed");
         }
+    }
+
+    #[test]
+    fn memory_that_is_only_read_cannot_be_written_by_any_mapping_or_call() {
+        let shared = Shared::new(2 * PAGE).expect("is made");
+        let to_read = shared.to_read().expect("is opened");
+        shared.word(0).expect("is there").store(5);
+        let mut bytes = [0; 8];
+        rustix::io::pread(to_read.descriptor(), &mut bytes, 0).expect("is the same memory");
+        assert_eq!(u64::from_le_bytes(bytes), 5);
+        let refused = to_read.word(0);
+        assert!(matches!(refused, Err(HvError::MapMemory { .. })), "{refused:?}");
+        to_read.empty(0, PAGE).expect_err("is for reading");
+        rustix::io::pwrite(to_read.descriptor(), &[1], 0).expect_err("is for reading");
+        let region = to_read.map(0, PAGE, SharedAccess::Read).expect("may be read");
+        // SAFETY: the range is the mapping's own, which nobody uses.
+        let made_writable = unsafe {
+            rustix::mm::mprotect(
+                region.as_ptr().cast(),
+                region.size(),
+                rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE,
+            )
+        };
+        assert_eq!(made_writable, Err(Errno::ACCESS));
+        let mut vm = vm();
+        vm.add_shared(PAGE, &to_read, 0, PAGE, SharedAccess::Write)
+            .expect_err("is for reading");
+    }
+
+    #[test]
+    fn a_child_does_not_have_the_word_of_its_parent() {
+        let word = Shared::new(PAGE).expect("is made").word(0).expect("is there");
+        let range = format!("{:x}-", word.0.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("is there");
+        let from = maps.lines().skip_while(|line| !line.starts_with(&range));
+        let flags = from.skip(1).find(|line| line.starts_with("VmFlags"));
+        assert!(flags.is_some_and(|flags| flags.contains(" dc")), "{flags:?}");
     }
 
     /// Stores to a shared page that its own tables let it write, then rings; what it stopped for first.

@@ -49,7 +49,7 @@ use utoipa_axum::routes;
 use crate::node::Node;
 
 pub use attest::Attest;
-pub use deployments::{Deploy, DeploymentState, Shown};
+pub use deployments::{Deploy, DeploymentState, RingShown, Shown};
 pub use failure::{ErrorKind, Explained, Explanation};
 pub use grants::{EndShown, Narrow, PowerShown, SlotShown, SlotState};
 pub use openapi::document;

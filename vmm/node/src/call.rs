@@ -186,6 +186,7 @@ impl Node {
         drop((queued, stage));
         // It may have waited for long.
         self.takes_calls(deployment)?;
+        self.rings_are_joined(deployment)?;
         let stage = call.trace.stage("worker");
         tokio::select! {
             may_run = self.may_run(deployment) => may_run?,
@@ -226,6 +227,8 @@ impl Node {
         };
         deployment.waited.observe(taken.elapsed());
         let mut cancelled = None;
+        let mut has_joined = false;
+        let has_left;
         let began = Instant::now();
         let deadline = Duration::from_millis(deployment.assessment().deadline_ms);
         loop {
@@ -267,6 +270,7 @@ impl Node {
                 How::Delegates(_) => "delegation",
                 How::Waits(_) => "client",
                 How::Asks(_) => "tpm",
+                How::Joins | How::Waiting { .. } => "ring",
                 How::Returned(_) | How::Failed(_) => "end",
             });
             reply.used = reply.used.saturating_add(piece.used);
@@ -282,6 +286,8 @@ impl Node {
                 | How::Delegates(_)
                 | How::Asks(_)
                 | How::Waits(_)
+                | How::Joins
+                | How::Waiting { .. }
                     if overdue =>
                 {
                     return Err(worker.give_up("let a call go on beyond its end").await);
@@ -386,6 +392,19 @@ impl Node {
                         () = worker.over() => return Err(worker.gone()),
                     }
                 }
+                How::Joins => {
+                    // Once for the cell of a call, which had none before.
+                    if !worker.has_rings() || std::mem::replace(&mut has_joined, true) {
+                        return Err(worker.give_up("began with rings that it does not have").await);
+                    }
+                    turn.end(piece.used);
+                    worker.life(true).await?;
+                    stage = call.detail().stage("slot");
+                    tokio::select! {
+                        turn = place.turn() => turn,
+                        () = worker.over() => return Err(worker.gone()),
+                    }
+                }
                 How::Asks(asking) => {
                     if let Err(wrong) = asked.check(worker.tpm(), &asking) {
                         return Err(worker.give_up(wrong).await);
@@ -409,17 +428,50 @@ impl Node {
                         () = worker.over() => return Err(worker.gone()),
                     }
                 }
+                How::Waiting { slot } => {
+                    let Some(end) = worker.ring(&slot) else {
+                        return Err(worker.give_up("waited for a ring that it was not granted").await);
+                    };
+                    if end.take_ring() {
+                        stage = call.detail().stage("slot");
+                        tokio::select! {
+                            turn = place.next(turn, piece.used) => turn,
+                            () = worker.over() => return Err(worker.gone()),
+                        }
+                    } else {
+                        // Its slot is for others while it waits, the other side among them.
+                        turn.end(piece.used);
+                        let left = deadline.saturating_sub(began.elapsed());
+                        tokio::select! {
+                            () = end.is_rung() => {}
+                            () = tokio::time::sleep(left) => {}
+                            () = call.is_given_up() => {}
+                            () = worker.over() => return Err(worker.gone()),
+                        }
+                        stage = call.detail().stage("slot");
+                        tokio::select! {
+                            turn = place.turn() => turn,
+                            () = worker.over() => return Err(worker.gone()),
+                        }
+                    }
+                }
                 How::Returned(result) => {
                     turn.end(piece.used);
+                    has_left = piece.did.left_rings;
                     reply.result = Ok(result);
                     break;
                 }
                 How::Failed(failure) => {
                     turn.end(piece.used);
+                    has_left = piece.did.left_rings;
                     reply.result = Err(failure);
                     break;
                 }
             };
+        }
+        if has_left && worker.has_rings() {
+            // Before the next call has a cell: the other side hears of this one's end, and of nothing else.
+            worker.life(false).await?;
         }
         drop((inside, cell, stage));
         deployment.went_well().await;
@@ -439,6 +491,7 @@ impl Node {
     async fn start_worker(&self, deployment: &Deployment) -> Result<Arc<Worker>, NodeError> {
         let settings = &deployment.deployed.settings;
         let cells = &self.config().cells;
+        let rings = self.rings().take(deployment.ring_grants()).await?;
         let room = self.room_for_worker(deployment).await?;
         Worker::start(
             self.nursery(),
@@ -463,6 +516,7 @@ impl Node {
                 logs: Arc::clone(&deployment.logs),
                 counters: Arc::clone(&deployment.counters),
                 room,
+                rings,
                 allowance: Allowance {
                     per_second: self.config().audit.bytes_per_second,
                     per_call: self.config().audit.bytes_per_call,

@@ -2,7 +2,7 @@
 
 mod restrict;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Shutdown;
 use std::sync::atomic::AtomicU64;
@@ -23,6 +23,7 @@ use crate::line::{self, Did, Flow, FromWorker, How, OUTPUT_MAX, Rest, ToWorker, 
 use crate::logs::Logs;
 use crate::nursery::{Given, Nursery, Order};
 use crate::report;
+use crate::ring::HeldEnd;
 use crate::room::Room;
 use crate::stream::ConsoleGrant;
 use crate::vouching::TpmGrants;
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     number: u64,
     /// What it was granted, as the nursery says.
     given: Given,
+    rings: Vec<HeldEnd>,
     nursery: Nursery,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     /// The same line, to be closed while somebody waits to write.
@@ -103,6 +105,8 @@ pub(crate) struct Plan {
     pub logs: Arc<Logs>,
     pub counters: Arc<Counters>,
     pub room: Room,
+    /// Ends of rings that it is to have.
+    pub rings: Vec<HeldEnd>,
     /// What it may have recorded.
     pub allowance: Allowance,
     /// How long after a piece's budget it counts as stuck.
@@ -117,18 +121,25 @@ impl Worker {
     pub(crate) async fn start(nursery: &Nursery, plan: Plan) -> Result<Arc<Worker>, NodeError> {
         let number = plan.number;
         let spawned = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
-        let (calls, log) = (spawned.calls, spawned.log);
-        let doing = "setting the lines of a worker up";
-        let stream = |line: std::os::unix::net::UnixStream| {
-            line.set_nonblocking(true)?;
-            UnixStream::from_std(line)
+        // Said by the nursery, which decided; what was taken for it is what was decided when it was deployed.
+        let held: BTreeSet<_> = plan.rings.iter().map(|end| &end.grant).collect();
+        if held != spawned.rings.iter().collect() {
+            return Err(unheard(
+                nursery,
+                number,
+                "the nursery granted it other rings than when it was deployed",
+            )
+            .await);
+        }
+        let (line, calls, log) = match lines(spawned.calls, spawned.log) {
+            Ok(lines) => lines,
+            Err(error) => return Err(unheard(nursery, number, error).await),
         };
-        let line = calls.try_clone().or_host(doing)?;
-        let (calls, log) = (stream(calls).or_host(doing)?, stream(log).or_host(doing)?);
         let (reader, writer) = calls.into_split();
         let worker = Arc::new(Worker {
             number,
             given: spawned.given,
+            rings: plan.rings,
             nursery: nursery.clone(),
             writer: tokio::sync::Mutex::new(writer),
             line,
@@ -216,6 +227,29 @@ impl Worker {
         self.number
     }
 
+    /// Its end of the ring in a slot.
+    pub(crate) fn ring(&self, slot: &str) -> Option<&HeldEnd> {
+        self.rings.iter().find(|end| end.grant.slot == slot)
+    }
+
+    /// Says in its rings that a life of its cell begins, or is over, and at their other ends that something is new.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]; the worker is ended.
+    pub(crate) async fn life(&self, begins: bool) -> Result<(), NodeError> {
+        if let Err(error) = self.nursery.life(self.number, begins).await {
+            self.give_up("has rings that do not say what is so").await;
+            return Err(error);
+        }
+        self.rings.iter().for_each(HeldEnd::ring_other);
+        Ok(())
+    }
+
+    /// Whether it has ends of rings.
+    pub(crate) fn has_rings(&self) -> bool {
+        !self.rings.is_empty()
+    }
+
     /// Whether its muscle takes messages of a channel by this function.
     pub(crate) fn takes(&self, channel: &str, function: &str) -> bool {
         self.given
@@ -228,17 +262,20 @@ impl Worker {
     ///
     /// # Errors
     /// [`NodeError::WorkerGone`].
-    pub(crate) async fn run(&self, call: u64, given: Given) -> Result<Piece, NodeError> {
+    pub(crate) async fn run(&self, call: u64, supplies: Supplies) -> Result<Piece, NodeError> {
         let (told, piece) = oneshot::channel();
-        if matches!(given.with, With::Begin(_)) {
+        if matches!(supplies.with, With::Begin(_)) {
             // Before it can have anything recorded for it.
             add(&self.calls, 1);
         }
         lock(&self.pending).insert(call, told);
         *lock(&self.last_used) = Instant::now();
         let began = Instant::now();
-        let limit = given.budget.unwrap_or_default().saturating_add(self.stuck_after);
-        match tokio::time::timeout(limit, self.piece(call, given, piece)).await {
+        let limit = supplies
+            .budget
+            .unwrap_or_default()
+            .saturating_add(self.stuck_after);
+        match tokio::time::timeout(limit, self.piece(call, supplies, piece)).await {
             // It cannot have run for longer than it was away, nor stopped more often than any processor does.
             Ok(piece) => piece.map(|mut piece| {
                 piece.used = piece.used.min(began.elapsed());
@@ -356,6 +393,7 @@ impl Worker {
         *lock(&self.resting) = None;
         self.room.close();
         lock(&self.restricting).clear();
+        self.rings.iter().for_each(HeldEnd::leave);
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -418,6 +456,29 @@ impl Worker {
     }
 }
 
+/// The lines of a worker: the one of calls to be shut, and to talk by; the one of the log.
+fn lines(
+    calls: std::os::unix::net::UnixStream,
+    log: std::os::unix::net::UnixStream,
+) -> std::io::Result<(std::os::unix::net::UnixStream, UnixStream, UnixStream)> {
+    let stream = |line: std::os::unix::net::UnixStream| {
+        line.set_nonblocking(true)?;
+        UnixStream::from_std(line)
+    };
+    Ok((calls.try_clone()?, stream(calls)?, stream(log)?))
+}
+
+/// Ends a worker to which nobody can listen.
+async fn unheard(
+    nursery: &Nursery,
+    number: u64,
+    why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> NodeError {
+    // With its ends of rings, which the next one is to have.
+    let _ = nursery.reap(number, Duration::ZERO).await;
+    NodeError::host("setting the lines of a worker up")(why)
+}
+
 /// The task that listens to a worker.
 struct Listening {
     worker: Arc<Worker>,
@@ -433,7 +494,13 @@ impl Listening {
         let number = self.worker.number;
         loop {
             match line::read_async::<FromWorker>(&mut reader, &mut buffer).await {
-                Ok(Some(message)) => self.take(message),
+                Ok(Some(message)) => {
+                    if let Err(wrong) = self.take(message) {
+                        report::problem(&format!("worker {number} {wrong} and is ended"));
+                        add(&self.counters.workers_out_of_order, 1);
+                        break;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     report::problem(&format!("worker {number} broke its line: {error}"));
@@ -446,7 +513,11 @@ impl Listening {
         self.worker.reap(REAP_WITHIN).await;
     }
 
-    fn take(&mut self, message: FromWorker) {
+    /// Does what a message is for.
+    ///
+    /// # Errors
+    /// What the worker did that no worker does.
+    fn take(&mut self, message: FromWorker) -> Result<(), &'static str> {
         match message {
             FromWorker::Ready { not_confined_by } => {
                 // Said once: later it might be a muscle that took the worker over, and that may not fill the journal.
@@ -492,7 +563,12 @@ impl Listening {
                 let bytes = bytes.get(..OUTPUT_MAX).unwrap_or(&bytes);
                 self.logs.push(call, errors, bytes);
             }
+            FromWorker::Rings { slot } => match self.worker.ring(&slot) {
+                Some(end) => end.ring_other(),
+                None => return Err("rang at a ring that it was not granted"),
+            },
         }
+        Ok(())
     }
 
     fn tell_ready(&mut self, ready: Result<(), NodeError>) {

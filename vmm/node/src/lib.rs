@@ -48,6 +48,7 @@ mod release;
 mod relief;
 mod report;
 mod restrict;
+mod ring;
 mod room;
 mod serve;
 mod settings;
@@ -61,8 +62,8 @@ mod worker;
 
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
-    Attest, Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown, Shown,
-    ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
+    Attest, Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown,
+    RingShown, Shown, ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,

@@ -127,6 +127,8 @@ pub(crate) enum FromWorker {
     },
     /// Cells were had rest: so many went, and so many are left that nobody calls.
     Rested { went: u64, awake: u64, asleep: u64 },
+    /// The muscle rings at the other end of the ring in this slot.
+    Rings { slot: String },
     /// A restriction, or what is lent, is in force, or why not.
     Restricted { number: u64, failure: Option<String> },
     /// The muscle wrote to its console while it ran this call.
@@ -143,6 +145,8 @@ pub(crate) enum FromWorker {
 pub(crate) struct Did {
     /// Times that the cell stopped.
     pub exits: u64,
+    /// Whether the cell that had the worker's ends of rings is over.
+    pub left_rings: bool,
     /// Its steps, each with its time since the piece began; only if the piece was to be traced.
     pub steps: Vec<Step>,
 }
@@ -178,6 +182,10 @@ pub(crate) enum How {
     Preempted,
     /// The muscle waits for so long.
     Sleeping(Duration),
+    /// The call has a cell that has not run yet, with ends of rings: what was in them before is to be gone first.
+    Joins,
+    /// The muscle waits for the other side of the ring in this slot.
+    Waiting { slot: String },
     /// The muscle sends a message, and goes on when it hears what came of it.
     Sends(Sending),
     /// The muscle delegates a grant or takes it back, and goes on when it hears what came of it.

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use referee_policy::Power;
+
 use crate::config::Config;
 use crate::error::NodeError;
 use crate::nursery::Assessment;
@@ -78,6 +80,8 @@ pub(crate) struct Demand {
     cells: u64,
     /// Cells beside those of calls: loaded ahead, or being reset while the next call has another.
     beside: u64,
+    /// Rings, whole: each side's worker may be the last that keeps one.
+    rings: u64,
 }
 
 impl Demand {
@@ -90,6 +94,7 @@ impl Demand {
             cell: assessment.memory_bytes.saturating_add(CELL_OVERHEAD),
             cells: count(settings.cells),
             beside: count(settings.ahead.saturating_add(in_hands)),
+            rings: rings(assessment),
         }
     }
 
@@ -104,8 +109,18 @@ impl Demand {
         cells
             .saturating_mul(self.cell)
             .saturating_add(asleep.saturating_mul(CELL_OVERHEAD))
+            .saturating_add(self.rings)
             .saturating_add(WORKER_OVERHEAD)
     }
+}
+
+/// Bytes of all rings that a deployment has an end of.
+fn rings(assessment: &Assessment) -> u64 {
+    let bytes = assessment.granted.iter().filter_map(|(_, power)| match power {
+        Power::Ring { bytes, .. } => Some(bytes.saturating_add(muscle_abi::ring::DATA)),
+        _ => None,
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 impl Memory {
@@ -421,6 +436,33 @@ mod tests {
             }
             drop(held);
             prop_assert_eq!(memory.figures().taken, 0);
+        }
+    }
+    #[test]
+    fn a_ring_counts_whole_with_each_worker_that_has_an_end() {
+        let settings = Settings {
+            cells: 1,
+            ..Settings::default()
+        };
+        let demand = |granted| {
+            let assessment = Assessment {
+                granted,
+                ..crate::nursery::blank_assessment()
+            };
+            Demand::of(&settings, &assessment, 1)
+        };
+        let without = demand(Vec::new());
+        for role in [muscle_abi::ring::Role::Send, muscle_abi::ring::Role::Receive] {
+            let ring = Power::Ring {
+                role,
+                bytes: 1 << 20,
+                ring: Some("x".into()),
+            };
+            let with = demand(vec![("ring".into(), ring)]);
+            for (awake, asleep) in [(0, 0), (1, 0), (0, 1)] {
+                let more = with.with(awake, asleep) - without.with(awake, asleep);
+                assert_eq!(more, (1 << 20) + 3 * 4096);
+            }
         }
     }
 }

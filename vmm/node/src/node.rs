@@ -27,6 +27,7 @@ use crate::notary::Notary;
 use crate::nursery::{Nursery, Order};
 use crate::pipeline::Pipelines;
 use crate::report;
+use crate::ring::Rings;
 use crate::settings::{Priority, Settings};
 use crate::store::{Deployed, Store};
 use crate::tls::Tls;
@@ -50,6 +51,7 @@ struct Inner {
     delegations: Mutex<Delegations>,
     pipelines: Pipelines,
     turns: Turns,
+    rings: Rings,
     memory: Memory,
     uses: BundleUses,
     /// Bundles that nobody used any more, until somebody removes them.
@@ -143,6 +145,7 @@ impl Node {
             delegations: Mutex::new(delegations),
             pipelines,
             turns,
+            rings: Rings::default(),
             gate: Gate::open(config.api.policies.clone())?,
             tls: config.api.tcp.clone().map(Tls::open).transpose()?.map(Arc::new),
             reloads: watch::Sender::new(()),
@@ -186,6 +189,10 @@ impl Node {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.0.rings
     }
 
     pub(crate) fn memory(&self) -> &Memory {

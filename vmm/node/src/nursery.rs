@@ -14,6 +14,7 @@
 //!   Measure + bundle, a line  ──────────► verify, have it measured by the notary ([`crate::notary`]), if the node has a TPM
 //!   Run, Cancel               ◄─────────────── line of calls ─────────────────► Ready, Stopped, Output
 //!   records                   ◄─────────────── line of the log ───────────────► taken
+//!   Life begins, or is over   ──────────► say so in the worker's rings
 //!   Reap                      ──────────► wait for it, kill it if it stays
 //!                             ◄────────── Reaped: how it ended
 //! ```
@@ -28,11 +29,13 @@ mod measured;
 mod messages;
 pub(crate) mod passing;
 mod process;
+mod rings;
 mod trusted;
 
 pub(crate) use client::Nursery;
 pub(crate) use messages::{Assessment, Authority, Given, Order};
 pub(crate) use process::start;
+pub(crate) use rings::Handed;
 pub(crate) use trusted::Trusted;
 
 /// What tests that care for one figure take the others from.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use referee_audit::Value;
 use referee_policy::{NotNarrower, Power, Standings};
 
+use crate::crew::Worker;
 use crate::deployment::Deployment;
 use crate::error::NodeError;
 use crate::line::Restriction;
@@ -55,7 +56,7 @@ impl Node {
         self.keep(name, &deployed, &change).await?;
         deployment.set_standings(standings);
         if let Some(worker) = held.worker() {
-            worker.restrict(self.next_number(), &restriction).await;
+            put_in_force(self, &deployment, worker, &restriction).await;
         }
         drop(held);
         self.put_in_force(change).await;
@@ -79,8 +80,16 @@ impl Node {
         let held = old.hold_worker().await;
         old.set_standings(standings);
         if let Some(worker) = held.worker() {
-            worker.restrict(self.next_number(), restriction).await;
+            put_in_force(self, old, worker, restriction).await;
         }
+    }
+}
+
+/// Has a worker lack it. Memory cannot be taken from a cell that runs: a worker with a ring is ended.
+async fn put_in_force(node: &Node, deployment: &Deployment, worker: &Worker, restriction: &Restriction) {
+    match deployment.granted(&restriction.slot) {
+        Some(Power::Ring { .. }) if restriction.narrowing.is_none() => worker.end().await,
+        _ => worker.restrict(node.next_number(), restriction).await,
     }
 }
 

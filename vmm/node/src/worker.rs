@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{NodeError, OrHost};
 use crate::line::{FromWorker, frame};
+use crate::nursery::Handed;
 use crate::worker::hands::{Hands, Work};
 
 /// How a worker is to be.
@@ -64,6 +65,8 @@ pub(crate) struct Birth {
     pub standings: Standings,
     /// What is lent to slots that are delegated.
     pub loans: Loans,
+    /// Its ends of rings.
+    pub rings: Vec<Handed>,
     pub shape: Shape,
     /// Its ends of the lines.
     pub calls: UnixStream,
@@ -116,6 +119,7 @@ fn settle(
         grants,
         standings,
         loans,
+        rings,
         shape,
         calls,
         log,
@@ -137,6 +141,7 @@ fn settle(
     let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
     kept.extend(resources.descriptors());
+    kept.extend(rings.iter().flat_map(|handed| handed.ring.descriptors()));
     let keep: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
     let jailed = confine(&JailConfig {
         origin,
@@ -171,8 +176,11 @@ fn settle(
         .install_everywhere(&jailed)
         .or_host("installing the filter")?;
     let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
-    let permit = engine.permit(image, decision, grants, resources, (standings, loans))?;
-    let work = Work::new(permit, shape, calls, not_confined_by)?;
+    let mut permit = engine.permit(image, decision, grants, resources, (standings, loans))?;
+    for Handed { grant, ring } in &rings {
+        permit.join_kept_ring(&grant.slot, grant.role(), &grant.ring, ring);
+    }
+    let work = Work::new(permit, rings, shape, calls, not_confined_by)?;
     hands.set_to(work)
 }
 
@@ -188,10 +196,11 @@ fn directories<'a>(grants: &Grants, resources: &'a Resources) -> Vec<DirectoryGr
     opened.collect()
 }
 
-/// VM, vCPU and what a life duplicates for each cell; files that muscles open; room for what the pool makes ahead.
+/// VM, vCPU and what a life duplicates for each cell; files that muscles open; the three files of each ring; room for what the pool makes ahead.
 fn descriptors_needed(grants: &Grants, shape: &Shape) -> u64 {
     let each = count(grants.slots().len()).saturating_add(2 + FILES_OF_A_CELL);
-    machines(shape).saturating_mul(each) + 64
+    let rings = count(grants.rings().count()).saturating_mul(3);
+    machines(shape).saturating_mul(each).saturating_add(rings) + 64
 }
 
 /// Virtual machines that there may be at once, those on their way out counted. The kernel makes a thread for each at its first run

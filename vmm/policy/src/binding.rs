@@ -43,6 +43,11 @@ pub enum Bound {
         /// Its name, see [`is_channel_name`].
         name: String,
     },
+    /// `ring:NAME`: a ring of the node, whose other end another deployment has.
+    Ring {
+        /// Its name, of the same form as a channel's.
+        name: String,
+    },
 }
 
 /// Where a serial port's output goes.
@@ -59,7 +64,7 @@ pub enum SerialTo {
 pub enum BindingError {
     /// There is no `=`.
     #[error(
-        "`{text}` is no binding: write NAME=dir:PATH:ro, NAME=unix:PATH, NAME=serial:stdout or NAME=channel:CHANNEL"
+        "`{text}` is no binding: write NAME=dir:PATH:ro, NAME=unix:PATH, NAME=serial:stdout, NAME=channel:CHANNEL or NAME=ring:RING"
     )]
     NoName {
         /// What was given.
@@ -67,7 +72,7 @@ pub enum BindingError {
     },
     /// The thing is of no known kind.
     #[error(
-        "`{text}` is nothing to bind: write dir:PATH:ro, dir:PATH:rw, unix:PATH, serial:stdout, serial:file:PATH or channel:CHANNEL"
+        "`{text}` is nothing to bind: write dir:PATH:ro, dir:PATH:rw, unix:PATH, serial:stdout, serial:file:PATH, channel:CHANNEL or ring:RING"
     )]
     UnknownThing {
         /// What was given.
@@ -79,11 +84,13 @@ pub enum BindingError {
         /// What was given.
         text: String,
     },
-    /// A channel's name that is none.
+    /// A channel's or ring's name that is none.
     #[error(
-        "`{name}` is no channel's name: it has 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
+        "`{name}` is no {kind}'s name: it has 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
     )]
     ChannelName {
+        /// `channel` or `ring`.
+        kind: &'static str,
         /// What was given.
         name: String,
     },
@@ -154,8 +161,12 @@ impl Binding {
             Some(("channel", name)) if is_channel_name(name) => Bound::Channel {
                 name: name.to_owned(),
             },
-            Some(("channel", name)) => {
+            Some(("ring", name)) if is_channel_name(name) => Bound::Ring {
+                name: name.to_owned(),
+            },
+            Some((kind @ ("channel" | "ring"), name)) => {
                 return Err(BindingError::ChannelName {
+                    kind: if kind == "ring" { "ring" } else { "channel" },
                     name: name.to_owned(),
                 });
             }
@@ -209,7 +220,9 @@ impl Binding {
                 })?;
                 path
             }
-            Bound::Serial { to: SerialTo::Stdout } | Bound::Channel { .. } => return Ok(self),
+            Bound::Serial { to: SerialTo::Stdout } | Bound::Channel { .. } | Bound::Ring { .. } => {
+                return Ok(self);
+            }
         };
         match path.to_str() {
             Some(_) => Ok(self),
@@ -229,10 +242,12 @@ impl Bound {
             Bound::Socket { .. } => "unix",
             Bound::Serial { .. } => "serial",
             Bound::Channel { .. } => "channel",
+            Bound::Ring { .. } => "ring",
         }
     }
 
-    /// The path as text, when it is absolute and has no `.`, `..`, double slash or bytes that are not text; a channel's name if it is one.
+    /// The path as text, when it is absolute and has no `.`, `..`, double slash or bytes that are not text; a channel's or
+    /// ring's name if it is one.
     pub(crate) fn plain_path(&self) -> Option<&str> {
         let path = match self {
             Bound::Directory { path, .. } | Bound::Socket { path } => path,
@@ -240,7 +255,7 @@ impl Bound {
                 to: SerialTo::File(path),
             } => path,
             Bound::Serial { to: SerialTo::Stdout } => return Some("stdout"),
-            Bound::Channel { name } => return is_channel_name(name).then_some(name),
+            Bound::Channel { name } | Bound::Ring { name } => return is_channel_name(name).then_some(name),
         };
         let text = path.to_str()?;
         (path.is_absolute() && is_plain(path, text)).then_some(text)
@@ -263,11 +278,12 @@ impl fmt::Display for Bound {
                 to: SerialTo::File(path),
             } => write!(f, "serial:file:{}", path.display()),
             Bound::Channel { name } => write!(f, "channel:{name}"),
+            Bound::Ring { name } => write!(f, "ring:{name}"),
         }
     }
 }
 
-/// Whether this can be a channel's name: 1 to 64 of `a-z 0-9 . _ -`, a letter or digit first.
+/// Whether this can be a channel's or ring's name: 1 to 64 of `a-z 0-9 . _ -`, a letter or digit first.
 pub fn is_channel_name(name: &str) -> bool {
     let first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=64).contains(&name.len())
@@ -322,6 +338,7 @@ mod tests {
             "serial:stdout",
             "serial:file:/tmp/o",
             "channel:desk.orders",
+            "ring:desk.in",
         ] {
             let binding = Binding::parse(&format!("in={text}")).expect("a binding");
             assert_eq!(
@@ -346,8 +363,12 @@ mod tests {
         assert!(matches!(error("in=dir::ro"), BindingError::EmptyPath { .. }));
         assert!(matches!(error("in=unix:"), BindingError::EmptyPath { .. }));
         for name in ["", "-a", "A", "a/b", "a b", &"a".repeat(65)] {
-            let error = error(&format!("in=channel:{name}"));
-            assert!(matches!(error, BindingError::ChannelName { .. }), "{name}");
+            for kind in ["channel", "ring"] {
+                let error = error(&format!("in={kind}:{name}"));
+                let told = error.to_string();
+                assert!(matches!(error, BindingError::ChannelName { .. }), "{name}");
+                assert!(told.contains(kind), "{told}");
+            }
         }
     }
 

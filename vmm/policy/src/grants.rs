@@ -71,6 +71,9 @@ pub enum Power {
         role: Role,
         /// Bytes that it holds.
         bytes: u64,
+        /// The name by which a node joins it; none where a program joins it.
+        #[serde(default)]
+        ring: Option<String>,
     },
     /// A directory.
     Files {
@@ -234,9 +237,18 @@ impl Grants {
     /// The ends of rings that are granted, in the slots' order: slot, which end, bytes.
     pub fn rings(&self) -> impl Iterator<Item = (&str, Role, u64)> {
         self.slots.iter().filter_map(|grant| match grant.power {
-            Power::Ring { role, bytes } => Some((grant.slot.as_str(), role, bytes)),
+            Power::Ring { role, bytes, .. } => Some((grant.slot.as_str(), role, bytes)),
             _ => None,
         })
+    }
+
+    /// The name of the ring that a slot was bound to, if it is one's end and was bound.
+    pub fn ring_name(&self, slot: &str) -> Option<&str> {
+        let grant = self.slots.iter().find(|grant| grant.slot == slot)?;
+        match &grant.power {
+            Power::Ring { ring, .. } => ring.as_deref(),
+            _ => None,
+        }
     }
 
     /// Channels that are granted, in the slots' order: slot, channel, role, most bytes of a message.

@@ -3,7 +3,7 @@
 use muscle_abi::capability::CapabilityKind;
 use referee_bundle::{CapabilityRequest, FilesAccess, Manifest, Slot};
 
-use crate::binding::{Binding, Bound};
+use crate::binding::{Binding, Bound, is_channel_name};
 use crate::grants::{Device, Power};
 use crate::rejected::Rejected;
 
@@ -12,6 +12,17 @@ pub(crate) fn narrow(slot: &Slot, binding: Option<&Binding>) -> Result<Power, Re
     let capability = slot.request.kind();
     let Some(how) = how_to_bind(slot) else {
         return match binding {
+            // A node joins by a name; a program joins what is not bound.
+            Some(Binding {
+                bound: Bound::Ring { name },
+                ..
+            }) if capability == CapabilityKind::Ring => ring_of(slot, name),
+            Some(Binding { bound, .. }) if capability == CapabilityKind::Ring => Err(Rejected::WrongThing {
+                slot: slot.name.clone(),
+                capability,
+                found: bound.kind(),
+                how: format!("{}=ring:RING", slot.name),
+            }),
             Some(_) => Err(Rejected::NotBindable {
                 slot: slot.name.clone(),
                 capability,
@@ -90,6 +101,21 @@ pub(crate) fn narrow(slot: &Slot, binding: Option<&Binding>) -> Result<Power, Re
     }
 }
 
+/// An end of the ring of this name.
+fn ring_of(slot: &Slot, name: &str) -> Result<Power, Rejected> {
+    match (&slot.request, is_channel_name(name)) {
+        (CapabilityRequest::Ring { role, bytes }, true) => Ok(Power::Ring {
+            role: *role,
+            bytes: *bytes,
+            ring: Some(name.to_owned()),
+        }),
+        _ => Err(Rejected::PathNotPlain {
+            slot: slot.name.clone(),
+            bound: format!("ring:{name}"),
+        }),
+    }
+}
+
 /// The power of a request that needs no binding.
 fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
     match request {
@@ -103,6 +129,7 @@ fn unbound_power(request: &CapabilityRequest) -> Option<Power> {
         CapabilityRequest::Ring { role, bytes } => Some(Power::Ring {
             role: *role,
             bytes: *bytes,
+            ring: None,
         }),
         CapabilityRequest::State { max_bytes } => Some(Power::State {
             max_bytes: *max_bytes,
@@ -149,7 +176,11 @@ pub(crate) fn stray_bindings(manifest: &Manifest, bindings: &[Binding]) -> Vec<R
     let mut found = Vec::new();
     for (index, binding) in bindings.iter().enumerate() {
         if !manifest.slots.iter().any(|slot| slot.name == binding.slot) {
-            let bindable = manifest.slots.iter().filter(|slot| how_to_bind(slot).is_some());
+            let is_ring = |slot: &Slot| slot.request.kind() == CapabilityKind::Ring;
+            let bindable = manifest
+                .slots
+                .iter()
+                .filter(|slot| how_to_bind(slot).is_some() || is_ring(slot));
             found.push(Rejected::NoSuchSlot {
                 slot: binding.slot.clone(),
                 declared: bindable.map(|slot| slot.name.clone()).collect(),

@@ -27,9 +27,10 @@ pub(crate) fn questions_of(slot: &str, power: &Power) -> Result<Vec<Question>, R
             .iter()
             .map(|name| named(vec![("name", text(name))]))
             .collect()),
-        Power::Ring { role, bytes } => one(vec![
+        Power::Ring { role, bytes, ring } => one(vec![
             ("role", text(role.name())),
             ("bytes", number(slot, *bytes)?),
+            ("ring", text(ring.as_deref().unwrap_or_default())),
         ]),
         Power::Clock { grade } => {
             let grade = match grade {

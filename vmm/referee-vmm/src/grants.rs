@@ -101,6 +101,7 @@ fn words(power: &PowerShown) -> String {
         |said: Option<bool>, yes: &str, no: &str| said.map(|said| if said { yes } else { no }.to_owned());
     let parts = [
         power.path.clone(),
+        power.ring.as_ref().map(|ring| format!("ring {ring}")),
         power.within.as_ref().map(|path| format!("within {path}")),
         flag(power.read_only, "read-only", "read and write"),
         power.max_bytes.map(|bytes| format!("{bytes} bytes")),

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use referee_node::client::{self, ClientError, Credentials, Host, JSON, segment};
-use referee_node::{Config, DeploymentState, ErrorKind, LogLine, NodeError, Shown};
+use referee_node::{Config, DeploymentState, ErrorKind, LogLine, NodeError, RingShown, Shown};
 
 use crate::cli::{CallArgs, ConfigAction, HostArgs, LogsArgs, NamedArgs, PsArgs, ServeArgs};
 use crate::ending::{self, rejected};
@@ -267,6 +267,15 @@ pub fn one_line(answer: &[u8]) -> String {
 
 fn whole(shown: &Shown) -> String {
     let mut text = table(std::slice::from_ref(shown));
+    for ring in &shown.rings {
+        let RingShown {
+            slot,
+            ring,
+            role,
+            bytes,
+        } = ring;
+        text.push_str(&format!("ring: {slot} is to {role} by {ring}, {bytes} bytes\n"));
+    }
     for anomaly in &shown.anomalies {
         text.push_str(&format!("alert: {}\n", anomaly.reason));
     }

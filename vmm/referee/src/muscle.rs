@@ -133,13 +133,22 @@ pub fn leads_to_no_socket(grants: &Grants) -> Result<(), StartError> {
     }
 }
 
-/// Refuses grants that only a cell of a node can have: nobody else carries messages.
+/// Refuses grants that only a cell of a node can have: nobody else carries messages, or joins rings by their names.
 ///
 /// # Errors
 /// [`StartError::Rejected`] with the name `no-node`.
 pub fn needs_no_node(grants: &Grants) -> Result<(), StartError> {
+    let named = |(slot, ..): (&str, _, _)| Some((slot.to_owned(), grants.ring_name(slot)?.to_owned()));
     match grants.channels().next() {
-        None => Ok(()),
+        None => match grants.rings().find_map(named) {
+            None => Ok(()),
+            Some((slot, ring)) => Err(StartError::Rejected {
+                name: "no-node",
+                message: format!(
+                    "slot `{slot}` is bound to the ring `{ring}`, which only a node joins: deploy it with `referee-vmm deploy`, or bind it to nothing and join it by Permit::join_ring"
+                ),
+            }),
+        },
         Some((slot, channel, ..)) => Err(StartError::Rejected {
             name: "no-node",
             message: format!(
@@ -235,6 +244,18 @@ impl Permit {
     /// What policy said about each slot, and why.
     pub fn decision(&self) -> &Decision {
         &self.0.decision
+    }
+
+    /// Joins a granted slot to a ring that a node keeps, by this process's part of it.
+    #[doc(hidden)]
+    pub fn join_kept_ring(
+        &mut self,
+        slot: &str,
+        role: muscle_abi::ring::Role,
+        name: &str,
+        ring: &referee_cell::Ring,
+    ) {
+        self.add_ring(Joined::kept_elsewhere(slot, role, name, ring));
     }
 
     pub(crate) fn rings(&self) -> &[Joined] {

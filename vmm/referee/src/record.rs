@@ -7,7 +7,7 @@ use referee_cell::Usage;
 use referee_policy::{Decision, Grants};
 
 use crate::outcome::Outcome;
-use crate::ring::Joined;
+use crate::ring::{Joined, With};
 
 /// Exit code of a program whose host failed it; what the log says of such an end.
 pub const HOST_ERROR: u8 = 104;
@@ -89,17 +89,21 @@ pub fn start(
 /// # Errors
 /// When the log cannot be written; then nothing may run.
 pub(crate) fn joined(audit: &AuditSink, joined: &Joined) -> Result<(), AuditError> {
-    let detail = [
-        ("ring", Value::Number(joined.number())),
-        ("role", Value::Text(joined.role().name())),
-        ("peer", Value::Text(joined.peer())),
-    ];
+    let role = ("role", Value::Text(joined.role().name()));
+    let detail: &[(&str, Value<'_>)] = match joined.with() {
+        With::Muscle { number, peer } => &[
+            ("ring", Value::Number(*number)),
+            role,
+            ("peer", Value::Text(peer)),
+        ],
+        With::Named(name) => &[("ring", Value::Text(name)), role],
+    };
     audit.record(&Event {
         kind: Kind::Use,
         capability: Some("ring"),
         slot: Some(joined.slot()),
         op: Some("ring.join"),
-        detail: &detail,
+        detail,
     })
 }
 

@@ -14,10 +14,21 @@ pub(crate) struct Joined {
     slot: String,
     role: Role,
     ring: Ring,
-    /// The same number on both sides, for the log.
-    number: u64,
-    /// Name and version of the muscle on the other side.
-    peer: String,
+    with: With,
+}
+
+/// With whom, as the logs of both sides say it.
+#[derive(Debug, Clone)]
+pub(crate) enum With {
+    /// A muscle of this program.
+    Muscle {
+        /// The same number on both sides.
+        number: u64,
+        /// Its name and version.
+        peer: String,
+    },
+    /// Whoever has the other end of the node's ring of this name.
+    Named(String),
 }
 
 /// Rings joined so far.
@@ -32,12 +43,18 @@ impl Joined {
         self.role
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.number
+    pub(crate) fn with(&self) -> &With {
+        &self.with
     }
 
-    pub(crate) fn peer(&self) -> &str {
-        &self.peer
+    /// A slot that is joined to a ring which another process keeps.
+    pub(crate) fn kept_elsewhere(slot: &str, role: Role, name: &str, ring: &Ring) -> Joined {
+        Joined {
+            slot: slot.to_owned(),
+            role,
+            ring: ring.clone(),
+            with: With::Named(name.to_owned()),
+        }
     }
 
     pub(crate) fn end(&self) -> RingEnd {
@@ -115,8 +132,7 @@ fn join(
             slot: slot.to_owned(),
             role,
             ring: ring.clone(),
-            number,
-            peer,
+            with: With::Muscle { number, peer },
         });
     }
     Ok(())

@@ -21,6 +21,7 @@ use crate::error::{NodeError, OrHost};
 use crate::forms::from_map;
 use crate::histogram::Distribution;
 use crate::node::Node;
+use crate::ring::RingGrant;
 use crate::settings::Settings;
 
 /// What is to be deployed.
@@ -48,6 +49,19 @@ pub enum DeploymentState {
     Ready,
     /// It takes none.
     Paused,
+}
+
+/// An end of a ring that a deployment has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RingShown {
+    /// The slot.
+    pub slot: String,
+    /// The ring's name, which another deployment has the other end of.
+    pub ring: String,
+    /// `send` or `receive`.
+    pub role: String,
+    /// Bytes of its data.
+    pub bytes: u64,
 }
 
 /// A deployment as it stands.
@@ -78,6 +92,9 @@ pub struct Shown {
     /// Messages of others that wait for a call.
     #[serde(default)]
     pub messages_waiting: usize,
+    /// Ends of rings that it has.
+    #[serde(default)]
+    pub rings: Vec<RingShown>,
     /// Settings.
     pub settings: Settings,
     /// Since the node started.
@@ -100,6 +117,17 @@ pub struct Shown {
     pub decision: Option<serde_json::Value>,
 }
 
+impl From<RingGrant> for RingShown {
+    fn from(grant: RingGrant) -> RingShown {
+        RingShown {
+            role: grant.role().name().to_owned(),
+            slot: grant.slot,
+            ring: grant.ring,
+            bytes: grant.bytes,
+        }
+    }
+}
+
 impl Shown {
     fn of(deployment: &Deployment) -> Shown {
         let settings = deployment.deployed.settings.clone();
@@ -120,6 +148,11 @@ impl Shown {
             waiting: deployment.waiting(),
             running: deployment.running(),
             messages_waiting: deployment.mailbox.waiting(),
+            rings: deployment
+                .ring_grants()
+                .into_iter()
+                .map(RingShown::from)
+                .collect(),
             settings,
             counted: deployment.counters.read(),
             called: deployment.called.read(),

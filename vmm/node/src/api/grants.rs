@@ -127,6 +127,9 @@ pub struct PowerShown {
     /// Whether the clock is coarse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coarse: Option<bool>,
+    /// The ring of the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring: Option<String>,
     /// The port, or the first of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u32>,
@@ -149,10 +152,13 @@ impl From<&Power> for PowerShown {
                 coarse: Some(*grade == ClockGrade::Coarse),
                 ..nothing
             },
-            Power::State { max_bytes }
-            | Power::Channel { max_bytes, .. }
-            | Power::Ring { bytes: max_bytes, .. } => PowerShown {
+            Power::State { max_bytes } | Power::Channel { max_bytes, .. } => PowerShown {
                 max_bytes: Some(*max_bytes),
+                ..nothing
+            },
+            Power::Ring { bytes, ring, .. } => PowerShown {
+                max_bytes: Some(*bytes),
+                ring: ring.clone(),
                 ..nothing
             },
             Power::Files {

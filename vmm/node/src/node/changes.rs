@@ -190,7 +190,10 @@ impl Node {
                 return Err(error);
             }
         };
-        if let Err(error) = self.refuse_circle(name, &assessment.channels) {
+        let refused = self
+            .refuse_circle(name, &assessment.channels)
+            .and_then(|()| self.refuse_rings(name, settings, &assessment));
+        if let Err(error) = refused {
             self.manage(by, "refuse", name, &bundle)?;
             return Err(error);
         }

@@ -114,6 +114,17 @@ impl Nursery {
         }
     }
 
+    /// Says in a worker's rings that a life of its cell begins, or that it is over.
+    ///
+    /// # Errors
+    /// [`NodeError::Host`]: what the rings say is not so, and the worker should not go on.
+    pub(crate) async fn life(&self, worker: u64, begins: bool) -> Result<(), NodeError> {
+        match self.ask(Ask::Life { worker, begins }, Vec::new()).await? {
+            Told::Lived => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Sees a worker to its end, which is brought about if it does not come in time, and says how it ended.
     ///
     /// # Errors
@@ -176,6 +187,7 @@ fn unexpected(told: Told) -> NodeError {
         | Told::Spawned(_)
         | Told::Measured
         | Told::OnTheLine
+        | Told::Lived
         | Told::Reaped { .. }
         | Told::Reloaded
         | Told::Greeted => {

@@ -4,6 +4,7 @@
 //! A nursery of this test makes them: threads that hold the ends which a worker process would, and say what a worker never would.
 
 mod delegations;
+mod rings;
 mod streams;
 
 use std::collections::HashMap;
@@ -156,11 +157,12 @@ fn nursery(granted: Granted, life: impl Fn(usize, Worker) + Send + Sync + 'stati
         let mut made = 0;
         while let Ok(Some((ask, descriptors))) = passing::receive::<Ask>(&theirs) {
             let told = match ask {
-                Ask::Assess(_) => Told::Assessed(Box::new(crate::nursery::Assessment {
+                Ask::Assess(order) => Told::Assessed(Box::new(crate::nursery::Assessment {
                     deadline_ms: granted.deadline_ms,
+                    granted: rings::powers(&order.bindings),
                     ..blank_assessment()
                 })),
-                Ask::Spawn { worker, .. } => {
+                Ask::Spawn { worker, order, .. } => {
                     let mut ends = descriptors.into_iter().skip(1).map(UnixStream::from);
                     let (calls, log) = (ends.next().expect("a line"), ends.next().expect("a line"));
                     let both = [&calls, &log].map(|line| line.try_clone().expect("a descriptor"));
@@ -168,8 +170,13 @@ fn nursery(granted: Granted, life: impl Fn(usize, Worker) + Send + Sync + 'stati
                     let (life, number) = (Arc::clone(&life), made);
                     made += 1;
                     std::thread::spawn(move || life(number, Worker::of(calls, log)));
-                    Told::Spawned(Box::new(granted.given.clone()))
+                    let given = Given {
+                        rings: rings::grants(&order.bindings),
+                        ..granted.given.clone()
+                    };
+                    Told::Spawned(Box::new(given))
                 }
+                Ask::Life { .. } => Told::Lived,
                 Ask::Reap { worker, .. } => {
                     // As when a process is killed.
                     for line in lines.remove(&worker).iter().flatten() {
@@ -221,18 +228,23 @@ impl Stage {
         config.audit.file = folder.path().join("audit.jsonl");
         configure(&mut config);
         let node = Node::open(config, nursery).expect("opens");
-        let by = Principal("test".into());
         let digest = Digest::of(b"bundle").to_string();
         node.take_bundle(digest.clone(), b"bundle".to_vec())
             .await
             .expect("is kept");
+        let stage = Stage { node, folder };
+        stage.deploy("demo", Settings::default()).await;
+        stage
+    }
+
+    async fn deploy(&self, name: &str, settings: Settings) {
+        let by = Principal("test".into());
         let wanted = Deploy {
-            bundle: digest,
-            settings: Settings::default(),
+            bundle: Digest::of(b"bundle").to_string(),
+            settings,
             reset_grants: false,
         };
-        node.deploy(&by, "demo", wanted).await.expect("is deployed");
-        Stage { node, folder }
+        self.node.deploy(&by, name, wanted).await.expect("is deployed");
     }
 
     async fn call(&self) -> Result<Reply, NodeError> {

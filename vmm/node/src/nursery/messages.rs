@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, ChannelGrant};
 use crate::delegation::{Seen, Waits};
+use crate::ring::{self, RingGrant};
 use crate::stream::{self, ConsoleGrant};
 use crate::vouching::TpmGrants;
 use crate::worker::Shape;
@@ -51,6 +52,8 @@ pub(crate) enum Ask {
     Speak { worker: u64 },
     /// Look whether the TPM answers. With a line.
     LookAtTpm,
+    /// A life of a worker's cell with its ends of rings begins, before it runs; or is over.
+    Life { worker: u64, begins: bool },
     /// Wait for a worker's end, and bring it about if it does not come in time.
     Reap { worker: u64, patience: Duration },
     /// Read trust store and policies again.
@@ -71,6 +74,8 @@ pub(crate) enum Told {
     OnTheLine,
     /// It is to be measured first.
     NotMeasured,
+    /// Both sides of its rings can see it.
+    Lived,
     Reaped {
         how: String,
     },
@@ -96,6 +101,8 @@ pub(crate) struct Given {
     pub console: Vec<ConsoleGrant>,
     /// What it may ask of the TPM, of what was left then.
     pub tpm: TpmGrants,
+    /// Ends of rings that it has.
+    pub rings: Vec<RingGrant>,
     /// Each slot's power.
     pub powers: Vec<(String, Power)>,
     /// Slots that wait for another muscle to delegate to them.
@@ -109,6 +116,7 @@ impl Given {
             channels: channel::granted(grants),
             console: stream::consoles(grants),
             tpm: TpmGrants::of(grants),
+            rings: ring::granted(grants),
             powers: slots
                 .iter()
                 .map(|grant| (grant.slot().to_owned(), grant.power().clone()))

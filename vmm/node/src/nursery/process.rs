@@ -24,6 +24,8 @@ use crate::nursery::Trusted;
 use crate::nursery::measured::Measured;
 use crate::nursery::messages::{Ask, Assessment, Authority, Given, Order, Told};
 use crate::nursery::passing;
+use crate::nursery::rings::Rings;
+use crate::ring;
 use crate::stream;
 use crate::vouching::TpmGrants;
 use crate::worker::{self, Birth, Shape};
@@ -76,6 +78,7 @@ struct Nest {
     vouched: BTreeMap<u64, Vouched>,
     /// What may run, where that is only what was measured.
     measured: Option<Measured>,
+    rings: Rings,
 }
 
 /// Serves the supervisor until it is gone; then the workers go with this process.
@@ -96,6 +99,7 @@ fn serve(
         workers: BTreeMap::new(),
         vouched: BTreeMap::new(),
         measured: notary.map(Measured::by),
+        rings: Rings::default(),
     };
     loop {
         if let Some(measured) = &mut nest.measured {
@@ -182,12 +186,24 @@ impl Nest {
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
                 self.spawn(worker, (decided, changed), shape, calls, log)
             }
+            Ask::Life { worker, begins: true } => {
+                self.rings.begin(worker)?;
+                Ok(Told::Lived)
+            }
+            Ask::Life {
+                worker,
+                begins: false,
+            } => {
+                self.rings.end(worker);
+                Ok(Told::Lived)
+            }
             Ask::Reap { worker, patience } => {
                 self.vouched.remove(&worker);
                 let how = match self.workers.remove(&worker) {
                     Some(child) => reap(child, patience.min(PATIENCE_MAX)).or_host("waiting for a worker")?,
                     None => "was not there".into(),
                 };
+                self.rings.leave(worker);
                 Ok(Told::Reaped { how })
             }
             Ask::Reload => {
@@ -253,11 +269,12 @@ impl Nest {
             return Err(no_tpm());
         }
         referee::leads_to_no_socket(&grants)?;
-        if let Some((slot, ..)) = grants.rings().next() {
+        let is_unbound = |(slot, ..): &(&str, _, _)| grants.ring_name(slot).is_none();
+        if let Some((slot, ..)) = grants.rings().find(is_unbound) {
             return Err(NodeError::Rejected {
                 name: "ring-not-joined".into(),
                 message: format!(
-                    "slot `{slot}` is an end of a ring, which only an embedding program joins to another muscle"
+                    "slot `{slot}` is an end of a ring: bind it to one that another deployment has the other end of, with --bind {slot}=ring:NAME"
                 ),
             });
         }
@@ -288,6 +305,9 @@ impl Nest {
     ) -> Result<Told, NodeError> {
         let (bundle, decision, grants) = decided;
         let left = grants.left(&standings, &loans);
+        if let Some((slot, ..)) = grants.rings().find(|(slot, ..)| left.slot(slot).is_none()) {
+            return Err(ring::revoked(slot));
+        }
         let given = Given {
             console: stream::consoles(&left),
             tpm: TpmGrants::of(&left),
@@ -296,7 +316,10 @@ impl Nest {
         let vouched = grants
             .needs_tpm()
             .then(|| Vouched::new(&bundle, &decision, &grants));
+        let origin = worker::origin()?;
+        let rings = self.rings.hand(worker, &given.rings)?;
         let birth = Birth {
+            rings,
             bundle,
             decision,
             grants,
@@ -306,8 +329,11 @@ impl Nest {
             calls,
             log,
         };
-        let origin = worker::origin()?;
-        match fork_into(Namespaces::ALL).or_host("forking a worker")? {
+        let forked = fork_into(Namespaces::ALL).or_host("forking a worker");
+        if forked.is_err() {
+            self.rings.leave(worker);
+        }
+        match forked? {
             Forked::Parent(child) => {
                 self.workers.insert(worker, child);
                 if let Some(vouched) = vouched {

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use referee::{
@@ -21,6 +22,7 @@ use crate::line::{
     self, Begin, Did, Failure, Flow, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What,
     With, frame,
 };
+use crate::nursery::Handed;
 use crate::vouching::{Asking, TpmAnswer};
 use crate::worker::Shape;
 use crate::worker::stream::{StreamInput, StreamLine};
@@ -107,6 +109,8 @@ pub(crate) struct Work {
     /// Those that nobody has called for longest first; calls take the last.
     idle: Mutex<Vec<Seat>>,
     calls: Mutex<HashMap<u64, Call>>,
+    /// Its ends of rings, which the one cell has.
+    rings: Vec<Handed>,
     _ahead: Option<Loaded>,
 }
 
@@ -188,6 +192,7 @@ struct Call {
 impl Work {
     pub(crate) fn new(
         permit: Permit,
+        rings: Vec<Handed>,
         shape: Shape,
         calls: UnixStream,
         not_confined_by: String,
@@ -200,14 +205,25 @@ impl Work {
         };
         let ready = frame(&FromWorker::Ready { not_confined_by }).or_host(doing)?;
         writer.write_all(&ready).or_host(doing)?;
+        let writer = Arc::new(Mutex::new(writer));
+        for Handed { grant, ring } in &rings {
+            let bell = LineBell {
+                writer: Arc::clone(&writer),
+                slot: grant.slot.clone(),
+            };
+            // Who is at the other end is the supervisor's to know.
+            ring.end(grant.role().other())
+                .set_waker(Some(Waker::from(Arc::new(bell))));
+        }
         Ok(Work {
             permit,
+            rings,
             shape,
             reader: Mutex::new(Reader {
                 line: BufReader::new(calls),
                 buffer: Vec::new(),
             }),
-            writer: Arc::new(Mutex::new(writer)),
+            writer,
             idle: Mutex::default(),
             calls: Mutex::default(),
             _ahead: ahead,
@@ -320,8 +336,9 @@ impl Work {
         } = order;
         let mut watch = StopWatch::start(traced);
         let started = watch.started;
+        let mut is_new = false;
         let seat = match with {
-            With::Begin(begin) => self.begin(call, &begin, flow.is_some(), &mut watch),
+            With::Begin(begin) => self.begin(call, &begin, flow.is_some(), &mut is_new, &mut watch),
             With::Nothing => self.seat_of(call),
             With::Answer(answer) => self
                 .seat_of(call)
@@ -336,6 +353,7 @@ impl Work {
         }
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
+            Ok(seat) if is_new && !self.rings.is_empty() => (How::Joins, Some(seat)),
             Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
                 Ok(Progress::Preempted) => {
@@ -346,8 +364,7 @@ impl Work {
                     };
                     (how, Some(seat))
                 }
-                // No deployment has a ring; if one had, it would be looked after again and again until its time is over.
-                Ok(Progress::Waiting { .. }) => (How::Preempted, Some(seat)),
+                Ok(Progress::Waiting { slot, .. }) => (How::Waiting { slot }, Some(seat)),
                 Ok(Progress::Sleeping(until)) => {
                     let left = until.saturating_duration_since(Instant::now());
                     (How::Sleeping(left), Some(seat))
@@ -355,21 +372,23 @@ impl Work {
                 Err(error) => (How::Failed(failure(&error)), Some(seat)),
             },
         };
-        let did = watch.did;
+        let mut did = watch.did;
         let (output, wants) = seat.as_ref().map(|seat| seat.stream.take()).unwrap_or_default();
         let how = match (how, wants) {
             (How::Preempted, Some(wants)) => How::Waits(wants),
             (how, _) => how,
         };
-        let goes_on = matches!(
-            how,
+        let goes_on = match &how {
             How::Preempted
-                | How::Sleeping(_)
-                | How::Sends(_)
-                | How::Delegates(_)
-                | How::Asks(_)
-                | How::Waits(_)
-        );
+            | How::Sleeping(_)
+            | How::Sends(_)
+            | How::Delegates(_)
+            | How::Asks(_)
+            | How::Waits(_)
+            | How::Joins
+            | How::Waiting { .. } => true,
+            How::Returned(_) | How::Failed(_) => false,
+        };
         let done = match seat {
             Some(seat) if goes_on => {
                 // Put back before the supervisor hears of it and sends the next piece.
@@ -390,8 +409,14 @@ impl Work {
                 self.put_back(seat);
                 None
             }
+            // The next call's cell is to have the rings, and what was sent is not to be emptied before it is there.
+            Some(seat) if !self.rings.is_empty() => {
+                drop(seat);
+                None
+            }
             other => other,
         };
+        did.left_rings = !self.rings.is_empty() && !goes_on && lock(&self.idle).is_empty();
         self.tell(&FromWorker::Stopped {
             call,
             used,
@@ -409,11 +434,20 @@ impl Work {
         seat.ok_or_else(|| Failure::Host("there is no such call".into()))
     }
 
-    fn begin(&self, call: u64, begin: &Begin, streams: bool, watch: &mut StopWatch) -> Result<Seat, Failure> {
+    /// A cell for a call, with whether it was made for it.
+    fn begin(
+        &self,
+        call: u64,
+        begin: &Begin,
+        streams: bool,
+        is_new: &mut bool,
+        watch: &mut StopWatch,
+    ) -> Result<Seat, Failure> {
         let idle = lock(&self.idle).pop();
         let (mut seat, what) = match idle {
             Some(seat) => (seat, What::CellTake),
             None => {
+                *is_new = true;
                 let seat = self.new_seat();
                 (
                     seat.map_err(|error| Failure::Host(with_causes(&error)))?,
@@ -431,7 +465,10 @@ impl Work {
         seat.questions.begin_call();
         if let Err(error) = seat.cell.begin(&begin.function, &begin.payload) {
             let failure = failure(&error);
-            lock(&self.idle).push(seat);
+            // What has not joined its rings must not be taken for a cell that has.
+            if self.rings.is_empty() || !*is_new {
+                lock(&self.idle).push(seat);
+            }
             return Err(failure);
         }
         let canceller = seat.cell.canceller();
@@ -493,7 +530,8 @@ impl Work {
     /// Has cells rest, one at a time, so that calls which come meanwhile find the others.
     fn rest(&self, idle: Duration, how: Rest) {
         let mut went = 0;
-        loop {
+        // A cell with rings stays until its worker ends: a call that came meanwhile could not have another one.
+        while self.rings.is_empty() {
             let seat = {
                 let mut seats = lock(&self.idle);
                 let due = |seat: &Seat| !seat.asleep && seat.since.elapsed() >= idle;
@@ -610,6 +648,27 @@ impl StopWatch {
             self.did.steps.extend(steps);
         }
         result
+    }
+}
+
+/// Tells the supervisor that a muscle rings.
+#[derive(Debug)]
+struct LineBell {
+    writer: Arc<Mutex<UnixStream>>,
+    slot: String,
+}
+
+impl Wake for LineBell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let slot = self.slot.clone();
+        if let Ok(frame) = frame(&FromWorker::Rings { slot }) {
+            // When the supervisor is gone this worker ends with the next thing that it says.
+            let _ = lock(&self.writer).write_all(&frame);
+        }
     }
 }
 
