@@ -123,7 +123,7 @@ impl Worker {
         let spawned = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
         // Said by the nursery, which decided; what was taken for it is what was decided when it was deployed.
         let held: BTreeSet<_> = plan.rings.iter().map(|end| &end.grant).collect();
-        if held != spawned.rings.iter().collect() {
+        if held != spawned.given.rings.iter().collect() {
             return Err(unheard(
                 nursery,
                 number,

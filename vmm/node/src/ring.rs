@@ -24,7 +24,7 @@ use crate::nursery::Assessment;
 use crate::settings::Settings;
 
 /// How long a new worker waits at most until the one before it has left an end.
-const LEFT_WITHIN: Duration = Duration::from_secs(10);
+const LEFT_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// One granted slot of the kind `ring`. The nursery says it, never a worker.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -344,7 +344,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_end_is_one_workers_at_a_time_and_the_next_has_it_when_it_is_left() {
         let rings = Rings::default();
         let first = rings.take(vec![grant("a", true)]).await.expect("is free");

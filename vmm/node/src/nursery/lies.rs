@@ -29,7 +29,7 @@ use crate::nursery::messages::{Ask, Given, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
 use crate::settings::Settings;
 use crate::stream::ConsoleGrant;
-use crate::vouching::{Asking, TpmGrants};
+use crate::vouching::Asking;
 
 /// The end of a worker.
 struct Worker {

@@ -144,7 +144,13 @@ async fn a_worker_that_rings_without_end_and_says_what_is_not_so_of_its_cell_har
                 ..Did::default()
             };
             let (used, how) = (Duration::ZERO, How::Returned(vec![0xf6]));
-            worker.say(&FromWorker::Stopped { call, used, did, how });
+            worker.say(&FromWorker::Stopped {
+                call,
+                used,
+                did,
+                how,
+                output: Vec::new(),
+            });
         }
     })
     .await;
