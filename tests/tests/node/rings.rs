@@ -112,15 +112,27 @@ fn kill(node: &Node, name: &str, worker: u32) {
     });
 }
 
-/// Waits until a call of `name` waits without a slot: it has run a piece, and goes on with none.
-fn wait_until_waiting(node: &Node, name: &str) {
-    node.wait_until_running(name, 1);
-    let mut before = u64::MAX;
+/// Calls, and comes back when the call waits without a slot: it has run, and no further piece of it for a while.
+fn waiting(node: &Node, name: &str, function: &str, arguments: &str) -> Calling {
+    let begun = node.counted(name, "slices");
+    let call = node.calling(name, function, arguments);
+    let mut before = begun;
     wait_for("it waits", || {
+        std::thread::sleep(Duration::from_millis(150));
         let slices = node.counted(name, "slices");
-        std::thread::sleep(Duration::from_millis(50));
-        std::mem::replace(&mut before, slices) == slices
+        slices > begun && std::mem::replace(&mut before, slices) == slices
     });
+    call
+}
+
+/// A sender that waits for room.
+fn sending(node: &Node) -> Calling {
+    waiting(node, "a", "feed", "[1099511627776, 4096]")
+}
+
+/// A receiver that waits for a message.
+fn receiving(node: &Node, function: &str) -> Calling {
+    waiting(node, "b", function, "[]")
 }
 
 fn joins(node: &Node) -> Vec<Value> {
@@ -211,8 +223,7 @@ fn whoever_waits_has_no_slot() {
     let node = node("cells.slots = 1");
     pair(&node, KEPT);
     node.deploy(&crate::acts(), "acts", &[]);
-    let digesting = node.calling("b", "digest", "[]");
-    wait_until_waiting(&node, "b");
+    let digesting = receiving(&node, "digest");
     assert_eq!(node.call("acts", "count", "[]").good(), b"0");
     // More than the ring holds, so that both wait, and neither while it has the slot.
     feed(&node, 1 << 20, 1000).good();

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{
-    KEPT, ONE, digester, feed, feeder, feeding, heard, hears, kill, next, node, pair, wait_until_waiting,
+    KEPT, ONE, digester, feed, feeder, feeding, heard, hears, kill, next, node, pair, receiving, sending,
     worker_of,
 };
 use crate::node::Node;
@@ -29,8 +29,7 @@ fn a_sender_that_is_killed_leaves_what_it_sent_and_its_end_is_heard() {
     let sender = worker_of(&node, || drop(feed(&node, 5, 5).good()));
     // Before the other side has a worker: with this one it is nobody's any more.
     kill(&node, "a", sender);
-    let waiting = node.calling("b", "next", "[]");
-    wait_until_waiting(&node, "b");
+    let waiting = receiving(&node, "next");
     let sender = worker_of(&node, || drop(feed(&node, 6, 6).good()));
     assert_eq!(heard(waiting).good(), b"6");
     feed(&node, 7, 7).good();
@@ -39,8 +38,7 @@ fn a_sender_that_is_killed_leaves_what_it_sent_and_its_end_is_heard() {
     hears(&next(&node), "has ended");
     feed(&node, 1, 1).good();
     assert_eq!(next(&node).good(), b"1");
-    let waiting = node.calling("b", "digest", "[]");
-    wait_until_waiting(&node, "b");
+    let waiting = receiving(&node, "digest");
     assert_eq!(node.cli(&["kill", "a"]).code, Some(0));
     hears(&heard(waiting), "has ended");
     // A new one begins in an empty ring.
@@ -54,13 +52,11 @@ fn a_receiver_that_is_killed_ends_the_wait_of_its_sender() {
     pair(&node, KEPT);
     feed(&node, 1, 1).good();
     let receiver = worker_of(&node, || drop(next(&node).good()));
-    let waiting = feeding(&node, 1 << 40, 4096);
-    wait_until_waiting(&node, "a");
+    let waiting = sending(&node);
     kill(&node, "b", receiver);
     hears(&heard(waiting), "has ended");
     // Its next life finds nothing of what was sent to the one before.
-    let digesting = node.calling("b", "next", "[]");
-    wait_until_waiting(&node, "b");
+    let digesting = receiving(&node, "next");
     feed(&node, 9, 9).good();
     assert_eq!(heard(digesting).good(), b"9");
 }
@@ -109,15 +105,13 @@ fn what_is_deployed_anew_has_the_end_when_the_old_one_has_left_it() {
     feed(&node, 1, 1).good();
     assert_eq!(next(&node).good(), b"1");
     // An idle cell goes at once.
-    let waiting = node.calling("b", "digest", "[]");
-    wait_until_waiting(&node, "b");
+    let waiting = receiving(&node, "digest");
     feeder(&node, &[KEPT, &["--deadline-ms", "3000"]].concat());
     hears(&heard(waiting), "has ended");
     feed(&node, 2, 2).good();
     assert_eq!(next(&node).good(), b"2");
     // One with a call that is under way goes after it.
-    let old = feeding(&node, 1 << 40, 4096);
-    wait_until_waiting(&node, "a");
+    let old = sending(&node);
     feeder(&node, KEPT);
     assert_eq!(node.shown("a")["generation"], json!(3));
     let new = feed(&node, 3, 3);
@@ -137,14 +131,16 @@ fn a_removed_side_is_heard_and_then_missed() {
     pair(&node, KEPT);
     feed(&node, 1, 1).good();
     assert_eq!(next(&node).good(), b"1");
-    let waiting = feeding(&node, 1 << 40, 4096);
-    wait_until_waiting(&node, "a");
+    let waiting = sending(&node);
     assert_eq!(node.cli(&["remove", "b"]).code, Some(0));
     hears(&heard(waiting), "has ended");
     feed(&node, 1, 1).is(422, "rejected", "ring-not-joined");
     digester(&node, KEPT);
+    // The sender's cell is the same, and is told of an end until somebody begins at the other one.
+    hears(&feed(&node, 3, 3), "has ended");
+    let waiting = receiving(&node, "next");
     feed(&node, 4, 4).good();
-    assert_eq!(next(&node).good(), b"4");
+    assert_eq!(heard(waiting).good(), b"4");
 }
 
 #[test]
@@ -153,8 +149,7 @@ fn taking_a_ring_back_ends_the_worker_and_holds() {
     pair(&node, KEPT);
     let sender = worker_of(&node, || drop(feed(&node, 1, 1).good()));
     assert_eq!(next(&node).good(), b"1");
-    let waiting = node.calling("b", "digest", "[]");
-    wait_until_waiting(&node, "b");
+    let waiting = receiving(&node, "digest");
     let revoked = node.cli(&["grants", "a", "--revoke", "out"]);
     assert_eq!(revoked.code, Some(0), "{}", revoked.errors());
     assert!(!node.workers().contains(&sender), "it was answered, so it holds");
