@@ -180,14 +180,16 @@ const MUCH_TIME: Granted = Granted {
 /// Answers each stream with what it reads, piece by piece.
 fn echo(_: usize, mut worker: Worker) {
     worker.is_ready();
-    let mut streams: HashMap<u64, Vec<u8>> = HashMap::new();
+    let mut streams: HashMap<u64, (Vec<u8>, bool)> = HashMap::new();
     while let Some((call, flow)) = worker.next_with_flow() {
         let flow = flow.expect("is a stream");
-        let kept = streams.entry(call).or_default();
+        // It is told once that the input is over.
+        let (kept, is_over) = streams.entry(call).or_default();
+        *is_over |= flow.ended;
         kept.extend_from_slice(&flow.input);
         let room = usize::try_from(flow.room).expect("is small");
         let output: Vec<u8> = kept.drain(..kept.len().min(room)).collect();
-        let how = match (kept.is_empty(), flow.ended) {
+        let how = match (kept.is_empty(), *is_over) {
             _ if worker.cancelled.contains(&call) => How::Failed(Failure::Cancelled),
             (true, true) => How::Returned(vec![0xf6]),
             (true, false) => How::Waits(Wants::Input),
