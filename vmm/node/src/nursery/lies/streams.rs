@@ -293,25 +293,3 @@ async fn streams_pass_by_http_2_two_at_once_on_one_connection() {
     assert_eq!(a, (length, PIECES << 16, Some("returned".into())));
     assert_eq!(b, (length, 2 * (PIECES << 16), Some("returned".into())));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_reset_by_http_2_gives_its_call_up() {
-    let stage = Stage::of(nursery(MUCH_TIME, echo), |_| {}).await;
-    let mut client = http2_client(&stage).await;
-    let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-    let answer = client
-        .send_request(request(Box::pin(body)))
-        .await
-        .expect("is answered");
-    let deployment = stage.node.deployment("demo").expect("is deployed");
-    assert_eq!(deployment.running(), 1);
-    drop(answer);
-    let over = async {
-        while deployment.running() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), over)
-        .await
-        .expect("its place is free");
-}
