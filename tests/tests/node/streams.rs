@@ -217,10 +217,13 @@ fn clients_that_let_the_muscle_wait_too_long_lose_their_call() {
     dripping.join().expect("ends");
 }
 
+/// How far a client goes before it is gone.
+type Goes = fn(&mut Client);
+
 #[test]
 fn a_client_that_goes_away_takes_its_call_with_it() {
     let node = node("", &["--cells", "1"]);
-    let far: [(&str, &str, fn(&mut Client)); 7] = [
+    let far: [(&str, &str, Goes); 7] = [
         ("again", "before anything", |_| {}),
         ("again", "within a piece", |client| {
             client.line().write_all(b"ff\r\nabc").expect("is sent")
