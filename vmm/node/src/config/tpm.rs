@@ -122,7 +122,6 @@ impl Tpm {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::Config;
 
     #[test]
