@@ -290,6 +290,7 @@ fn evidence_is_for_whoever_policy_names_with_a_nonce_that_is_one() {
         &"zz".repeat(16),
         &"é".repeat(16),
         "0011223344556677889 aabbccddeeff0",
+        &"+f".repeat(16),
     ] {
         ask(json!({ "nonce": nonce })).is(422, "rejected", "nonce-length");
     }
@@ -300,6 +301,25 @@ fn evidence_is_for_whoever_policy_names_with_a_nonce_that_is_one() {
     std::fs::write(host.node.path("evidence"), evidence.good()).expect("is written");
     host.reference();
     assert_ends(&host.verify(NONCE), 0);
+    // Who may do all else may not do this.
+    let mut host = host;
+    let policies = host.node.path("api.cedar");
+    let text = "@id(\"all\") permit (principal, action, resource);\n\
+                @id(\"but\") forbid (principal, action == Action::\"attest\", resource);";
+    std::fs::write(&policies, text).expect("is written");
+    assert_eq!(host.node.stop().code(), Some(0));
+    let more = format!(
+        "api.policies = ['{}']\n{}",
+        policies.display(),
+        host.chip.config()
+    );
+    configure(host.node.folder(), &more);
+    host.node.again();
+    let body = json!({ "nonce": NONCE }).to_string();
+    host.node
+        .ask("POST", "/v1/attest", body.as_bytes())
+        .is(403, "rejected", "not-permitted");
+    host.node.deploy(&acts(), "acts", &[]);
     // A node without a TPM has none.
     let node = Node::start();
     let body = json!({ "nonce": NONCE }).to_string();

@@ -113,3 +113,51 @@ impl TpmQuestions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(slot: &str) -> TpmQuestion {
+        TpmQuestion {
+            slot: slot.into(),
+            question: Question::Load,
+            payload: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_answer_is_for_the_slot_that_asked_and_for_nobody_else() {
+        let line = TpmQuestions::default();
+        line.put(question("notes"));
+        assert!(matches!(line.progress("notes"), Progress::Underway));
+        assert_eq!(line.take(), Some(question("notes")));
+        assert_eq!(line.take(), None, "it is carried on once");
+        assert_eq!(line.waiting().as_deref(), Some("notes"));
+        line.answer(Answer::Given, vec![7]);
+        assert_eq!(line.waiting(), None);
+        // One that comes unasked says nothing.
+        line.answer(Answer::Given, vec![8]);
+        assert!(matches!(line.progress("notes"), Progress::Over(Answer::Given, bytes) if bytes == [7]));
+        assert!(matches!(line.progress("notes"), Progress::New));
+        // The grant of the slot was taken back meanwhile, and another asks.
+        line.put(question("notes"));
+        assert!(line.take().is_some());
+        line.answer(Answer::Given, vec![9]);
+        assert!(matches!(line.progress("other"), Progress::New));
+        assert!(matches!(line.progress("notes"), Progress::New));
+    }
+
+    #[test]
+    fn a_call_may_ask_so_often_and_the_next_one_again() {
+        let line = TpmQuestions::default();
+        for _ in 0..QUESTIONS_MAX {
+            assert!(line.may_ask());
+            line.put(question("notes"));
+        }
+        assert!(!line.may_ask());
+        line.begin_call();
+        assert!(line.may_ask());
+        assert!(matches!(line.progress("notes"), Progress::New));
+    }
+}

@@ -87,7 +87,8 @@ impl Node {
             .notary()
             .ok_or_else(|| rejected("no-tpm", "this node has no TPM: its configuration has no [tpm]"))?;
         let nonce = nonce
-            .is_ascii()
+            .bytes()
+            .all(|digit| digit.is_ascii_hexdigit())
             .then(|| from_hex(nonce))
             .flatten()
             .filter(|bytes| NONCE_BYTES.contains(&bytes.len()) && bytes.len() * 2 == nonce.len())

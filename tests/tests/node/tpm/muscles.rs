@@ -67,7 +67,7 @@ fn a_muscle_s_words_are_in_evidence_under_its_own_name() {
     let value: Value = serde_json::from_str(&text).expect("is JSON");
     let spoke: Vec<&Value> = value["spoke"].as_object().expect("is there").values().collect();
     assert_eq!(spoke.len(), 1, "{value}");
-    assert_eq!(spoke[0]["muscle"], "hostile.reactor.vouched 1.0.0", "{value}");
+    assert_eq!(spoke[0]["muscle"], "hostile.reactor.vouched 0.1.0", "{value}");
     assert_eq!(spoke[0]["bundle"], digest(&vouched()));
     assert_eq!(spoke[0]["user_data"], referee_evidence::to_hex(b"words"));
     // With another nonce it is another verifier's.
