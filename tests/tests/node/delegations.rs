@@ -638,6 +638,11 @@ fn a_receiver_that_does_not_answer_is_ended_and_has_what_was_left() {
     let desk_then_index = node.workers();
     for worker in &desk_then_index {
         send(*worker, Signal::STOP);
+        // On a busy host some of its threads go on for a moment.
+        wait_for("it is stopped", || {
+            let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+            status.contains("State:\tT")
+        });
     }
     let began = Instant::now();
     revoke(&node, "desk", "books");
