@@ -136,7 +136,12 @@ impl Node {
         self.takes_calls(deployment)?;
         self.rings_are_joined(deployment)?;
         let stage = call.trace.stage("worker");
-        let worker = deployment.worker(|| self.start_worker(deployment)).await?;
+        let worker = deployment.worker(|| self.start_worker(deployment)).await;
+        if let Err(NodeError::Busy { .. }) = &worker {
+            // Unlike one for which there is no place in the queue it was taken.
+            add(&deployment.counters.refused, 1);
+        }
+        let worker = worker?;
         drop(stage);
         if let Some(channel) = &call.origin.channel
             && !worker.takes(channel, &function)
