@@ -192,7 +192,12 @@ impl Node {
             may_run = self.may_run(deployment) => may_run?,
             () = call.is_given_up() => return Ok(reply),
         }
-        let worker = deployment.worker(|| self.start_worker(deployment)).await?;
+        let worker = deployment.worker(|| self.start_worker(deployment)).await;
+        if let Err(NodeError::Busy { .. }) = &worker {
+            // Unlike one for which there is no place in the queue it was taken.
+            add(&deployment.counters.refused, 1);
+        }
+        let worker = worker?;
         drop(stage);
         if let Some(channel) = &call.origin.channel
             && !worker.takes(channel, &begin.function)

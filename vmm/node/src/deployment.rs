@@ -300,8 +300,8 @@ impl Deployment {
                 self.show(Some(Arc::clone(&worker)));
                 Ok(worker)
             }
-            // That there is no memory for it is no failure of its own.
-            Err(error @ NodeError::Memory { .. }) => Err(error),
+            // That there is no memory for it, or that the one before it still has its rings, is no failure of its own.
+            Err(error @ (NodeError::Memory { .. } | NodeError::Busy { .. })) => Err(error),
             Err(error) => {
                 self.failed(&mut staffing);
                 Err(error)

@@ -104,7 +104,15 @@ impl Rings {
     ///
     /// # Errors
     /// [`NodeError::Busy`] when one does not leave in time: its calls are not over.
-    pub(crate) async fn take(&self, mut grants: Vec<RingGrant>) -> Result<Vec<HeldEnd>, NodeError> {
+    pub(crate) async fn take(&self, grants: Vec<RingGrant>) -> Result<Vec<HeldEnd>, NodeError> {
+        self.take_within(grants, LEFT_WITHIN).await
+    }
+
+    async fn take_within(
+        &self,
+        mut grants: Vec<RingGrant>,
+        within: Duration,
+    ) -> Result<Vec<HeldEnd>, NodeError> {
         // In one order everywhere, so that no two wait for each other.
         grants.sort();
         let mut ends = Vec::with_capacity(grants.len());
@@ -112,7 +120,7 @@ impl Rings {
             let wire = self.wire(&grant.ring);
             let free = Arc::clone(&wire.end(grant.role()).free);
             // Nobody closes it, so that only the time can be over.
-            let Ok(Ok(held)) = tokio::time::timeout(LEFT_WITHIN, free.acquire_owned()).await else {
+            let Ok(Ok(held)) = tokio::time::timeout(within, free.acquire_owned()).await else {
                 return Err(NodeError::Busy {
                     what: "workers with this end of a ring",
                     limit: 1,
@@ -352,7 +360,9 @@ mod tests {
             .take(vec![grant("a", false)])
             .await
             .expect("is the other end");
-        let refused = rings.take(vec![grant("a", true)]).await.expect_err("is taken");
+        let within = Duration::from_millis(20);
+        let refused = rings.take_within(vec![grant("a", true)], within).await;
+        let refused = refused.expect_err("is taken");
         assert!(matches!(refused, NodeError::Busy { limit: 1, .. }), "{refused}");
         let [first] = first.as_slice() else {
             panic!("one end");
