@@ -575,7 +575,7 @@ fn a_result_that_is_too_long_is_an_error_and_the_cell_goes_on() {
 fn confined(group: &str, name: &str) -> (Option<i32>, Vec<Value>) {
     let folder = tempfile::tempdir().expect("a folder");
     let program = Program::example("referee", "confined").expect("is built");
-    let mut command = program.command([workshop().trust_store(), &bundle(group, name)]);
+    let mut command = program.command([workshop().trust_store(), bundle(group, name)]);
     let output = command.current_dir(folder.path()).output().expect("starts");
     let log = folder.path().join("confined-audit.jsonl");
     referee_audit::verify(&log).expect("verifies");
@@ -617,7 +617,7 @@ fn nothing_is_forked_from_a_process_with_more_threads() {
         }
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let authority = Authority::read(workshop().trust_store(), &[], ReadLimits::default()).expect("is good");
+    let authority = Authority::read(&workshop().trust_store(), &[], ReadLimits::default()).expect("is good");
     let verified = authority
         .verify_file(&bundle("baseline", "exit-largest"))
         .expect("is signed");
