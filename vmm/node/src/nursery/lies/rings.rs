@@ -58,7 +58,8 @@ fn waits(slot: &str) -> How {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_speaks_of_rings_which_it_does_not_have_is_ended() {
-    let lies: [(&str, fn() -> How); 3] = [
+    type Lie = fn() -> How;
+    let lies: [(&str, Lie); 3] = [
         ("joins", || How::Joins),
         ("waits", || waits("out")),
         ("waits for an absurd one", || waits(&"x".repeat(1 << 20))),
