@@ -128,7 +128,7 @@ pub fn delegate(name: &str, own: &str, to: &str, part: &Part<'_>) -> Result<()> 
 /// answered, nobody uses it any more.
 ///
 /// # Errors
-/// [`ErrorCode::NotFound`] when nothing was delegated so; otherwise as [`delegate`].
+/// [`ErrorCode::NotFound`] when nothing was delegated so; otherwise as [`delegate()`].
 pub fn undelegate(name: &str, own: &str, to: &str) -> Result<()> {
     let grant = slot::named(name, CapabilityKind::Channel)?;
     host::call(
