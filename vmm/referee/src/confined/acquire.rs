@@ -99,7 +99,10 @@ pub(super) fn prepare<'a>(
         let found = inputs.environment.iter().rev().find(|(key, _)| key == name);
         found.map(|(_, value)| value.clone())
     };
-    let arguments = argument_block(&grants, &inputs.arguments, variable)
+    // Without the slot it is not told the program's name either.
+    let skipped = usize::from(!grants.allows_args());
+    let arguments = inputs.arguments.get(skipped..).unwrap_or_default();
+    let arguments = argument_block(&grants, arguments, variable)
         .map_err(StartError::host("writing the arguments"))?;
     let spec = cell_spec(&grants, style, arguments).map_err(StartError::host("making a cell"))?;
     let mut resources =
