@@ -11,6 +11,9 @@
 //! its own cells to the log. Another deployment's cells, files, calls and records are in other processes.
 
 mod hands;
+mod outlets;
+mod seat;
+mod stop_watch;
 mod stream;
 
 use std::convert::Infallible;

@@ -1,31 +1,29 @@
 //! The threads that do what the supervisor says.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use referee::{
-    BrokerLimits, CallError, Canceller, Cell, CellThread, ChannelLine, ConsoleStreams, ControlError, Input,
-    InputReader, Inputs, Loaded, Outgoing, Output, OutputWriter, Permit, Progress, StartError, TpmQuestion,
-    TpmQuestions, uses,
+    BrokerLimits, CallError, Canceller, CellThread, ConsoleStreams, ControlError, Input, InputReader, Inputs,
+    Loaded, Output, OutputWriter, Permit, Progress, StartError,
 };
-use referee_capabilities::Answer;
 use referee_hv::process::exit_at_once;
 
-use crate::channel::{Delegating, Sending};
 use crate::error::{NodeError, OrHost, with_causes};
 use crate::line::{
-    self, Begin, Did, Failure, Flow, FromWorker, How, OUTPUT_MAX, Rest, Restriction, Step, ToWorker, What,
-    With, frame,
+    self, Begin, Failure, Flow, FromWorker, How, Rest, Restriction, ToWorker, What, With, frame,
 };
 use crate::nursery::Handed;
-use crate::vouching::{Asking, TpmAnswer};
 use crate::worker::Shape;
-use crate::worker::stream::{StreamInput, StreamLine};
+use crate::worker::outlets::{LineBell, LineOutput};
+use crate::worker::seat::{Lines, Seat, carried};
+use crate::worker::stop_watch::StopWatch;
+use crate::worker::stream::StreamInput;
 
 /// The threads, before there is work.
 #[derive(Debug)]
@@ -120,34 +118,6 @@ struct Reader {
     buffer: Vec<u8>,
 }
 
-/// A cell, and whose output it writes.
-#[derive(Debug)]
-struct Seat {
-    cell: Cell,
-    /// The call that its console belongs to.
-    call: Arc<AtomicU64>,
-    /// Since when nobody has called it.
-    since: Instant,
-    /// Whether its memory went to swap since.
-    asleep: bool,
-    /// Where its messages come out.
-    messages: ChannelLine,
-    /// Where its console leads in a call that streams.
-    stream: StreamLine,
-    /// Where its questions to the TPM come out.
-    questions: TpmQuestions,
-    /// Which version of each state this life of the cell knows.
-    known: BTreeMap<String, String>,
-}
-
-/// What comes out of a cell for others.
-#[derive(Debug, Default)]
-struct Lines {
-    messages: ChannelLine,
-    questions: TpmQuestions,
-    stream: StreamLine,
-}
-
 /// A piece of a call that is to run.
 struct Order {
     call: u64,
@@ -155,27 +125,6 @@ struct Order {
     flow: Option<Flow>,
     budget: Option<Duration>,
     traced: bool,
-}
-
-impl Seat {
-    fn asking(&self, question: TpmQuestion) -> Asking {
-        Asking {
-            after: self.known.get(&question.slot).cloned(),
-            slot: question.slot,
-            kind: question.question as u8,
-            payload: question.payload,
-        }
-    }
-
-    /// Gives the cell what came of what it asked.
-    fn told(&mut self, answer: TpmAnswer) {
-        let slot = self.questions.waiting();
-        if let (Some(slot), Some(version)) = (slot, answer.version) {
-            self.known.insert(slot, version);
-        }
-        let kind = Answer::from_number(answer.kind).unwrap_or(Answer::Failed);
-        self.questions.answer(kind, answer.bytes);
-    }
 }
 
 /// A call that was taken from the line.
@@ -597,131 +546,6 @@ impl Work {
     }
 }
 
-/// Measures a piece of a call.
-struct StopWatch {
-    started: Instant,
-    traced: bool,
-    did: Did,
-}
-
-impl StopWatch {
-    fn start(traced: bool) -> StopWatch {
-        StopWatch {
-            started: Instant::now(),
-            traced,
-            did: Did::default(),
-        }
-    }
-
-    /// Notes what was done since the piece began.
-    fn step(&mut self, what: What) {
-        if self.traced {
-            self.did.steps.push(Step {
-                what,
-                after: Duration::ZERO,
-                lasted: self.started.elapsed(),
-            });
-        }
-    }
-
-    /// Has a cell run, and notes how often it stopped and what it used.
-    fn run<T>(&mut self, cell: &mut Cell, run: impl FnOnce(&mut Cell) -> T) -> T {
-        let exits = cell.usage().exits;
-        if self.traced {
-            uses::watch();
-        }
-        let after = self.started.elapsed();
-        let result = run(cell);
-        self.did.exits = cell.usage().exits.saturating_sub(exits);
-        if self.traced {
-            let lasted = self.started.elapsed().saturating_sub(after);
-            self.did.steps.push(Step {
-                what: What::Run,
-                after,
-                lasted,
-            });
-            let steps = uses::take().into_iter().map(|used| Step {
-                what: What::Use(used.name.unwrap_or_else(|| REFUSED.to_owned())),
-                after: used.began.saturating_duration_since(self.started),
-                lasted: used.lasted,
-            });
-            self.did.steps.extend(steps);
-        }
-        result
-    }
-}
-
-/// Tells the supervisor that a muscle rings.
-#[derive(Debug)]
-struct LineBell {
-    writer: Arc<Mutex<UnixStream>>,
-    slot: String,
-}
-
-impl Wake for LineBell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let slot = self.slot.clone();
-        if let Ok(frame) = frame(&FromWorker::Rings { slot }) {
-            // When the supervisor is gone this worker ends with the next thing that it says.
-            let _ = lock(&self.writer).write_all(&frame);
-        }
-    }
-}
-
-/// The name of a use that was refused.
-const REFUSED: &str = "refused";
-
-/// Takes a muscle's output to the client of its stream, or to the supervisor, who keeps the last of it.
-#[derive(Debug)]
-struct LineOutput {
-    writer: Arc<Mutex<UnixStream>>,
-    call: Arc<AtomicU64>,
-    errors: bool,
-    stream: StreamLine,
-}
-
-impl Write for LineOutput {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.errors
-            && let Some(streamed) = self.stream.write(bytes)
-        {
-            return streamed;
-        }
-        let taken = bytes.get(..OUTPUT_MAX).unwrap_or(bytes);
-        let output = FromWorker::Output {
-            call: self.call.load(Ordering::Relaxed),
-            errors: self.errors,
-            bytes: taken.to_vec(),
-        };
-        lock(&self.writer).write_all(&frame(&output)?)?;
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn carried(outgoing: Outgoing) -> How {
-    match outgoing {
-        Outgoing::Message(message) => How::Sends(Sending {
-            slot: message.slot,
-            asks: message.asks,
-            bytes: message.bytes,
-        }),
-        Outgoing::Delegation(delegation) => How::Delegates(Delegating {
-            by: delegation.by,
-            slot: delegation.slot,
-            to: delegation.to,
-            narrowing: delegation.narrowing,
-        }),
-    }
-}
-
 fn failure(error: &CallError) -> Failure {
     match error {
         CallError::Function { code, message } => Failure::Function {
@@ -750,6 +574,6 @@ fn count(number: usize) -> u64 {
 }
 
 /// No change of what is locked here can panic half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
