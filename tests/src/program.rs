@@ -45,26 +45,27 @@ impl Program {
         }
     }
 
-    /// The executable of this name, of the package of the same name.
+    /// The executable of this name.
     ///
     /// # Errors
     /// When it cannot be built.
     pub fn built(name: &str) -> anyhow::Result<Program> {
-        Program::made(name, "--bin", name)
+        Program::made("--bin", name)
     }
 
-    /// An example of a package.
+    /// The example of this name.
     ///
     /// # Errors
     /// When it cannot be built.
-    pub fn example(package: &str, name: &str) -> anyhow::Result<Program> {
-        Program::made(package, "--example", name)
+    pub fn example(name: &str) -> anyhow::Result<Program> {
+        Program::made("--example", name)
     }
 
-    fn made(package: &str, kind: &str, name: &str) -> anyhow::Result<Program> {
+    fn made(kind: &str, name: &str) -> anyhow::Result<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        // Of the whole workspace, so that nothing beneath it is built once more with fewer features.
         let output = Command::new(cargo)
-            .args(["build", "--quiet", "--package", package, kind, name])
+            .args(["build", "--quiet", "--workspace", kind, name])
             .args(["--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())

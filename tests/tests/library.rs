@@ -574,7 +574,7 @@ fn a_result_that_is_too_long_is_an_error_and_the_cell_goes_on() {
 /// Runs a muscle by the example program, in a folder of its own: exit code, and records.
 fn confined(group: &str, name: &str) -> (Option<i32>, Vec<Value>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let program = Program::example("referee", "confined").expect("is built");
+    let program = Program::example("confined").expect("is built");
     let mut command = program.command([workshop().trust_store(), bundle(group, name)]);
     let output = command.current_dir(folder.path()).output().expect("starts");
     let log = folder.path().join("confined-audit.jsonl");
