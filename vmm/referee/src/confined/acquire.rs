@@ -102,8 +102,8 @@ pub(super) fn prepare<'a>(
     // Without the slot it is not told the program's name either.
     let skipped = usize::from(!grants.allows_args());
     let arguments = inputs.arguments.get(skipped..).unwrap_or_default();
-    let arguments = argument_block(&grants, arguments, variable)
-        .map_err(StartError::host("writing the arguments"))?;
+    let arguments =
+        argument_block(&grants, arguments, variable).map_err(StartError::host("writing the arguments"))?;
     let spec = cell_spec(&grants, style, arguments).map_err(StartError::host("making a cell"))?;
     let mut resources =
         Resources::acquire(&grants, inputs.console).map_err(StartError::host("opening what was granted"))?;
