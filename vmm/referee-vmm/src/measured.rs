@@ -135,7 +135,10 @@ pub fn restart(args: &TpmArgs) -> anyhow::Result<()> {
 
 /// The stable name of a refusal by the TPM's process, if an error is one.
 pub fn refusal_name(error: &anyhow::Error) -> Option<&str> {
-    error.downcast_ref::<AttestError>().map(AttestError::name)
+    let refusals = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<AttestError>());
+    refusals.map(AttestError::name).next()
 }
 
 /// What was answered makes no sense here.
