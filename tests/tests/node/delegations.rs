@@ -533,9 +533,9 @@ fn calls_in_a_version_that_was_replaced_lose_what_was_lent() {
         assert_eq!(delegates(&node, "desk", &whole("books", "lent")), None);
         let using = node.calling("index", "ever", r#"["inside"]"#);
         let uses = |record: &&Value| record["op"] == "files.stat" && record["kind"] == "use";
-        let before = node.records().iter().filter(uses).count();
+        let before = node.records_so_far().iter().filter(uses).count();
         wait_for("it uses it", || {
-            node.records().iter().filter(uses).count() > before + 20
+            node.records_so_far().iter().filter(uses).count() > before + 20
         });
         match replaced {
             "index" => deploy(&node, "lends", "index", ("index.out", "news"), "dir"),

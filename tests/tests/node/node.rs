@@ -223,6 +223,14 @@ impl Node {
         records.collect::<Result<_, _>>().expect("is JSON")
     }
 
+    /// The records that are whole by now, of a log that is being written to.
+    pub fn records_so_far(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("audit.jsonl")).expect("is there");
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
     /// Records of changes: what was done to which deployment.
     pub fn managed(&self) -> Vec<(String, String)> {
         let records = self.records();
