@@ -26,6 +26,7 @@ use crate::line::{Begin, Failure, How, With};
 use crate::messages::Sent;
 use crate::node::{Node, begin_to_renew};
 use crate::stream::{May, NOT_A_STREAM, Stream, Streaming};
+use crate::turns::{Place, Turn};
 use crate::vouching::{Asked, TpmAnswer};
 use crate::worker::Shape;
 
@@ -324,10 +325,7 @@ impl Node {
                         () = worker.over() => return Err(worker.gone()),
                     }
                     stage = call.detail().stage("slot");
-                    tokio::select! {
-                        turn = place.turn() => turn,
-                        () = worker.over() => return Err(worker.gone()),
-                    }
+                    turn_of(&place, &worker).await?
                 }
                 How::Sleeping(time) => {
                     turn.end(piece.used);
@@ -338,10 +336,7 @@ impl Node {
                         () = worker.over() => return Err(worker.gone()),
                     }
                     stage = call.detail().stage("slot");
-                    tokio::select! {
-                        turn = place.turn() => turn,
-                        () = worker.over() => return Err(worker.gone()),
-                    }
+                    turn_of(&place, &worker).await?
                 }
                 How::Sends(sending) => {
                     let asks = sending.asks;
@@ -371,10 +366,7 @@ impl Node {
                         };
                         with = With::Answer(answer);
                         stage = call.detail().stage("slot");
-                        tokio::select! {
-                            turn = place.turn() => turn,
-                            () = worker.over() => return Err(worker.gone()),
-                        }
+                        turn_of(&place, &worker).await?
                     }
                 }
                 How::Delegates(asked) => {
@@ -392,10 +384,7 @@ impl Node {
                     };
                     with = With::Answer(answer);
                     stage = call.detail().stage("slot");
-                    tokio::select! {
-                        turn = place.turn() => turn,
-                        () = worker.over() => return Err(worker.gone()),
-                    }
+                    turn_of(&place, &worker).await?
                 }
                 How::Joins => {
                     // Once for the cell of a call, which had none before.
@@ -405,10 +394,7 @@ impl Node {
                     turn.end(piece.used);
                     worker.life(true).await?;
                     stage = call.detail().stage("slot");
-                    tokio::select! {
-                        turn = place.turn() => turn,
-                        () = worker.over() => return Err(worker.gone()),
-                    }
+                    turn_of(&place, &worker).await?
                 }
                 How::Asks(asking) => {
                     if let Err(wrong) = asked.check(worker.tpm(), &asking) {
@@ -428,10 +414,7 @@ impl Node {
                     };
                     with = With::Tpm(answer);
                     stage = call.detail().stage("slot");
-                    tokio::select! {
-                        turn = place.turn() => turn,
-                        () = worker.over() => return Err(worker.gone()),
-                    }
+                    turn_of(&place, &worker).await?
                 }
                 How::Waiting { slot } => {
                     let Some(end) = worker.ring(&slot) else {
@@ -454,10 +437,7 @@ impl Node {
                             () = worker.over() => return Err(worker.gone()),
                         }
                         stage = call.detail().stage("slot");
-                        tokio::select! {
-                            turn = place.turn() => turn,
-                            () = worker.over() => return Err(worker.gone()),
-                        }
+                        turn_of(&place, &worker).await?
                     }
                 }
                 How::Returned(result) => {
@@ -531,5 +511,16 @@ impl Node {
             },
         )
         .await
+    }
+}
+
+/// A slot for a call's next piece.
+///
+/// # Errors
+/// When the worker is gone before there is one.
+async fn turn_of(place: &Place, worker: &Worker) -> Result<Turn, NodeError> {
+    tokio::select! {
+        turn = place.turn() => Ok(turn),
+        () = worker.over() => Err(worker.gone()),
     }
 }
