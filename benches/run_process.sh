@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Times whole processes, start to exit: the smallest muscle through `referee-vmm run`, bubblewrap with every
-# namespace unshared around a static program, and that program alone, which is the floor; and the least program that makes the same
+# namespace unshared around a static program, runc with its own specification around it where it is installed, and that program alone, which is the floor; and the least program that makes the same
 # namespaces, an empty root and a VM, which verifies nothing, decides nothing and keeps no log. They take turns, so that a machine
 # that drifts drifts for all of them. Prints median, 99th percentile, runs, and the ratio to the floor.
 #   benches/run_process.sh [RUNS]
@@ -14,6 +14,11 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 printf 'int main(void){return 0;}\n' >"$work/nothing.c"
 cc -O2 -static -o "$work/nothing" "$work/nothing.c"
+if command -v runc >/dev/null; then
+  mkdir -p "$work/container/rootfs"
+  cp "$work/nothing" "$work/container/rootfs"
+  (cd "$work/container" && runc spec)
+fi
 cc -O2 -static -pthread -o "$work/floor" benches/floor/floor.c
 examples="$PWD/muscle-sdk/examples"
 export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/muscles"
@@ -26,6 +31,8 @@ export CARGO_TARGET_DIR="$CARGO_TARGET_DIR/muscles"
   "$bin/cargo-muscle" build --folder "$examples" -p hello --key author.key -o hello.muscle
 ) >/dev/null 2>&1
 python3 - "$runs" "$bin/referee-vmm" "$work" <<'EOF'
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -40,6 +47,16 @@ programs = {
         vmm, "run", "--trust", f"{work}/trust.store", "--audit", f"{work}/audit.jsonl", f"{work}/hello.muscle",
     ],
 }
+container = f"{work}/container"
+if os.path.exists(f"{container}/config.json"):
+    with open(f"{container}/config.json") as file:
+        specification = json.load(file)
+    specification["process"].update(terminal=False, args=["/nothing"])
+    with open(f"{container}/config.json", "w") as file:
+        json.dump(specification, file)
+    programs["runc run of a container with it"] = ["runc", "run", "-b", container, f"referee-bench-{os.getpid()}"]
+else:
+    print("runc is not installed: no figure for it", file=sys.stderr)
 times = {name: [] for name in programs}
 for turn in range(runs + 5):
     for name, command in programs.items():

@@ -36,15 +36,18 @@ build_muscles() {
   ) >"$muscles/log" 2>&1 || { cat "$muscles/log" >&2; exit 1; }
 }
 
+# All benches build the same, so that none of them builds anything anew.
+build() { cargo build --release --locked --quiet -p referee-benches -p referee-tpm -p referee-vmm -p cargo-muscle; }
+
 case "${1:-}" in
   node)
     shift
-    cargo build --release --locked --quiet -p referee-benches -p referee-vmm
+    build
     exec "$bin/referee-node-bench" --program "$bin/referee-vmm" "$@"
     ;;
   density)
     shift
-    cargo build --release --locked --quiet -p referee-benches
+    build
     floor floor-many many
     exec "$bin/referee-density-bench" --floor "$bin/referee-floor-many" "$@"
     ;;
@@ -53,7 +56,7 @@ case "${1:-}" in
     CARGO_TARGET_DIR="$CARGO_TARGET_DIR/wasmtime" exec cargo run --release --locked --quiet --manifest-path benches/wasmtime/Cargo.toml -- "$@"
     ;;
 esac
-cargo build --release --locked --quiet -p referee-benches -p referee-tpm -p referee-vmm -p cargo-muscle
+build
 floor floor floor
 build_muscles
 exec "$bin/referee-bench" --floor "$bin/referee-floor" --muscles "$muscles" --program "$bin/referee-vmm" "$@"

@@ -68,30 +68,43 @@ pub fn call(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::
 
 /// An empty call of a hot cell.
 pub fn call_exitless(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    hot_calls(bench, count, samples, &NOTHING)
+}
+
+/// The same with 1 KiB there and back.
+pub fn call_exitless_1k(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
+    hot_calls(bench, count, samples, &kilobyte())
+}
+
+fn hot_calls(bench: &mut Bench, count: usize, samples: &mut Vec<f64>, payload: &[u8]) -> anyhow::Result<()> {
     let Bench { hot, thread, .. } = bench;
     // The hot thread has the second core.
     let anywhere = sched_getaffinity(None)?;
     let mut first = CpuSet::new();
     first.set(0);
     sched_setaffinity(None, &first)?;
-    let mut payload = Vec::new();
+    let mut echoed = Vec::new();
     // Calls that had an exit, because somebody else had a processor meanwhile, count as well.
     for warm_up in (0..count + 50).map(|round| round < 50) {
         let mut unused = Vec::new();
         let samples = if warm_up { &mut unused } else { &mut *samples };
-        payload = timed(samples, || hot.call_encoded(thread, "echo", &NOTHING))?;
+        echoed = timed(samples, || hot.call_encoded(thread, "echo", payload))?;
     }
     sched_setaffinity(None, &anywhere)?;
-    ensure!(payload == NOTHING, "the echo is another");
+    ensure!(echoed == payload, "the echo is another");
     Ok(())
 }
 
 /// A call with 1 KiB there and back.
 pub fn call_1k(bench: &mut Bench, count: usize, samples: &mut Vec<f64>) -> anyhow::Result<()> {
-    // One byte string of 1024 bytes in an array.
+    calls(bench, count, samples, &kilobyte())
+}
+
+/// One byte string of 1024 bytes in an array.
+fn kilobyte() -> Vec<u8> {
     let mut payload = vec![0x81, 0x59, 0x04, 0x00];
     payload.resize(4 + 1024, 7);
-    calls(bench, count, samples, &payload)
+    payload
 }
 
 fn calls(bench: &mut Bench, count: usize, samples: &mut Vec<f64>, payload: &[u8]) -> anyhow::Result<()> {

@@ -106,6 +106,13 @@ pub const ROWS: [Row; 47] = [
         measure: call_rows::call_exitless,
     },
     Row {
+        name: "call_exitless_1k",
+        what: "the same with 1 KiB there and back, which is too much for the lane; floor as call_exitless",
+        floor: Some("polled"),
+        cost: 1,
+        measure: call_rows::call_exitless_1k,
+    },
+    Row {
         name: "call_1k",
         what: "call with 1 KiB there and back; floor as call",
         floor: Some("doorbell"),
@@ -380,7 +387,7 @@ pub struct Bench {
     pooled: Permit,
     pub thread: CellThread,
     pub echo: Cell,
-    /// Of the same muscle, and hot while calls keep coming.
+    /// Of one that does the same and takes calls by the lane, hot while calls keep coming.
     pub hot: Cell,
     /// Muscles written in Rust.
     pub muscles: Muscles,
@@ -406,10 +413,11 @@ impl Bench {
     pub fn new(muscles: Option<PathBuf>, program: Option<PathBuf>) -> anyhow::Result<Bench> {
         let folder = tempfile::tempdir()?;
         let workshop = Workshop::open(folder.path())?;
-        let bundle = |name| -> anyhow::Result<Vec<u8>> {
-            let file = workshop.bundle(&workshop.guest("reactor", name)?)?;
+        let bundle_of = |group, name| -> anyhow::Result<Vec<u8>> {
+            let file = workshop.bundle(&workshop.guest(group, name)?)?;
             Ok(std::fs::read(file)?)
         };
+        let bundle = |name| bundle_of("reactor", name);
         let mut config = Config::new(workshop.trust_store(), folder.path().join("audit.jsonl"));
         config.policies = vec![
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/default.cedar"),
@@ -429,7 +437,7 @@ impl Bench {
         spins.narrow_deadline(10_000);
         let pooled = pool.admit(bundle("echoes")?)?.permit(&[])?;
         let echo = permit.start(Inputs::default())?;
-        let mut spinning = permit.clone();
+        let mut spinning = referee.admit(bundle_of("hot", "lanes")?)?.permit(&[])?;
         referee.permit_spin(&mut spinning, Duration::from_millis(1))?;
         let mut hot = spinning.start(Inputs::default())?;
         hot.keep_hot(&Arc::new(HotThread::start_on(1)?))?;

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use muscle_abi::channel::RPC_PORT;
-use muscle_abi::frame::{ErrorCode, HEADER_SIZE};
+use muscle_abi::channel::{LANE_FRAME_MAX, RPC_PORT};
+use muscle_abi::frame::{ErrorCode, FrameError, HEADER_SIZE};
 
 use crate::doorbell;
 use crate::rpc::{CallError, IncomingCall, Rpc, answer_frame, call_frame};
@@ -34,6 +34,8 @@ pub struct Link<B> {
     pub driver: Driver<B>,
     host: Option<Host>,
     max_body: usize,
+    /// The call that came by the lane and is not answered.
+    by_lane: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,7 @@ impl<B: Bell> Link<B> {
             driver,
             host: None,
             max_body,
+            by_lane: None,
         }
     }
 
@@ -90,11 +93,18 @@ impl<B: Bell> Link<B> {
     /// # Errors
     /// [`ErrorCode::Io`] when the connection is lost.
     pub fn next_call(&mut self) -> Result<IncomingCall, CallError> {
+        self.driver.announce_lane();
         loop {
             if let Some(call) = self.host()?.rpc.take_call() {
                 return Ok(call);
             }
-            while !self.drain()? {
+            let mut frame = [0; LANE_FRAME_MAX];
+            if let Some(length) = self.driver.take_from_lane(&mut frame) {
+                let call = IncomingCall::of_frame(&frame[..length]).map_err(not_a_frame)?;
+                self.by_lane = Some(call.id);
+                return Ok(call);
+            }
+            if !self.drain()? {
                 self.driver.park_for_call();
             }
         }
@@ -107,6 +117,10 @@ impl<B: Bell> Link<B> {
     pub fn answer(&mut self, id: u32, answer: Result<Vec<u8>, CallError>) -> Result<(), CallError> {
         let connection = self.host()?.connection;
         let (header, payload) = answer_frame(id, answer);
+        let by_lane = self.by_lane.take_if(|call| *call == id).is_some();
+        if by_lane && self.driver.answer_by_lane(&[&header, &payload]) {
+            return Ok(());
+        }
         self.driver.write(connection, &[&header, &payload]).map_err(lost)
     }
 
@@ -151,9 +165,7 @@ impl<B: Bell> Link<B> {
             }
             any = true;
             let taken = self.host()?.rpc.take_in(&bytes[..count]);
-            taken.map_err(|error| {
-                CallError::new(ErrorCode::Io, alloc::format!("the host sent no frame: {error:?}"))
-            })?;
+            taken.map_err(not_a_frame)?;
         }
         Ok(any)
     }
@@ -161,6 +173,10 @@ impl<B: Bell> Link<B> {
 
 fn lost(error: VsockError) -> CallError {
     CallError::new(ErrorCode::Io, alloc::format!("{NO_HOST}: {error}"))
+}
+
+fn not_a_frame(error: FrameError) -> CallError {
+    CallError::new(ErrorCode::Io, alloc::format!("the host sent no frame: {error:?}"))
 }
 
 const NO_HOST: &str = "no connection to the host";
@@ -374,6 +390,54 @@ mod tests {
         link.driver.park();
         let sent = frames(&mut host.borrow_mut());
         assert_eq!(sent, [(FrameKind::Return, 77, 0, String::new(), vec![0xF5])]);
+    }
+
+    #[test]
+    fn calls_by_the_lane_and_by_the_stream_come_in_their_order_and_are_answered_where_they_came_from() {
+        let (driver, host) = pair(512 << 10);
+        let mut link = Link::new(driver, 1 << 20);
+        assert!(!host.borrow().answer_lane().1, "nothing is read before a call is waited for");
+        host.borrow_mut().act = Some(|host| {
+            host.act = None;
+            answer(host, &frame(FrameKind::Call, 1, "first", &[0x80]));
+        });
+        let call = link.next_call().expect("came by the stream");
+        assert_eq!((call.id, &*call.name), (1, "first"));
+        assert!(host.borrow().answer_lane().1, "said before the muscle parked");
+        link.answer(1, Ok(vec![1])).expect("is sent");
+        let parks = host.borrow().parks;
+        // One is there whether the muscle is to poll or not.
+        for (poll, id) in [(0, 2), (1, 3)] {
+            host.borrow_mut().set_poll_word(poll);
+            let call = frame(FrameKind::Call, id, "second", &[0x81, 5]);
+            host.borrow_mut().call_by_lane(id + 70, &call);
+            let call = link.next_call().expect("came by the lane");
+            assert_eq!((call.id, &*call.name, call.payload), (id, "second", Ok(vec![0x81, 5])));
+            link.answer(id, Ok(vec![7])).expect("is there");
+            let wanted = frame(FrameKind::Return, id, "", &[7]);
+            assert_eq!(host.borrow().answer_lane(), (id + 70, true, wanted));
+        }
+        assert_eq!(host.borrow().parks, parks, "no exit");
+        // What does not fit goes by the stream.
+        let call = frame(FrameKind::Call, 4, "third", &[0x80]);
+        host.borrow_mut().call_by_lane(74, &call);
+        assert_eq!(link.next_call().expect("came by the lane").id, 4);
+        link.answer(4, Ok(vec![9; 500])).expect("is sent");
+        assert_eq!(host.borrow().answer_lane().0, 73);
+        host.borrow_mut().set_poll_word(0);
+        link.driver.park();
+        let sent: Vec<(u32, usize)> = frames(&mut host.borrow_mut())
+            .into_iter()
+            .map(|(_, id, _, _, payload)| (id, payload.len()))
+            .collect();
+        assert_eq!(sent, [(1, 1), (4, 500)]);
+        // Whatever stands in the lane, it is no more than an error.
+        for length in [u32::MAX, 400, 3] {
+            let mut call = frame(FrameKind::Call, 5, "fourth", &[0x80]);
+            call[..4].copy_from_slice(&length.to_le_bytes());
+            host.borrow_mut().call_by_lane(length, &call);
+            assert_eq!(link.next_call().expect_err("is no frame").code, ErrorCode::Io);
+        }
     }
 
     #[test]

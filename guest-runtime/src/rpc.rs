@@ -92,6 +92,27 @@ pub struct IncomingCall {
     pub payload: Result<Vec<u8>, CallError>,
 }
 
+impl IncomingCall {
+    /// The call in a frame that came whole.
+    ///
+    /// # Errors
+    /// [`FrameError`] when it is none.
+    pub(crate) fn of_frame(frame: &[u8]) -> Result<IncomingCall, FrameError> {
+        let (header, body) = frame.split_first_chunk().ok_or(FrameError::Misshapen)?;
+        let most = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let header = FrameHeader::parse(header, most)?;
+        if header.kind != FrameKind::Call {
+            return Err(FrameError::Misshapen);
+        }
+        let (name, payload) = body[..header.body_len()].split_at(usize::from(header.name_len));
+        Ok(IncomingCall {
+            id: header.id,
+            name: String::from_utf8_lossy(name).into_owned(),
+            payload: Ok(payload.to_vec()),
+        })
+    }
+}
+
 /// One stream's frames and the calls that are under way on it.
 #[derive(Debug)]
 pub struct Rpc {

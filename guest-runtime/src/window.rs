@@ -38,12 +38,14 @@ impl Window {
         u16::from_le(self.atomic(offset).load(Ordering::Acquire))
     }
 
-    /// Reads a 32-bit field that the host changes at any time.
+    /// Reads a 32-bit field that the host changes at any time, and publishes what it wrote before by it.
     pub(crate) fn load_u32(&self, offset: usize) -> u32 {
-        let at = self.at(offset, 4).cast::<u32>();
-        // SAFETY: `at` checked the range and the alignment; the muscle never writes this field, the host with one store.
-        let field = unsafe { AtomicU32::from_ptr(at) };
-        u32::from_le(field.load(Ordering::Relaxed))
+        u32::from_le(self.atomic_u32(offset).load(Ordering::Acquire))
+    }
+
+    /// Publishes a 32-bit field: everything written before is visible to whoever reads it.
+    pub(crate) fn store_u32(&self, offset: usize, value: u32) {
+        self.atomic_u32(offset).store(value.to_le(), Ordering::Release);
     }
 
     /// Publishes an index field: everything written before is visible to whoever reads it.
@@ -97,6 +99,12 @@ impl Window {
         let at = self.at(offset, 2).cast::<u16>();
         // SAFETY: `at` checked the range and the alignment; both sides access these fields with atomics only.
         unsafe { AtomicU16::from_ptr(at) }
+    }
+
+    fn atomic_u32(&self, offset: usize) -> &AtomicU32 {
+        let at = self.at(offset, 4).cast::<u32>();
+        // SAFETY: `at` checked the range and the alignment; both sides access these fields with atomics only.
+        unsafe { AtomicU32::from_ptr(at) }
     }
 
     fn at(&self, offset: usize, len: usize) -> *mut u8 {

@@ -2,8 +2,11 @@
 
 use alloc::vec::Vec;
 
-use muscle_abi::channel::{BUFFERS_OFFSET, POLL_OFFSET, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    BUFFERS_OFFSET, LANE_FRAME_MAX, POLL_OFFSET, QUEUE_SIZE, QUEUE_STRIDE, QUEUES_OFFSET,
+};
 
+use super::lane::Lane;
 use super::packet::{HEADER_SIZE, Header};
 use crate::queue::{Queue, Writer};
 use crate::size::size;
@@ -13,6 +16,7 @@ use crate::window::Window;
 #[derive(Debug)]
 pub(super) struct Buffers {
     window: Window,
+    lane: Lane,
     receive: Queue,
     transmit: Queue,
     /// The buffer behind each descriptor of the receive queue that the device holds.
@@ -67,6 +71,7 @@ impl Buffers {
             free_small: cut(first + SMALL_COUNT * SMALL, SMALL, SMALL_COUNT).collect(),
             free_large: cut(first + PAGE + count * large, large, count).collect(),
             spare: cut(first + PAGE, large, count).collect(),
+            lane: Lane::default(),
             window,
         };
         for buffer in cut(first, SMALL, SMALL_COUNT).rev() {
@@ -103,13 +108,37 @@ impl Buffers {
 
     /// Waits for the device to finish with a buffer for as long as the host wants the muscle to poll; whether it did.
     pub(super) fn poll(&self) -> bool {
+        self.poll_until(|| false)
+    }
+
+    /// As [`Buffers::poll`], or for a call in the lane; one that is there is found whether the muscle is to poll or not.
+    pub(super) fn poll_for_call(&self) -> bool {
+        self.poll_until(|| self.lane.has_call(&self.window))
+    }
+
+    fn poll_until(&self, found: impl Fn() -> bool) -> bool {
         while self.window.load_u32(size(POLL_OFFSET)) != 0 {
-            if self.receive.has_used(&self.window) || self.transmit.has_used(&self.window) {
+            if found() || self.receive.has_used(&self.window) || self.transmit.has_used(&self.window) {
                 return true;
             }
             core::hint::spin_loop();
         }
-        false
+        found()
+    }
+
+    /// Tells the host that calls are taken from the lane.
+    pub(super) fn announce_lane(&mut self) {
+        self.lane.announce(&self.window);
+    }
+
+    /// Copies the frame of a call in the lane; its length.
+    pub(super) fn take_from_lane(&mut self, frame: &mut [u8; LANE_FRAME_MAX]) -> Option<usize> {
+        self.lane.take(&self.window, frame)
+    }
+
+    /// Answers the call that was taken from the lane last; false when the frame finds no room there.
+    pub(super) fn answer_by_lane(&self, parts: &[&[u8]]) -> bool {
+        self.lane.answer(&self.window, parts)
     }
 
     /// Bytes that a received packet carries.

@@ -6,7 +6,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 
-use muscle_abi::channel::{FIRST_MUSCLE_PORT, HOST_CID};
+use muscle_abi::channel::{FIRST_MUSCLE_PORT, HOST_CID, LANE_FRAME_MAX};
 
 use super::buffers::{Buffers, Received};
 use super::connection::{Connection, ConnectionId, State};
@@ -116,11 +116,28 @@ impl<B: Bell> Driver<B> {
         }
     }
 
-    /// As [`Driver::park`], for a muscle that has nothing to do but to wait for a call.
+    /// As [`Driver::park`], for a muscle that has nothing to do but to wait for a call; one in the lane is waited for, too.
     pub fn park_for_call(&mut self) {
-        if !self.buffers.poll() {
+        if !self.buffers.poll_for_call() {
             self.bell.park_for_call();
         }
+    }
+
+    /// Tells the host that it may make calls by the lane: from now on the muscle waits for calls with [`Driver::park_for_call`], and looks for one
+    /// with [`Driver::take_from_lane`] whenever that has come back.
+    pub fn announce_lane(&mut self) {
+        self.buffers.announce_lane();
+    }
+
+    /// Copies the frame of a call that waits in the lane; its length.
+    pub fn take_from_lane(&mut self, frame: &mut [u8; LANE_FRAME_MAX]) -> Option<usize> {
+        self.buffers.take_from_lane(frame)
+    }
+
+    /// Answers the call that was taken from the lane last with the frame that `parts` are together. False, and nothing has happened, when it
+    /// finds no room there.
+    pub fn answer_by_lane(&mut self, parts: &[&[u8]]) -> bool {
+        self.buffers.answer_by_lane(parts)
     }
 
     /// Handles what has arrived, and parks if that is nothing.

@@ -10,7 +10,10 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::num::Wrapping;
 
-use muscle_abi::channel::{POLL_OFFSET, QUEUE_AVAILABLE, QUEUE_STRIDE, QUEUE_USED, QUEUES_OFFSET};
+use muscle_abi::channel::{
+    ANSWER_LANE_OFFSET, CALL_LANE_OFFSET, LANE_FRAME, LANE_READ, POLL_OFFSET, QUEUE_AVAILABLE, QUEUE_STRIDE, QUEUE_USED,
+    QUEUES_OFFSET,
+};
 
 use super::packet::{HEADER_SIZE, Header, Operation, TYPE_STREAM};
 use super::{Bell, Driver};
@@ -128,6 +131,20 @@ impl Host {
     /// Says whether the driver should poll.
     pub(crate) fn set_poll_word(&mut self, value: u32) {
         self.put(size(POLL_OFFSET), &value.to_le_bytes());
+    }
+
+    /// Puts a frame into the lane of calls.
+    pub(crate) fn call_by_lane(&mut self, number: u32, frame: &[u8]) {
+        self.put(size(CALL_LANE_OFFSET + LANE_FRAME), frame);
+        self.put(size(CALL_LANE_OFFSET), &number.to_le_bytes());
+    }
+
+    /// The lane of answers: the number there, whether calls are read from the lane, and the frame.
+    pub(crate) fn answer_lane(&self) -> (u32, bool, Vec<u8>) {
+        let at = size(ANSWER_LANE_OFFSET);
+        let length = self.u32(at + size(LANE_FRAME)) + 24;
+        let frame = self.bytes(GPA + ANSWER_LANE_OFFSET + LANE_FRAME, length);
+        (self.u32(at), self.u32(at + size(LANE_READ)) == 1, frame)
     }
 
     /// Asks for a connection from `host_port` to a port on which the driver may listen.

@@ -15,6 +15,7 @@ mod buffers;
 mod connection;
 mod device;
 mod driver;
+mod lane;
 #[cfg(test)]
 pub(crate) mod mock;
 mod packet;

@@ -5,7 +5,9 @@
 //!          + 0x0800  queue 0, receive:  descriptors, then available ring, then used ring
 //!          + 0x0f00  the poll word
 //!          + 0x1000  queue 1, transmit: as queue 0
+//!          + 0x16c0  the lane of calls
 //!          + 0x1800  queue 2, events:   as queue 0
+//!          + 0x1ec0  the lane of answers
 //!          + 0x2000  packet buffers, the driver's to cut up
 //! ```
 //! What every muscle uses is in as few pages as it fits, all at the window's start: each first touch of a page, or of eight that follow
@@ -19,6 +21,23 @@
 /// do polls its queues instead of ringing [`crate::doorbell::PARK`] or [`crate::doorbell::READY`], as the host polls them too. It
 /// need not: whatever it parks for is served as ever. In a new cell it is 0.
 pub const POLL_OFFSET: u64 = 0xf00;
+/// Offset in the window of the lane of calls, by which the host of a muscle that polls may make a small call without the queues: a number of 32 bits, then, at
+/// [`LANE_FRAME`], one frame. The frame is there when the number is another than the last one that the muscle saw, which was 0 at first; the
+/// host changes it when the call before it by the lane has been answered, and at no other time.
+///
+/// It does so only once [`LANE_READ`] says that the muscle reads calls there. Such a muscle looks whenever it waits for a call, whether it is to poll or
+/// parks then.
+pub const CALL_LANE_OFFSET: u64 = 0x16c0;
+/// Offset in the window of the lane of answers, which the muscle alone writes. When the frame of an answer to a call by the lane stands at [`LANE_FRAME`], the number
+/// of the call is stored (release) before it, at 0. An answer that does not fit, or that the muscle does not put there for another reason, goes
+/// through the queues.
+pub const ANSWER_LANE_OFFSET: u64 = 0x1ec0;
+/// Offset in the lane of answers of a 32-bit word in which the muscle stores 1 when it reads calls from the lane.
+pub const LANE_READ: u64 = 4;
+/// Offset in a lane of its frame.
+pub const LANE_FRAME: u64 = 8;
+/// Most bytes that a frame in a lane may have, its header included.
+pub const LANE_FRAME_MAX: usize = 312;
 /// Offset in the window, of which the mailbox is the first part, of the text of an `ABORT`.
 pub const MAILBOX_TEXT_OFFSET: u64 = 64;
 /// Most bytes that an `ABORT` text may have.
@@ -49,6 +68,15 @@ const _: () = assert!(
     QUEUES_OFFSET + QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= POLL_OFFSET
         && POLL_OFFSET < QUEUES_OFFSET + QUEUE_STRIDE,
     "the poll word is behind queue 0 and before queue 1"
+);
+const _: () = assert!(
+    QUEUES_OFFSET + QUEUE_STRIDE + QUEUE_USED + 6 + 8 * QUEUE_SIZE as u64 <= CALL_LANE_OFFSET
+        && CALL_LANE_OFFSET + LANE_FRAME + LANE_FRAME_MAX as u64 <= QUEUES_OFFSET + 2 * QUEUE_STRIDE,
+    "the lane of calls is behind queue 1 and before queue 2"
+);
+const _: () = assert!(
+    ANSWER_LANE_OFFSET == CALL_LANE_OFFSET + QUEUE_STRIDE && CALL_LANE_OFFSET.is_multiple_of(64),
+    "the lane of answers is behind queue 2, and each begins with a line of cache"
 );
 const _: () = assert!(
     QUEUES_OFFSET + 3 * QUEUE_STRIDE <= BUFFERS_OFFSET,

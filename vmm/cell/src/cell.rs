@@ -420,6 +420,8 @@ impl LoadedCell {
             self.sockets.sever(&mut self.machine.vsock, port);
         }
         let mut delivered = false;
+        // What the muscle sent before it answered by the lane is in its queues now, and comes first.
+        let answered = self.rpc.is_answered_by_lane(&self.view);
         // A muscle that runs meanwhile could have something new for ever: then whoever calls looks at the clock between two rounds.
         let runs = self.hot.as_ref().is_some_and(Hot::is_lent);
         loop {
@@ -438,9 +440,13 @@ impl LoadedCell {
             moved |= self.rpc.service(vsock, &mut Served(&mut self.host))?;
             moved |= self.sockets.service(vsock);
             if !moved || runs {
-                return Ok(delivered);
+                break;
             }
         }
+        if answered && !(runs && self.machine.vsock.is_offered(&self.view)) {
+            self.rpc.take_from_lane(&self.view)?;
+        }
+        Ok(delivered)
     }
 
     /// The end of a ring that a handle names, and which of the cell's it is.

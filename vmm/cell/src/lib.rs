@@ -18,6 +18,7 @@ mod events;
 mod fault;
 mod host;
 mod hot;
+mod lane;
 mod layout;
 mod load;
 mod pio;

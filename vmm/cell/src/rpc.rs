@@ -3,11 +3,13 @@
 //! Nothing is buffered without bound: at most one incoming frame is assembled, of at most the configured
 //! size; and while an answer has not left, no further call is taken, so the muscle's own credit stops it.
 
-use muscle_abi::frame::{FrameHeader, FrameKind, HEADER_SIZE};
+use muscle_abi::frame::{FrameError, FrameHeader, FrameKind, HEADER_SIZE};
+use referee_hv::Memory;
 use referee_vsock::{ConnId, Vsock};
 
 use crate::error::Halt;
 use crate::fault::MuscleFault;
+use crate::lane;
 
 /// Serves one call of the muscle: the grant's handle, the call's name, its payload, the reply to be filled.
 pub trait Serve {
@@ -47,6 +49,10 @@ pub struct Rpc {
     reply: Vec<u8>,
     next_id: u32,
     waiting_for: Option<u32>,
+    /// Whether nothing is in `outgoing` but the frame of a call, of which nothing was sent.
+    unsent: bool,
+    /// The number in the lane of a call that was put there and is not answered.
+    in_lane: Option<u32>,
     answer: Option<Answer>,
     /// Memory for the next answer.
     spare: Vec<u8>,
@@ -65,6 +71,8 @@ impl Rpc {
             reply: Vec::new(),
             next_id: 1,
             waiting_for: None,
+            unsent: false,
+            in_lane: None,
             answer: None,
             spare: Vec::new(),
         }
@@ -82,6 +90,7 @@ impl Rpc {
         self.max_body = max_body;
         self.next_id = 1;
         self.waiting_for = None;
+        self.in_lane = None;
         self.answer = None;
     }
 
@@ -110,6 +119,7 @@ impl Rpc {
         self.incoming.clear();
         self.outgoing.clear();
         self.sent = 0;
+        self.unsent = false;
     }
 
     /// Begins a call of the muscle's function `name` with a CBOR payload; the answer comes by
@@ -132,12 +142,47 @@ impl Rpc {
             name_len,
             payload_len,
         };
+        self.unsent = self.outgoing.is_empty();
         self.outgoing.extend_from_slice(&header.to_bytes());
         self.outgoing.extend_from_slice(name.as_bytes());
         self.outgoing.extend_from_slice(payload);
         self.waiting_for = Some(id);
         self.answer = None;
         Some(id)
+    }
+
+    /// Has the call that was begun last go by the lane, if it was not sent yet, finds room there and the muscle reads it; whether a call is there.
+    pub fn send_by_lane(&mut self, memory: &Memory) -> bool {
+        if self.in_lane.is_none() && self.unsent && self.connection.is_some() {
+            self.in_lane = lane::put(memory, &self.outgoing);
+            if self.in_lane.is_some() {
+                self.outgoing.clear();
+                self.unsent = false;
+            }
+        }
+        self.in_lane.is_some()
+    }
+
+    /// Whether the answer to a call by the lane stands there. What the muscle sent before it can be found in its queues then.
+    pub fn is_answered_by_lane(&self, memory: &Memory) -> bool {
+        self.in_lane
+            .is_some_and(|number| lane::is_answered(memory, number))
+    }
+
+    /// Takes the answer from the lane, unless a frame that came before is not done with.
+    ///
+    /// # Errors
+    /// [`MuscleFault::Frame`], [`MuscleFault::UnexpectedAnswer`].
+    pub fn take_from_lane(&mut self, memory: &Memory) -> Result<(), MuscleFault> {
+        if self.header.is_some() || !self.incoming.is_empty() {
+            return Ok(());
+        }
+        let mut payload = std::mem::take(&mut self.spare);
+        let header = lane::read(memory, &mut payload)?;
+        match header.kind {
+            FrameKind::Call => Err(FrameError::Misshapen.into()),
+            FrameKind::Return | FrameKind::Error => self.accept(&header, payload),
+        }
     }
 
     /// The answer to the last call, when it has come.
@@ -192,6 +237,7 @@ impl Rpc {
 
     fn send(&mut self, vsock: &mut Vsock, connection: ConnId) -> bool {
         let mut moved = false;
+        self.unsent = false;
         while let Some(rest) = self.outgoing.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let taken = vsock.write(connection, rest);
             if taken == 0 {
@@ -256,19 +302,26 @@ impl Rpc {
                 self.outgoing.extend_from_slice(&self.reply);
             }
             FrameKind::Return | FrameKind::Error => {
-                if self.waiting_for != Some(header.id) {
-                    return Err(MuscleFault::UnexpectedAnswer(header.id).into());
-                }
-                self.waiting_for = None;
                 let mut kept = std::mem::take(&mut self.spare);
                 kept.clear();
                 kept.extend_from_slice(payload);
-                self.answer = Some(Answer {
-                    kind: header.kind,
-                    payload: kept,
-                });
+                self.accept(header, kept)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes an answer, whichever way it came.
+    fn accept(&mut self, header: &FrameHeader, payload: Vec<u8>) -> Result<(), MuscleFault> {
+        if self.waiting_for != Some(header.id) {
+            return Err(MuscleFault::UnexpectedAnswer(header.id));
+        }
+        self.waiting_for = None;
+        self.in_lane = None;
+        self.answer = Some(Answer {
+            kind: header.kind,
+            payload,
+        });
         Ok(())
     }
 }

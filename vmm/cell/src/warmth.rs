@@ -116,21 +116,21 @@ impl LoadedCell {
         budget: Option<Duration>,
     ) -> Result<Polled, Halt> {
         let until = entered + budget.unwrap_or(HOT_CALL).min(HOT_CALL);
-        self.pump()?;
-        // A call that was preempted here may have been answered meanwhile.
-        if self.rpc.has_answer() {
-            return Ok(Polled::Answered);
+        // A socket may have something for the muscle, too.
+        if self.sockets.any() || !self.rpc.send_by_lane(&self.view) {
+            self.pump()?;
+            // A call that was preempted here may have been answered meanwhile.
+            if self.rpc.has_answer() {
+                return Ok(Polled::Answered);
+            }
         }
         if let Some(hot) = &self.hot {
             hot.called();
         }
         loop {
             for _ in 0..LOOKS {
-                if self.machine.vsock.is_offered(&self.view) {
-                    self.pump()?;
-                    if self.rpc.has_answer() {
-                        return Ok(Polled::Answered);
-                    }
+                if self.look()? {
+                    return Ok(Polled::Answered);
                 }
                 if self.hot.as_ref().is_none_or(Hot::is_back) {
                     return Ok(Polled::InVain);
@@ -144,6 +144,19 @@ impl LoadedCell {
                 return Ok(Polled::InVain);
             }
         }
+    }
+
+    /// Looks into lane and rings, and acts on what is there; whether the open call is answered.
+    fn look(&mut self) -> Result<bool, Halt> {
+        let answered = self.rpc.is_answered_by_lane(&self.view);
+        match self.machine.vsock.is_offered(&self.view) {
+            true => {
+                self.pump()?;
+            }
+            false if answered => self.rpc.take_from_lane(&self.view)?,
+            false => {}
+        }
+        Ok(self.rpc.has_answer())
     }
 
     fn settle_in(&mut self, home: Home) -> Result<(), CellError> {

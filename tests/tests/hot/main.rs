@@ -13,6 +13,8 @@ use referee::{
 };
 use referee_tests::{Workshop, shop};
 
+mod lanes;
+
 /// So long that a busy machine does not cool a cell before the next call.
 const LONG: Duration = Duration::from_secs(2);
 /// More calls than a cell needs to become hot.
@@ -376,7 +378,7 @@ fn limits_and_cancelling_hold_in_a_hot_cell() {
 fn kicks_at_any_moment_lose_nothing() {
     let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
-    let mut cell = host.start("reactor", "echoes", LONG, &hot);
+    let mut cell = host.start("hot", "lanes", LONG, &hot);
     let canceller = cell.canceller();
     let done = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&done);
@@ -401,15 +403,17 @@ fn kicks_at_any_moment_lose_nothing() {
 fn a_reset_of_a_hot_cell_is_a_new_life() {
     let _alone = alone();
     let (host, hot, thread) = (Host::new(Some(SPIN)), hot(), thread_here());
-    let mut cell = host.start("reactor", "echoes", LONG, &hot);
-    for _ in 0..20 {
-        heat(&mut cell, &thread);
-        cell.reset(Inputs::default()).expect("is reset");
-        assert!(!cell.is_hot());
+    for (group, name) in [("reactor", "echoes"), ("hot", "lanes")] {
+        let mut cell = host.start(group, name, LONG, &hot);
+        for _ in 0..10 {
+            heat(&mut cell, &thread);
+            cell.reset(Inputs::default()).expect("is reset");
+            assert!(!cell.is_hot());
+        }
+        let mut fresh = host.start(group, name, LONG, &hot);
+        assert_eq!(count(&mut fresh, &thread).expect("answers"), 0);
+        assert_eq!(count(&mut cell, &thread).expect("answers"), 0);
     }
-    let mut fresh = host.start("reactor", "echoes", LONG, &hot);
-    assert_eq!(count(&mut fresh, &thread).expect("answers"), 0);
-    assert_eq!(count(&mut cell, &thread).expect("answers"), 0);
 }
 
 #[test]

@@ -1,0 +1,19 @@
+# Rule, when it is hot: puts a call into the lane of answers.
+# expect: exit 0
+# style: reactor
+# exports: count echo lane
+# call: echo [1]
+# stdout: [1]\n
+.equ LANE_TOO, 1
+.include "muscle.inc"
+.include "channel.inc"
+.purgem answer_by_lane
+.macro answer_by_lane
+    mov byte ptr [r9 + 8], KIND_CALL
+    mov byte ptr [r9 + 9], 1
+    mov [r12 + ANSWER_LANE], r10d
+.endm
+begin
+    connect
+    serve_echo
+channel

@@ -1,0 +1,18 @@
+# Rule, when it is hot: answers by the lane with a frame of no kind.
+# expect: exit 0
+# style: reactor
+# exports: count echo lane
+# call: echo [1]
+# stdout: [1]\n
+.equ LANE_TOO, 1
+.include "muscle.inc"
+.include "channel.inc"
+.purgem answer_by_lane
+.macro answer_by_lane
+    mov byte ptr [r9 + 8], 7
+    mov [r12 + ANSWER_LANE], r10d
+.endm
+begin
+    connect
+    serve_echo
+channel
