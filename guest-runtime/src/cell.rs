@@ -396,7 +396,10 @@ mod tests {
     fn calls_by_the_lane_and_by_the_stream_come_in_their_order_and_are_answered_where_they_came_from() {
         let (driver, host) = pair(512 << 10);
         let mut link = Link::new(driver, 1 << 20);
-        assert!(!host.borrow().answer_lane().1, "nothing is read before a call is waited for");
+        assert!(
+            !host.borrow().answer_lane().1,
+            "nothing is read before a call is waited for"
+        );
         host.borrow_mut().act = Some(|host| {
             host.act = None;
             answer(host, &frame(FrameKind::Call, 1, "first", &[0x80]));
@@ -412,7 +415,10 @@ mod tests {
             let call = frame(FrameKind::Call, id, "second", &[0x81, 5]);
             host.borrow_mut().call_by_lane(id + 70, &call);
             let call = link.next_call().expect("came by the lane");
-            assert_eq!((call.id, &*call.name, call.payload), (id, "second", Ok(vec![0x81, 5])));
+            assert_eq!(
+                (call.id, &*call.name, call.payload),
+                (id, "second", Ok(vec![0x81, 5]))
+            );
             link.answer(id, Ok(vec![7])).expect("is there");
             let wanted = frame(FrameKind::Return, id, "", &[7]);
             assert_eq!(host.borrow().answer_lane(), (id + 70, true, wanted));

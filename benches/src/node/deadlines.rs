@@ -35,7 +35,12 @@ pub async fn measure(
     (spinners, time): (usize, Duration),
 ) -> anyhow::Result<()> {
     let node = Node::start_with(program, folder, trust_store, CONFIGURATION)?;
-    node.deploy(program, echoes, "clockwork", &[PRIORITY, "--cells", "1", "--keep-memory"])?;
+    node.deploy(
+        program,
+        echoes,
+        "clockwork",
+        &[PRIORITY, "--cells", "1", "--keep-memory"],
+    )?;
     let mut client = connect(&node.socket).await?;
     for _ in 0..100 {
         ask(&mut client, CALL).await?;

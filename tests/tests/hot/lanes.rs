@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::AtomicUsize;
 
-use referee::{ConsoleStreams, Output, OutputWriter};
+use referee::{Output, OutputWriter};
 
 use super::*;
 
@@ -76,13 +76,8 @@ fn what_a_muscle_said_before_it_answered_by_the_lane_is_there_when_the_answer_is
     let console = r#"@id("console") permit (principal, action == Action::"console", resource);"#;
     let (host, hot, thread) = (Host::new(Some(&format!("{SPIN}{console}"))), hot(), thread_here());
     let said = Arc::new(AtomicUsize::new(0));
-    let inputs = Inputs {
-        console: ConsoleStreams {
-            out: Output::Writer(OutputWriter(Box::new(Lines(Arc::clone(&said))))),
-            ..ConsoleStreams::default()
-        },
-        ..Inputs::default()
-    };
+    let mut inputs = Inputs::default();
+    inputs.console.out = Output::Writer(OutputWriter(Box::new(Lines(Arc::clone(&said)))));
     let permit = host.permit("hot", "lane-says", LONG);
     let mut cell = permit.start(inputs).expect("starts");
     cell.keep_hot(&hot).expect("may be hot");
@@ -93,7 +88,10 @@ fn what_a_muscle_said_before_it_answered_by_the_lane_is_there_when_the_answer_is
         let before = by_lane(&mut cell, &thread);
         let lines = said.load(Ordering::SeqCst);
         went = usize::try_from(before).expect("few");
-        assert!(lines == went || lines == went + 1, "{lines} lines after {went} calls");
+        assert!(
+            lines == went || lines == went + 1,
+            "{lines} lines after {went} calls"
+        );
         assert!(Instant::now() < until, "too few went by the lane");
     }
 }
@@ -136,7 +134,9 @@ fn a_muscle_that_scribbles_in_the_lanes_harms_itself_alone() {
         for _ in 0..MANY {
             match cell.call::<_, u32>(&thread, "count", &()) {
                 Ok(_) | Err(CallError::Answer(_) | CallError::Function { .. }) => {}
-                Err(error @ (CallError::Host(_) | CallError::Audit(_))) => panic!("the host failed: {error:?}"),
+                Err(error @ (CallError::Host(_) | CallError::Audit(_))) => {
+                    panic!("the host failed: {error:?}")
+                }
                 Err(_) => break,
             }
         }
