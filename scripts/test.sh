@@ -62,6 +62,9 @@ cargo test --workspace --locked
 step "what the host's hot paths cost, in instructions"
 scripts/check-costs.sh
 
+step "what calls, resets and starts take, in floors of KVM"
+scripts/check-ratios.sh
+
 optional "the node's API against its OpenAPI document" API \
   "the API was NOT tested against its document: schemathesis cannot be had here" scripts/test-api.sh
 

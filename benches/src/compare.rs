@@ -13,12 +13,17 @@ use crate::table::Measured;
 struct Recorded {
     name: String,
     ratio: Option<f64>,
+    floor: Option<f64>,
 }
+
+/// By how many times a floor may differ from the recorded one: where it is further off, exits and copies do not cost the same in proportion, and neither ratio
+/// says anything about the other.
+const SAME_KIND: f64 = 4.0;
 
 /// Prints each ratio beside the recorded one.
 ///
 /// # Errors
-/// When a ratio is more than `bound` times the recorded one, or nothing could be compared.
+/// When a ratio is more than `bound` times the recorded one, or no row is among the recorded ones.
 pub fn with(path: &Path, bound: f64, rows: &[Measured]) -> anyhow::Result<()> {
     let text = std::fs::read(path).with_context(|| path.display().to_string())?;
     let recorded: Vec<Recorded> = serde_json::from_slice(&text)
@@ -43,14 +48,24 @@ fn compared(recorded: &[Recorded], bound: f64, rows: &[Measured]) -> anyhow::Res
     );
     let (mut worse, mut count) = (Vec::new(), 0);
     for row in rows {
-        let old = recorded
-            .iter()
-            .find(|old| old.name == row.name)
-            .and_then(|old| old.ratio);
+        let recorded = recorded.iter().find(|old| old.name == row.name);
+        let old = recorded.and_then(|old| old.ratio);
         let (Some(now), Some(old)) = (row.ratio, old) else {
             continue;
         };
         count += 1;
+        let floors = row.floor.zip(recorded.and_then(|old| old.floor));
+        if let Some((here, there)) = floors.filter(|(here, there)| {
+            let times = here / there;
+            !(1.0 / SAME_KIND..=SAME_KIND).contains(&times)
+        }) {
+            writeln!(
+                table,
+                "{:<16} {old:>8.2} {now:>8.2}       -  NOT COMPARED: the floor is {here:.2}, recorded {there:.2}: another kind of machine",
+                row.name,
+            )?;
+            continue;
+        }
         let times = now / old;
         // What is no number is worse, too.
         let is_worse = times.is_nan() || times > bound;
@@ -83,6 +98,7 @@ mod tests {
         let row = |(name, ratio): &(&str, Option<f64>)| Recorded {
             name: (*name).to_owned(),
             ratio: *ratio,
+            floor: Some(1.0),
         };
         rows.iter().map(row).collect()
     }
@@ -94,6 +110,15 @@ mod tests {
         let (table, worse) = compared(&old, 1.25, &rows).expect("some are compared");
         assert_eq!(worse, ["b"]);
         assert_eq!(table.lines().count(), 3, "{table}");
+    }
+
+    #[test]
+    fn nothing_is_said_of_another_kind_of_machine() {
+        let mut old = recorded(&[("a", Some(2.0)), ("b", Some(2.0))]);
+        old[1].floor = Some(100.0);
+        let (table, worse) = compared(&old, 1.25, &[row("a", 2.6), row("b", 2.6)]).expect("both are there");
+        assert_eq!(worse, ["a"]);
+        assert!(table.contains("NOT COMPARED"), "{table}");
     }
 
     #[test]
