@@ -26,6 +26,7 @@ mod pipelines;
 mod pressure;
 mod processes;
 mod prometheus;
+mod real_time;
 mod refusals;
 mod reload;
 mod rings;

@@ -254,7 +254,7 @@ impl Node {
             let with_now = std::mem::replace(&mut with, With::Nothing);
             restrictions.mark_unchanged();
             let flow = stream.as_mut().map(|stream| stream.flow(may(), deployment));
-            let running = call.piece(&worker, (with_now, flow), turn.budget);
+            let running = call.piece(&worker, (with_now, flow), &turn);
             let mut piece = match stream.as_mut() {
                 Some(stream) => stream.beside(running).await?,
                 None => running.await?,

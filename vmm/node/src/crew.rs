@@ -89,6 +89,8 @@ pub(crate) struct Supplies {
     /// What there is of its stream, if it has one.
     pub flow: Option<Flow>,
     pub budget: Option<Duration>,
+    /// Whether it lets others go first now and then.
+    pub makes_way: bool,
     /// Whether its steps are wanted.
     pub traced: bool,
 }
@@ -308,6 +310,7 @@ impl Worker {
             with,
             flow,
             budget,
+            makes_way,
             traced,
         } = supplies;
         let run = ToWorker::Run {
@@ -315,6 +318,7 @@ impl Worker {
             with,
             flow,
             budget,
+            makes_way,
             traced,
         };
         let sent = self.send(&run).await;

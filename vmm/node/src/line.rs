@@ -39,6 +39,8 @@ pub(crate) enum ToWorker {
         /// What there is of its stream; none if its console is no client's.
         flow: Option<Flow>,
         budget: Option<Duration>,
+        /// Whether its thread lets others of the host go first now and then, as somebody was promised time.
+        makes_way: bool,
         /// Whether its steps are wanted.
         traced: bool,
     },

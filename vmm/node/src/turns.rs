@@ -6,7 +6,7 @@
 //! ```
 //! A task of the scheduler is a call, or, in the real-time class, a deployment whose calls are its jobs. Its tenant is the publisher.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ struct State {
     scheduler: Scheduler,
     tenants: HashMap<String, TenantId>,
     tasks: u64,
+    /// Those that were promised time.
+    promised: HashSet<TaskId>,
     waiting: HashMap<TaskId, oneshot::Sender<Turn>>,
     running: HashMap<SlotId, Option<Running>>,
     decisions: Vec<Decision>,
@@ -66,6 +68,8 @@ pub(crate) struct Turn {
     slot: SlotId,
     /// How long it may run.
     pub budget: Duration,
+    /// Whether it is of one that was promised nothing, while another was: then whoever runs in it lets the host's other threads go first now and then.
+    pub makes_way: bool,
     /// None once it is over.
     began: Option<Instant>,
 }
@@ -92,6 +96,7 @@ impl Turns {
                 scheduler,
                 tenants: HashMap::new(),
                 tasks: 0,
+                promised: HashSet::new(),
                 waiting: HashMap::new(),
                 running: HashMap::new(),
                 decisions: Vec::new(),
@@ -128,6 +133,9 @@ impl Turns {
                 name: "not-schedulable".into(),
                 message: format!("this host cannot promise it: {refused}"),
             })?;
+        if matches!(priority, Priority::RealTime { .. }) {
+            state.promised.insert(task);
+        }
         Ok(Place {
             turns: self.clone(),
             task,
@@ -212,6 +220,7 @@ impl Turns {
             turns: self.clone(),
             slot,
             budget: Duration::from_nanos(budget.as_ns()),
+            makes_way: !state.promised.is_empty() && !state.promised.contains(&task),
             began: Some(Instant::now()),
         };
         let waiting = state.waiting.remove(&task);
@@ -301,6 +310,7 @@ impl Drop for Place {
         let given = {
             let mut state = self.turns.lock();
             let given = state.waiting.remove(&self.task);
+            state.promised.remove(&self.task);
             // Known until now.
             let _ = state.scheduler.remove(self.task);
             self.turns.decide(&mut state);

@@ -13,6 +13,7 @@ use crate::deployment::{Deployment, add};
 use crate::error::NodeError;
 use crate::line::{Failure, Flow, With};
 use crate::stages;
+use crate::turns::Turn;
 
 /// Pieces of a call that its trace tells of.
 const PIECES_TOLD: u32 = 64;
@@ -56,7 +57,7 @@ impl Call {
         &self,
         worker: &Arc<Worker>,
         (with, flow): (With, Option<Flow>),
-        budget: Duration,
+        turn: &Turn,
     ) -> Result<Piece, NodeError> {
         let detail = self.detail();
         self.pieces.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +67,8 @@ impl Call {
         let supplies = Supplies {
             with,
             flow,
-            budget: Some(budget),
+            budget: Some(turn.budget),
+            makes_way: turn.makes_way,
             traced,
         };
         let piece = worker.run(self.number, supplies).await?;

@@ -9,8 +9,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use referee::{
-    BrokerLimits, CallError, Canceller, CellThread, ConsoleStreams, ControlError, Input, InputReader, Inputs,
-    Loaded, Output, OutputWriter, Permit, Progress, StartError,
+    BrokerLimits, CallError, Canceller, Cell, CellThread, ConsoleStreams, ControlError, Input, InputReader,
+    Inputs, Loaded, Output, OutputWriter, Permit, Progress, StartError,
 };
 use referee_hv::process::exit_at_once;
 
@@ -118,12 +118,16 @@ struct Reader {
     buffer: Vec<u8>,
 }
 
+/// How long a muscle computes at a stretch while another was promised time.
+const STRETCH: Duration = Duration::from_millis(1);
+
 /// A piece of a call that is to run.
 struct Order {
     call: u64,
     with: With,
     flow: Option<Flow>,
     budget: Option<Duration>,
+    makes_way: bool,
     traced: bool,
 }
 
@@ -134,6 +138,8 @@ struct Call {
     canceller: Option<Canceller>,
     /// It was given up before it had one.
     given_up: bool,
+    /// Its piece is to end.
+    preempted: bool,
     /// None while a hand has it.
     seat: Option<Seat>,
 }
@@ -188,6 +194,7 @@ impl Work {
                     with,
                     flow,
                     budget,
+                    makes_way,
                     traced,
                 }) => {
                     let order = Order {
@@ -195,6 +202,7 @@ impl Work {
                         with,
                         flow,
                         budget,
+                        makes_way,
                         traced,
                     };
                     self.piece(thread, order);
@@ -244,11 +252,11 @@ impl Work {
     }
 
     fn preempt(&self, call: u64) {
-        if let Some(canceller) = lock(&self.calls)
-            .get(&call)
-            .and_then(|call| call.canceller.as_ref())
-        {
-            canceller.interrupt();
+        if let Some(call) = lock(&self.calls).get_mut(&call) {
+            call.preempted = true;
+            if let Some(canceller) = &call.canceller {
+                canceller.interrupt();
+            }
         }
     }
 
@@ -281,6 +289,7 @@ impl Work {
             with,
             flow,
             budget,
+            makes_way,
             traced,
         } = order;
         let mut watch = StopWatch::start(traced);
@@ -303,7 +312,10 @@ impl Work {
         let (how, seat) = match seat {
             Err(failure) => (How::Failed(failure), None),
             Ok(seat) if is_new && !self.rings.is_empty() => (How::Joins, Some(seat)),
-            Ok(mut seat) => match watch.run(&mut seat.cell, |cell| cell.advance(thread, budget)) {
+            Ok(mut seat) => match watch.run(&mut seat.cell, |cell| match makes_way {
+                true => self.in_stretches(call, cell, thread, budget),
+                false => cell.advance(thread, budget),
+            }) {
                 Ok(Progress::Returned(result)) => (How::Returned(result), Some(seat)),
                 Ok(Progress::Preempted) => {
                     let how = match (seat.messages.take(), seat.questions.take()) {
@@ -376,6 +388,38 @@ impl Work {
         if let Some(seat) = done {
             self.put_back(seat);
         }
+    }
+
+    /// Lets a cell run as [`Cell::advance`] does, and other threads of the host in between: those that keep a promise need a processor as soon as they wake, and the
+    /// kernel takes none from a guest that computes before its next tick.
+    fn in_stretches(
+        &self,
+        call: u64,
+        cell: &mut Cell,
+        thread: &CellThread,
+        budget: Option<Duration>,
+    ) -> Result<Progress, CallError> {
+        let until = budget.map(|budget| Instant::now() + budget);
+        loop {
+            let begun = Instant::now();
+            let left = until.map(|until| until.saturating_duration_since(begun));
+            let stretch = left.unwrap_or(STRETCH).min(STRETCH);
+            let progress = cell.advance(thread, Some(stretch))?;
+            let is_last = left.is_some_and(|left| left <= STRETCH);
+            // One that was shorter ended for a reason of its own.
+            let is_whole = matches!(progress, Progress::Preempted) && begun.elapsed() >= STRETCH;
+            if is_last || !is_whole || self.is_wanted_back(call) {
+                return Ok(progress);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether a call's piece is to end, or the call is. An interruption between two stretches finds nothing to interrupt.
+    fn is_wanted_back(&self, call: u64) -> bool {
+        lock(&self.calls)
+            .get_mut(&call)
+            .is_none_or(|call| std::mem::take(&mut call.preempted) || call.given_up)
     }
 
     fn seat_of(&self, call: u64) -> Result<Seat, Failure> {
