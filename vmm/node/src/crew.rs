@@ -1,6 +1,7 @@
 //! A worker as the supervisor sees it: pieces of calls go out, what became of them comes back.
 
 mod restrict;
+mod snapshots;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -25,9 +26,12 @@ use crate::nursery::{Given, Nursery, Order};
 use crate::report;
 use crate::ring::HeldEnd;
 use crate::room::Room;
+use crate::crew::snapshots::Taking;
 use crate::stream::ConsoleGrant;
 use crate::vouching::TpmGrants;
 use crate::worker::Shape;
+
+pub(crate) use crate::crew::snapshots::no_cell;
 
 /// How long a worker may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -68,6 +72,8 @@ pub(crate) struct Worker {
     /// Whoever waits to hear how many cells rest; one at a time.
     resting: Mutex<Option<oneshot::Sender<u64>>>,
     asking: AsyncMutex<()>,
+    /// A snapshot that it was asked for.
+    taking: Mutex<Option<Taking>>,
 }
 
 /// A piece of a call that is over.
@@ -99,6 +105,8 @@ pub(crate) struct Plan {
     pub order: Order,
     pub shape: Shape,
     pub bundle: File,
+    /// The snapshot at which its cells begin.
+    pub snapshot: Option<File>,
     /// `name version`, for the log.
     pub muscle: String,
     pub audit: AuditSink,
@@ -120,7 +128,8 @@ impl Worker {
     /// [`NodeError::Rejected`], [`NodeError::Host`].
     pub(crate) async fn start(nursery: &Nursery, plan: Plan) -> Result<Arc<Worker>, NodeError> {
         let number = plan.number;
-        let spawned = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
+        let files = (plan.bundle, plan.snapshot);
+        let spawned = nursery.spawn(number, plan.order, plan.shape, files).await?;
         // Said by the nursery, which decided; what was taken for it is what was decided when it was deployed.
         let held: BTreeSet<_> = plan.rings.iter().map(|end| &end.grant).collect();
         if held != spawned.given.rings.iter().collect() {
@@ -155,6 +164,7 @@ impl Worker {
             stuck_after: plan.stuck_after,
             resting: Mutex::default(),
             asking: AsyncMutex::new(()),
+            taking: Mutex::default(),
         });
         let (ready, is_ready) = oneshot::channel();
         let counters = Arc::clone(&plan.counters);
@@ -391,6 +401,7 @@ impl Worker {
         // Whoever waits for a piece hears that its sender is gone.
         lock(&self.pending).clear();
         *lock(&self.resting) = None;
+        *lock(&self.taking) = None;
         self.room.close();
         lock(&self.restricting).clear();
         self.rings.iter().for_each(HeldEnd::leave);
@@ -495,7 +506,7 @@ impl Listening {
         loop {
             match line::read_async::<FromWorker>(&mut reader, &mut buffer).await {
                 Ok(Some(message)) => {
-                    if let Err(wrong) = self.take(message) {
+                    if let Err(wrong) = self.take(message).await {
                         report::problem(&format!("worker {number} {wrong} and is ended"));
                         add(&self.counters.workers_out_of_order, 1);
                         break;
@@ -517,7 +528,7 @@ impl Listening {
     ///
     /// # Errors
     /// What the worker did that no worker does.
-    fn take(&mut self, message: FromWorker) -> Result<(), &'static str> {
+    async fn take(&mut self, message: FromWorker) -> Result<(), &'static str> {
         match message {
             FromWorker::Ready { not_confined_by } => {
                 // Said once: later it might be a muscle that took the worker over, and that may not fill the journal.
@@ -559,6 +570,8 @@ impl Listening {
                 }
             }
             FromWorker::Restricted { number, failure } => self.worker.restricted(number, failure),
+            FromWorker::Snapshot { bytes } => self.worker.take_piece(bytes).await?,
+            FromWorker::Kept { refused } => self.worker.kept(refused)?,
             FromWorker::Output { call, errors, bytes } => {
                 let bytes = bytes.get(..OUTPUT_MAX).unwrap_or(&bytes);
                 self.logs.push(call, errors, bytes);

@@ -10,6 +10,7 @@
 //! What a muscle could do that took this process over: answer its own deployment's calls wrongly, use its grants, add records about
 //! its own cells to the log. Another deployment's cells, files, calls and records are in other processes.
 
+mod beginning;
 mod hands;
 mod outlets;
 mod seat;
@@ -39,6 +40,8 @@ use crate::error::{NodeError, OrHost};
 use crate::line::{FromWorker, frame};
 use crate::nursery::Handed;
 use crate::worker::hands::{Hands, Work};
+
+pub(crate) use crate::worker::beginning::Beginning;
 
 /// How a worker is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +73,8 @@ pub(crate) struct Birth {
     pub loans: Loans,
     /// Its ends of rings.
     pub rings: Vec<Handed>,
+    /// The snapshot at which its cells begin.
+    pub beginning: Option<Beginning>,
     pub shape: Shape,
     /// Its ends of the lines.
     pub calls: UnixStream,
@@ -123,10 +128,15 @@ fn settle(
         standings,
         loans,
         rings,
+        beginning,
         shape,
         calls,
         log,
     } = birth;
+    // Its bytes alone: the first look into them is behind the filter.
+    let beginning = beginning
+        .map(|beginning| beginning.read(grants.limits().memory_bytes))
+        .transpose()?;
     let nowhere = ConsoleStreams {
         out: Output::Nowhere,
         err: Output::Nowhere,
@@ -180,6 +190,9 @@ fn settle(
         .or_host("installing the filter")?;
     let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
     let mut permit = engine.permit(image, decision, grants, resources, (standings, loans))?;
+    if let Some(beginning) = beginning {
+        permit = beginning.begin(&permit)?;
+    }
     for Handed { grant, ring } in &rings {
         permit.join_kept_ring(&grant.slot, grant.role(), &grant.ring, ring);
     }

@@ -429,6 +429,21 @@ impl Cell {
         }
     }
 
+    /// As [`Cell::run_to_park`], for about `budget`; it need not have come there.
+    pub(crate) fn run_towards_park(
+        &mut self,
+        thread: &CellThread,
+        budget: Duration,
+    ) -> Result<(), CallError> {
+        match self.slice(thread, Until::Parked, Some(budget))? {
+            Slice::Reached(_, outcome @ Some(_)) => match ended(None, outcome)? {
+                Ended::Exited(code) => Err(CallError::Exited(code)),
+                Ended::Answered(_) => Ok(()),
+            },
+            Slice::Reached(_, None) | Slice::Preempted | Slice::Sleeping(_) | Slice::Waiting { .. } => Ok(()),
+        }
+    }
+
     /// Runs the cell until it has what it is run for, and waits whenever it does.
     fn run_until(
         &mut self,

@@ -144,7 +144,20 @@ impl Cell {
     /// # Errors
     /// [`NoSnapshot::Unsound`] says what stands against it: a muscle that was told handles or a seed and never rang `READY`, above all.
     pub fn snapshot(&mut self, thread: &CellThread) -> Result<Snapshot, NoSnapshot> {
-        self.come_to_rest(thread)?;
+        self.snapshot_within(thread, None)
+    }
+
+    /// As [`Cell::snapshot`], for a host that lets many cells take turns: a muscle that does not wait for a call is run for no longer than about `budget`, and is
+    /// refused if it does not wait then.
+    ///
+    /// # Errors
+    /// As [`Cell::snapshot`].
+    pub fn snapshot_within(
+        &mut self,
+        thread: &CellThread,
+        budget: Option<Duration>,
+    ) -> Result<Snapshot, NoSnapshot> {
+        self.come_to_rest(thread, budget)?;
         match self.loaded()?.snapshot() {
             Ok(kept) => Ok(Snapshot::of(kept)),
             Err(SnapshotError::Unsound(unsound)) => Err(NoSnapshot::Unsound(unsound)),
@@ -153,7 +166,7 @@ impl Cell {
     }
 
     /// Runs the muscle until it waits, unless it does.
-    fn come_to_rest(&mut self, thread: &CellThread) -> Result<(), NoSnapshot> {
+    fn come_to_rest(&mut self, thread: &CellThread, budget: Option<Duration>) -> Result<(), NoSnapshot> {
         if self.has_begun() || self.loaded()?.is_answering() {
             return Err(NoSnapshot::Unsound(Unsound::Call));
         }
@@ -166,7 +179,10 @@ impl Cell {
             return Ok(());
         }
         cell.renew_time();
-        self.run_to_park(thread)?;
+        match budget {
+            None => self.run_to_park(thread)?,
+            Some(budget) => self.run_towards_park(thread, budget)?,
+        }
         Ok(())
     }
 }
