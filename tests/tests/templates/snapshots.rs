@@ -99,7 +99,9 @@ fn a_cell_that_begins_at_a_snapshot_is_as_that_which_was_kept() {
         // What goes on by itself has its registers in the resume page, the last of the private ones.
         let may_differ = was.len() / 4096 - 1;
         assert!(
-            others.iter().all(|page| *start == was_private(&memory(&kept)) && *page == may_differ),
+            others
+                .iter()
+                .all(|page| *start == was_private(&memory(&kept)) && *page == may_differ),
             "pages {others:?} from {start:#x}"
         );
     }
@@ -136,7 +138,10 @@ fn a_cell_that_was_kept_in_a_later_life_still_goes_back_to_its_first() {
 #[test]
 fn cells_are_kept_loaded_from_a_snapshot_and_begin_there_after_a_fault_too() {
     let host = Host::new();
-    let permit = host.permit("echoes").begin_from(&counted(&host, 2)).expect("fits");
+    let permit = host
+        .permit("echoes")
+        .begin_from(&counted(&host, 2))
+        .expect("fits");
     let loaded = permit.keep_loaded(2).expect("are loaded");
     for _ in 0..4 {
         let mut cell = start_templated(&permit);
@@ -282,7 +287,11 @@ fn a_snapshot_is_only_for_what_it_was_made_of() {
     assert_eq!(rejected(changed(20, &[!bytes[20]])), "snapshot-of-another-bundle");
     for size in 0..5 {
         let at = sizes + size * 8;
-        assert_eq!(rejected(changed(at + 1, &[!bytes[at + 1]])), "snapshot-unfit", "size {size}");
+        assert_eq!(
+            rejected(changed(at + 1, &[!bytes[at + 1]])),
+            "snapshot-unfit",
+            "size {size}"
+        );
     }
     let heap = sizes + 5 * 8;
     for bytes in [0, 1, 0x1000, u64::MAX, u64::MAX - 0xfff] {

@@ -40,8 +40,7 @@ impl CellClock {
 
     /// When the cell's clock shows `monotonic_ns`; `None` when no clock ever will.
     pub fn instant_of(&self, monotonic_ns: u64) -> Option<Instant> {
-        self.start
-            .checked_add(Duration::from_nanos(monotonic_ns))
+        self.start.checked_add(Duration::from_nanos(monotonic_ns))
     }
 
     /// Nanoseconds since 1970 and since the start, as fine as `grade` allows.
@@ -90,8 +89,13 @@ mod tests {
             let stood = Duration::from_secs(years * 365 * 24 * 3600);
             let clock = CellClock::showing(stood);
             let since = Duration::from_nanos(clock.monotonic_ns());
-            assert!(since >= stood && since < stood + Duration::from_secs(60), "{years}");
-            let at = clock.instant_of(clock.monotonic_ns() + 1_000_000_000).expect("is one");
+            assert!(
+                since >= stood && since < stood + Duration::from_secs(60),
+                "{years}"
+            );
+            let at = clock
+                .instant_of(clock.monotonic_ns() + 1_000_000_000)
+                .expect("is one");
             assert!(at > Instant::now());
         }
     }

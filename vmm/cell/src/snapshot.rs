@@ -125,13 +125,19 @@ pub enum Unfit {
     #[error("it was made of a muscle that is entered in another way")]
     Style,
     /// How fine the processor's own clock is, was another.
-    #[error("the clock that it was granted is not as fine, or finer, than that of the cell that it was made of")]
+    #[error(
+        "the clock that it was granted is not as fine, or finer, than that of the cell that it was made of"
+    )]
     Clock,
     /// Limits, arguments or grants take more or less room.
-    #[error("its memory limit, arguments or grants take other room than those of the cell that it was made of")]
+    #[error(
+        "its memory limit, arguments or grants take other room than those of the cell that it was made of"
+    )]
     Sizes,
     /// The muscle would be told something else than it was.
-    #[error("the muscle would be told something else at its start than it was, and did not say that it reads that anew")]
+    #[error(
+        "the muscle would be told something else at its start than it was, and did not say that it reads that anew"
+    )]
     Told,
     /// Rings are another cell's, too.
     #[error("a cell with a ring begins with an empty one, and so at its start")]
@@ -276,16 +282,25 @@ impl LoadedCell {
             return Err(Unsound::Device(NotAtRest::Connections).into());
         }
         let layout = &self.machine.layout;
-        let resume = layout.region(RegionKind::Resume).copied().ok_or(Unsound::OneLife)?;
+        let resume = layout
+            .region(RegionKind::Resume)
+            .copied()
+            .ok_or(Unsound::OneLife)?;
         // The processor's alone, and empty between two faults.
         let trap_stack = layout.system_gpa() + TRAP_STACK_OFFSET;
         let mut pages = touched(&self.machine)?;
         pages.retain(|(gpa, _)| *gpa != trap_stack);
         // What a reset goes back to may stand there.
         let mut page = ZERO.clone();
-        self.machine.vm.read(resume.gpa, &mut page.0).map_err(CellError::from)?;
+        self.machine
+            .vm
+            .read(resume.gpa, &mut page.0)
+            .map_err(CellError::from)?;
         let frozen = freeze_cpu(&mut self.machine, &resume)?;
-        self.machine.vm.write(resume.gpa, &page.0).map_err(CellError::from)?;
+        self.machine
+            .vm
+            .write(resume.gpa, &page.0)
+            .map_err(CellError::from)?;
         let cpu = frozen.ok_or(Unsound::Processor)?;
         let load::Machine { vcpu, entry, .. } = &mut self.machine;
         vcpu.get()?.go_on(&cpu, entry);

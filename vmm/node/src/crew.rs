@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
+use crate::crew::snapshots::Taking;
 use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
@@ -26,7 +27,6 @@ use crate::nursery::{Given, Nursery, Order};
 use crate::report;
 use crate::ring::HeldEnd;
 use crate::room::Room;
-use crate::crew::snapshots::Taking;
 use crate::stream::ConsoleGrant;
 use crate::vouching::TpmGrants;
 use crate::worker::Shape;

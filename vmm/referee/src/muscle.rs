@@ -350,7 +350,9 @@ impl Permit {
         };
         let wrong = wrong.or_else(|| {
             let begun = self.0.beginning.is_some() && style == Style::Command;
-            begun.then(|| "it begins at a snapshot, where its functions are called and no main is run".to_owned())
+            begun.then(|| {
+                "it begins at a snapshot, where its functions are called and no main is run".to_owned()
+            })
         });
         match wrong {
             Some(message) => Err(self.wrong_style(message)?),

@@ -57,7 +57,11 @@ impl Vsock {
         if !self.registers.is_prepared_as(&fresh) {
             return Err(NotAtRest::Device);
         }
-        let used = |number: &u32| self.table.get(*number).is_some_and(|one| one.state != State::Free);
+        let used = |number: &u32| {
+            self.table
+                .get(*number)
+                .is_some_and(|one| one.state != State::Free)
+        };
         let number = match (self.table.count(), self.table.slot_numbers().find(used)) {
             (1, Some(number)) => number,
             _ => return Err(NotAtRest::Connections),

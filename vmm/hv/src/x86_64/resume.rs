@@ -250,7 +250,11 @@ mod tests {
         // Interrupts, IOPL, single steps, nested tasks, virtual 8086 mode: none of them.
         assert_eq!(resume.registers.rflags, USER_FLAGS | FIXED_FLAG);
         assert_eq!(USER_FLAGS & 0x1b_7300, 0);
-        assert_eq!(resume.registers.rip, 0x7000_0000 + CODE as u64, "only by the page's code");
+        assert_eq!(
+            resume.registers.rip,
+            0x7000_0000 + CODE as u64,
+            "only by the page's code"
+        );
         assert_eq!(u64_at(&*resume.page, XSTATE_BV), KEPT);
         assert_eq!(u64_at(&*resume.page, XSTATE_BV + 8), 0, "no compact form");
         assert_eq!(resume.page[CODE..CODE + code().len()], code());

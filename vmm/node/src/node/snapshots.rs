@@ -222,7 +222,11 @@ fn may_be_kept(deployment: &Deployment) -> Result<(), NodeError> {
 }
 
 /// Writes pieces as they come, until there are no more.
-fn write(mut aside: Aside, mut coming: mpsc::Receiver<Vec<u8>>, room: u64) -> Result<(Aside, String), NodeError> {
+fn write(
+    mut aside: Aside,
+    mut coming: mpsc::Receiver<Vec<u8>>,
+    room: u64,
+) -> Result<(Aside, String), NodeError> {
     while let Some(piece) = coming.blocking_recv() {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         if aside.bytes().saturating_add(length) > room {

@@ -5,6 +5,7 @@
 
 mod delegations;
 mod rings;
+mod snapshots;
 mod streams;
 
 use std::collections::HashMap;

@@ -137,7 +137,12 @@ impl Store {
     ///
     /// # Errors
     /// [`NodeError::Host`]; then there is nothing of it.
-    pub(crate) fn keep_snapshot(&self, aside: &Aside, id: &str, kept: &KeptSnapshot) -> Result<(), NodeError> {
+    pub(crate) fn keep_snapshot(
+        &self,
+        aside: &Aside,
+        id: &str,
+        kept: &KeptSnapshot,
+    ) -> Result<(), NodeError> {
         let doing = "keeping a snapshot";
         let row = serde_json::to_vec(kept).or_host(doing)?;
         let place = self.snapshot_path(id);
@@ -153,10 +158,13 @@ impl Store {
             }
             write.commit().or_host(doing)
         };
-        renamed().or_host(doing).and_then(|()| in_table()).inspect_err(|_| {
-            // The failure is told; what stays in any case is swept at the next start.
-            let _ = fs::remove_file(&place);
-        })
+        renamed()
+            .or_host(doing)
+            .and_then(|()| in_table())
+            .inspect_err(|_| {
+                // The failure is told; what stays in any case is swept at the next start.
+                let _ = fs::remove_file(&place);
+            })
     }
 
     /// Forgets a snapshot and removes its file; when this returns, the disk has it so.

@@ -36,10 +36,7 @@ impl Beginning {
             return Err(damaged(&format!("it has {length} bytes, and {most} is the most")));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        (&self.file)
-            .take(length)
-            .read_to_end(&mut bytes)
-            .or_host(doing)?;
+        (&self.file).take(length).read_to_end(&mut bytes).or_host(doing)?;
         Ok(Bytes {
             digest: self.digest,
             bytes,

@@ -41,12 +41,20 @@ fn a_device_that_is_made_of_numbers_goes_on_where_the_other_stood() {
     let (mut vsock, mut driver) = start(LIMITS);
     let conn = establish(&mut vsock, &mut driver, 5000, 1);
     driver.tell(&mut vsock, data(5000, 1, 3), &[1, 2, 3]);
-    assert_eq!(vsock.at_rest(), Err(NotAtRest::OnItsWay), "bytes that nobody has read");
+    assert_eq!(
+        vsock.at_rest(),
+        Err(NotAtRest::OnItsWay),
+        "bytes that nobody has read"
+    );
     let mut bytes = [0; 3];
     assert_eq!(vsock.read(conn, &mut bytes), 3);
     while vsock.next_event().is_some() {}
     assert_eq!(vsock.write(conn, &[4, 5]), 2);
-    assert_eq!(vsock.at_rest(), Err(NotAtRest::OnItsWay), "bytes that are not sent");
+    assert_eq!(
+        vsock.at_rest(),
+        Err(NotAtRest::OnItsWay),
+        "bytes that are not sent"
+    );
     drain(&mut vsock, &driver).expect("no fault");
     assert_eq!(driver.hear(), Some((Op::ReadWrite, 2)));
     let rest = vsock.at_rest().expect("is at rest");
