@@ -96,12 +96,17 @@ pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
         // The supervisor sees the end of its line.
         Err(_) => exit_at_once(1),
     };
-    let error = match settle(birth, kvm, origin, line.as_fd()) {
+    match settle(birth, kvm, origin, &line) {
         Ok(never) => match never {},
-        Err(error) => error,
-    };
+        Err(error) => unfit(&line, &error),
+    }
+}
+
+/// Says that this worker will never be ready, and ends it. Behind the filter nothing else may be done about an error: the calls by which threads and
+/// timers end are not allowed there.
+fn unfit(mut line: &UnixStream, error: &NodeError) -> ! {
     let unfit = FromWorker::Unfit {
-        rejected: match &error {
+        rejected: match error {
             NodeError::Rejected { name, .. } => Some(name.clone()),
             _ => None,
         },
@@ -109,18 +114,13 @@ pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
     };
     if let Ok(frame) = frame(&unfit) {
         // The supervisor may be gone; there is nobody else to tell.
-        let _ = (&line).write_all(&frame);
+        let _ = line.write_all(&frame);
     }
     exit_at_once(1)
 }
 
 /// `line` is for whoever tells the supervisor why this failed, and so is kept too.
-fn settle(
-    birth: Birth,
-    kvm: Arc<Kvm>,
-    origin: Origin,
-    line: BorrowedFd<'_>,
-) -> Result<Infallible, NodeError> {
+fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin, line: &UnixStream) -> Result<Infallible, NodeError> {
     let Birth {
         bundle,
         decision,
@@ -151,7 +151,7 @@ fn settle(
     let left = grants.left(&standings, &Loans::default());
     let resources = Resources::acquire(&left, nowhere).or_host("opening what was granted")?;
     let opened = Opened::with(kvm);
-    let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
+    let mut kept: Vec<BorrowedFd<'_>> = vec![line.as_fd(), calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
     kept.extend(resources.descriptors());
     kept.extend(rings.iter().flat_map(|handed| handed.ring.descriptors()));
@@ -188,10 +188,16 @@ fn settle(
         .program()
         .install_everywhere(&jailed)
         .or_host("installing the filter")?;
-    let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
+    let image = match CheckedImage::check(Arc::new(bundle), &jailed) {
+        Ok(image) => image,
+        Err(rejected) => unfit(line, &referee::StartError::from(rejected).into()),
+    };
     let mut permit = engine.permit(image, decision, grants, resources, (standings, loans))?;
     if let Some(beginning) = beginning {
-        permit = beginning.begin(&permit)?;
+        permit = match beginning.begin(&permit) {
+            Ok(permit) => permit,
+            Err(error) => unfit(line, &error),
+        };
     }
     for Handed { grant, ring } in &rings {
         permit.join_kept_ring(&grant.slot, grant.role(), &grant.ring, ring);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
 use referee_bundle::{Manifest, VerifiedBundle};
-use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, argument_block};
+use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, TpmQuestions, argument_block};
 use referee_cell::{
     CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template, Unfit,
 };
@@ -287,7 +287,12 @@ impl Permit {
         let audit = self.engine().audit("", "");
         // No cell: for as long as it takes to find out what one is told.
         let entry = self.0.ledger.enter(Arc::default());
-        let Life { spec, .. } = self.life(Style::Reactor, Inputs::default(), &audit, &entry)?;
+        let inputs = Inputs {
+            // No line to the host's TPM, for which a thread would have to be made.
+            tpm: Some(TpmQuestions::default()),
+            ..Inputs::default()
+        };
+        let Life { spec, .. } = self.life(Style::Reactor, inputs, &audit, &entry)?;
         Ok(spec)
     }
 
