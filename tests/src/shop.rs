@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 
 use crate::program::{Ended, Program};
 
-const MUSCLES: [&str; 7] = [
+const MUSCLES: [&str; 8] = [
     "confidant",
     "desk",
     "digester",
     "feed",
     "feeder",
     "memo",
+    "order-risk",
     "portfolio",
 ];
 

@@ -1,5 +1,8 @@
 //! Muscles that begin after their start-up: which do, that nothing tells their lives from others, and what they do not share.
 
+#[path = "templates/snapshots.rs"]
+mod snapshots;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;

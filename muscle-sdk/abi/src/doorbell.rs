@@ -29,7 +29,8 @@ pub const GROW: u64 = 0x18;
 pub const YIELD: u64 = 0x20;
 /// Parks, and promises that what the muscle knows is good for any other cell of its permit: of the boot block it has kept nothing but
 /// addresses, the heap's length and its context id; seed, arguments and grants it reads from the block whenever it
-/// needs them, and they may be others when the doorbell returns. Means no more than [`PARK`] once a call has come.
+/// needs them, and they may be others when the doorbell returns. Once a call has come it freezes nothing by itself; the promise holds all the same, for
+/// an owner who has the muscle kept between two calls.
 pub const READY: u64 = 0x30;
 /// Waits for the other side of a ring. May return earlier.
 pub const RING_WAIT: u64 = 0x38;

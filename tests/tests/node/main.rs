@@ -31,6 +31,7 @@ mod refusals;
 mod reload;
 mod rings;
 mod side_channels;
+mod snapshots;
 mod soak;
 mod starting;
 mod streams;

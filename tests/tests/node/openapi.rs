@@ -67,7 +67,8 @@ fn routes_of_page() -> BTreeSet<Route> {
                 .replace("DIGEST", "{digest}")
                 .replace("NAME", "{name}")
                 .replace("FUNCTION", "{function}")
-                .replace("SLOT", "{slot}");
+                .replace("SLOT", "{slot}")
+                .replace("/ID", "/{snapshot}");
             last = Some((method, path));
             routes.extend(last.clone());
         }
@@ -86,6 +87,7 @@ fn the_document_names_exactly_the_routes_that_there_are() {
     for path in paths {
         let there = path
             .replace("{digest}", &"0".repeat(64))
+            .replace("{snapshot}", &"0".repeat(64))
             .replace("{name}", "none")
             .replace("{function}", "none")
             .replace("{slot}", "none");

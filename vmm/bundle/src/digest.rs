@@ -28,6 +28,22 @@ impl Digest {
     }
 }
 
+/// A digest of bytes that come one after another.
+#[derive(Debug, Clone, Default)]
+pub struct Hashing(Sha256);
+
+impl Hashing {
+    /// Takes the next ones.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all of them.
+    pub fn digest(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// Id of a key: its COSE key thumbprint with SHA-256 (RFC 9679).
 ///
 /// A hint where to look, never a proof of anything.

@@ -34,7 +34,7 @@ mod unverified;
 mod verify;
 
 pub use capability_request::{CapabilityRequest, ChannelRole, ClockGrade, Delegated, FilesAccess, Slot};
-pub use digest::{Digest, KeyId};
+pub use digest::{Digest, Hashing, KeyId};
 pub use image::{ElfImage, ImagePlan, PlannedSegment, Relocation};
 pub use keys::{Algorithm, PublicKey};
 pub use layout::{HEADER_SIZE, Header, MAGIC, PART_ALIGNMENT, SIGNATURES_PREFIX};

@@ -6,7 +6,7 @@
 //! The monotonic clock counts from the cell's start, so that it does not tell the host's uptime. Both are read
 //! through the vDSO: no system call.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use referee_policy::ClockGrade;
 
@@ -24,6 +24,15 @@ impl CellClock {
         }
     }
 
+    /// A clock that shows this much now, and goes on.
+    pub fn showing(monotonic: Duration) -> CellClock {
+        let now = Instant::now();
+        CellClock {
+            // This host's clock goes back beyond its own start.
+            start: now.checked_sub(monotonic).unwrap_or(now),
+        }
+    }
+
     /// Nanoseconds since the start.
     pub fn monotonic_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -31,8 +40,7 @@ impl CellClock {
 
     /// When the cell's clock shows `monotonic_ns`; `None` when no clock ever will.
     pub fn instant_of(&self, monotonic_ns: u64) -> Option<Instant> {
-        self.start
-            .checked_add(std::time::Duration::from_nanos(monotonic_ns))
+        self.start.checked_add(Duration::from_nanos(monotonic_ns))
     }
 
     /// Nanoseconds since 1970 and since the start, as fine as `grade` allows.
@@ -73,5 +81,22 @@ mod tests {
                 .instant_of(u64::MAX)
                 .is_none_or(|late| late > Instant::now())
         );
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_where_another_stood_however_long_it_had_run() {
+        for years in [0, 1, 100, 500] {
+            let stood = Duration::from_secs(years * 365 * 24 * 3600);
+            let clock = CellClock::showing(stood);
+            let since = Duration::from_nanos(clock.monotonic_ns());
+            assert!(
+                since >= stood && since < stood + Duration::from_secs(60),
+                "{years}"
+            );
+            let at = clock
+                .instant_of(clock.monotonic_ns() + 1_000_000_000)
+                .expect("is one");
+            assert!(at > Instant::now());
+        }
     }
 }

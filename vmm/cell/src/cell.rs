@@ -66,6 +66,8 @@ pub struct LoadedCell {
     pub(crate) touched: Touched,
     /// Whether it stands at a park without a time.
     pub(crate) rest: Rest,
+    /// Whether it has promised in this life what [`muscle_abi::doorbell::READY`] says.
+    pub(crate) said_ready: bool,
     /// What the vsock device may touch: the window and the heap.
     pub(crate) view: Memory,
     pub(crate) started: Option<Instant>,
@@ -168,6 +170,7 @@ impl LoadedCell {
             origin,
             touched: Touched::default(),
             rest: Rest::None,
+            said_ready: false,
             view,
             started: None,
             cpu_used: Duration::ZERO,
@@ -343,6 +346,8 @@ impl LoadedCell {
             }
         };
         self.was_interrupted = matches!(action, Action::Interrupted);
+        // Also if a call comes before it stops there.
+        self.said_ready |= action == Action::Ring(Bell::Ready);
         let mut delivered = match self.pump() {
             // What the muscle posted comes before what it did next, which is not lost meanwhile: it would take a doorbell for answered.
             Err(Halt::Interrupted) if action != Action::Interrupted => {

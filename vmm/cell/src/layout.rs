@@ -132,7 +132,7 @@ pub struct SegmentSpan {
 }
 
 /// Sizes that a layout is made for, all in bytes and multiples of the page size.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// The image from its base to its end.
     pub image: u64,
@@ -156,6 +156,7 @@ pub struct Layout {
     system: SystemPages,
     image_base: u64,
     sizes: Sizes,
+    seed: LayoutSeed,
     rings: Vec<RingPlace>,
     /// Guest-physical starts.
     system_gpa: u64,
@@ -297,6 +298,7 @@ impl Layout {
             system,
             image_base,
             sizes,
+            seed: *random,
             rings,
             system_gpa,
             image_gpa,
@@ -343,6 +345,11 @@ impl Layout {
     /// The sizes the layout was made for.
     pub fn sizes(&self) -> Sizes {
         self.sizes
+    }
+
+    /// The random bytes that it was drawn from: with the same sizes, segments and rings they give the same again.
+    pub fn seed(&self) -> &LayoutSeed {
+        &self.seed
     }
 
     /// Where the ends of rings are, in the order in which they were asked for.

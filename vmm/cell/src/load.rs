@@ -85,6 +85,10 @@ impl CheckedImage {
     pub fn bundle(&self) -> &VerifiedBundle {
         &self.bundle
     }
+
+    pub(crate) fn plan(&self) -> &ImagePlan {
+        &self.plan
+    }
 }
 
 /// A cell's machine, loaded: what [`crate::LoadedCell`] runs.
@@ -172,14 +176,7 @@ pub(crate) fn load(
     }
     let entry = match template {
         Some(template) => template.entry,
-        None => EntryState {
-            entry: layout.image_base() + plan.entry(),
-            stack_pointer: stack_top(&layout),
-            argument: layout.va(RegionKind::Boot),
-            page_table_root,
-            allow_tsc: spec.clock == ClockAccess::Fine,
-            system: layout.system().addresses(),
-        },
+        None => entry_state(plan, &layout, spec, page_table_root),
     };
     let tsc_khz = match spec.clock {
         ClockAccess::Fine => u64::from(vcpu.tsc_khz()?),
@@ -210,6 +207,23 @@ pub(crate) fn load(
     };
     write_boot(&machine, spec)?;
     Ok(machine)
+}
+
+/// Where a muscle is entered in this layout.
+pub(crate) fn entry_state(
+    plan: &ImagePlan,
+    layout: &Layout,
+    spec: &CellSpec,
+    page_table_root: u64,
+) -> EntryState {
+    EntryState {
+        entry: layout.image_base() + plan.entry(),
+        stack_pointer: stack_top(layout),
+        argument: layout.va(RegionKind::Boot),
+        page_table_root,
+        allow_tsc: spec.clock == ClockAccess::Fine,
+        system: layout.system().addresses(),
+    }
 }
 
 /// Writes descriptor tables, stubs and page tables; where the root of the latter is.
@@ -306,7 +320,7 @@ pub(crate) fn device(spec: &CellSpec) -> Result<Vsock, CellError> {
 }
 
 /// What each part may take, so that all together are exactly the limit.
-fn sizes(plan: &ImagePlan, spec: &CellSpec) -> Result<Sizes, CellError> {
+pub(crate) fn sizes(plan: &ImagePlan, spec: &CellSpec) -> Result<Sizes, CellError> {
     let limit = spec.limits.memory_bytes / PAGE_SIZE * PAGE_SIZE;
     let (image, boot, stack) = (
         pages(plan.span()),
@@ -344,7 +358,7 @@ fn ring_spans(spec: &CellSpec) -> Vec<RingSpan> {
     spec.rings.iter().map(span).collect()
 }
 
-fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {
+pub(crate) fn spans(plan: &ImagePlan) -> Vec<SegmentSpan> {
     plan.segments()
         .iter()
         .map(|segment| SegmentSpan {

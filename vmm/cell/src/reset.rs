@@ -144,6 +144,7 @@ impl LoadedCell {
         self.epoch = epoch;
         self.rpc.begin_anew(connection, spec.limits.frame_bytes);
         self.rest = Rest::None;
+        self.said_ready = self.template().is_some_and(|template| template.rereads_boot);
         self.started = None;
         self.cpu_used = Duration::ZERO;
         self.cpu_before = Duration::ZERO;

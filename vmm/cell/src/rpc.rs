@@ -83,6 +83,15 @@ impl Rpc {
         self.next_id == 1 && self.header.is_none() && self.incoming.is_empty() && self.outgoing.is_empty()
     }
 
+    /// Whether nothing is on its way, whatever has passed: no frame half-way, no call unanswered, no answer that nobody took.
+    pub fn is_quiet(&self) -> bool {
+        self.header.is_none()
+            && self.incoming.is_empty()
+            && self.outgoing.is_empty()
+            && self.waiting_for.is_none()
+            && self.answer.is_none()
+    }
+
     /// Becomes a stream on which nothing has passed, and keeps its memory.
     pub fn begin_anew(&mut self, connection: Option<ConnId>, max_body: u32) {
         self.detach();

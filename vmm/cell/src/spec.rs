@@ -35,6 +35,11 @@ pub struct CellSpec {
 }
 
 impl CellSpec {
+    /// Whether what a muscle is told at its start has nothing that only one life has: no grants, whose handles are random, and no seed.
+    pub(crate) fn is_the_same_in_every_life(&self) -> bool {
+        self.grants.is_empty() && self.seed.is_none()
+    }
+
     /// Whether a muscle is told the same at its start, in the same layout.
     pub(crate) fn tells_the_same(&self, other: &CellSpec) -> bool {
         self.style == other.style

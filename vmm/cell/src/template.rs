@@ -40,14 +40,14 @@ pub struct Template {
     pub(crate) common: Option<Unwritable>,
     pub(crate) heap_bytes: u64,
     /// Pages that start-up touched, by guest-physical address; those that are zero have no contents.
-    pub(crate) pages: Vec<Kept>,
+    pub(crate) pages: Arc<Vec<Kept>>,
     pub(crate) cpu: Frozen,
     pub(crate) vsock: Vsock,
     pub(crate) connection: ConnId,
     /// What start-up was told.
-    told: CellSpec,
+    pub(crate) told: CellSpec,
     /// Whether the muscle said that it reads the block anew.
-    rereads_boot: bool,
+    pub(crate) rereads_boot: bool,
 }
 
 /// Whose lives begin from a template.
@@ -100,7 +100,7 @@ impl Template {
 
     /// Gives a machine with this layout the muscle's memory.
     pub(crate) fn fill(&self, vm: &Vm) -> Result<(), CellError> {
-        for (gpa, page) in &self.pages {
+        for (gpa, page) in self.pages.iter() {
             match page {
                 Some(page) => vm.write(*gpa, &page.0)?,
                 // An image that was loaded from its file may have contents there.
@@ -199,8 +199,7 @@ impl LoadedCell {
             Rest::Ready => true,
             Rest::None => return Ok(None),
         };
-        let told_nothing_of_its_own = self.told.grants.is_empty() && self.told.seed.is_none();
-        if !rereads_boot && !told_nothing_of_its_own {
+        if !rereads_boot && !self.told.is_the_same_in_every_life() {
             return Ok(None);
         }
         let quiet = self.asked_for_nothing()
@@ -216,24 +215,12 @@ impl LoadedCell {
         ) else {
             return Ok(None);
         };
-        let pages = touched(&self.machine)?;
-        let Machine {
-            vm,
-            layout,
-            vcpu,
-            entry,
-            ..
-        } = &mut self.machine;
-        let places = freeze_places(layout, &resume);
-        let mut scratch = ZERO.clone();
-        vm.read(places.scratch_gpa, &mut scratch.0)?;
-        let vcpu = vcpu.get()?;
-        let frozen = vcpu.freeze(vm, &places, entry)?;
-        vm.write(places.scratch_gpa, &scratch.0)?;
-        let Some(cpu) = frozen else {
+        let pages = Arc::new(touched(&self.machine)?);
+        let Some(cpu) = freeze_cpu(&mut self.machine, &resume)? else {
             return Ok(None);
         };
-        vcpu.thaw(&cpu, entry);
+        let Machine { vcpu, entry, .. } = &mut self.machine;
+        vcpu.get()?.thaw(&cpu, entry);
         let Machine { layout, .. } = &self.machine;
         let template = Arc::new(Template {
             common: match heirs {
@@ -255,6 +242,24 @@ impl LoadedCell {
     }
 }
 
+/// Freezes the processor of a muscle that has stopped; nothing of the muscle's memory changes but its resume page. It must then be thawed, or go on.
+/// `None` as [`referee_hv::Vcpu::freeze`] says.
+pub(crate) fn freeze_cpu(machine: &mut Machine, resume: &Region) -> Result<Option<Frozen>, CellError> {
+    let Machine {
+        vm,
+        layout,
+        vcpu,
+        entry,
+        ..
+    } = machine;
+    let places = freeze_places(layout, resume);
+    let mut scratch = ZERO.clone();
+    vm.read(places.scratch_gpa, &mut scratch.0)?;
+    let frozen = vcpu.get()?.freeze(vm, &places, entry)?;
+    vm.write(places.scratch_gpa, &scratch.0)?;
+    Ok(frozen)
+}
+
 /// The resume page, the window's last page for scratch, the doorbells.
 fn freeze_places(layout: &Layout, resume: &Region) -> FreezePlaces {
     let last_page = WINDOW_SIZE - PAGE_SIZE;
@@ -269,7 +274,7 @@ fn freeze_places(layout: &Layout, resume: &Region) -> FreezePlaces {
 }
 
 /// Every page that was touched and that the muscle can write.
-fn touched(machine: &Machine) -> Result<Vec<Kept>, CellError> {
+pub(crate) fn touched(machine: &Machine) -> Result<Vec<Kept>, CellError> {
     let mut pages = Vec::new();
     for (start, length) in writable(machine) {
         machine.vm.touched_pages(start, length, |gpa| {

@@ -38,9 +38,34 @@ pub struct FreezePlaces {
 pub struct Frozen(Resume);
 
 impl Frozen {
+    /// Numbers in [`Frozen::registers`].
+    pub const REGISTERS: usize = resume::WORDS;
+    /// Bytes in [`Frozen::vectors`].
+    pub const VECTORS: usize = resume::STATE_MAX;
+
     /// Contents of the resume page, which the muscle must have wherever it is thawed.
     pub fn page(&self) -> &[u8] {
         &*self.0.page
+    }
+
+    /// General registers, instruction pointer and flags, for [`Frozen::of_parts`].
+    pub fn registers(&self) -> [u64; Frozen::REGISTERS] {
+        self.0.words()
+    }
+
+    /// Vector registers in the processor's own form, for [`Frozen::of_parts`].
+    pub fn vectors(&self) -> &[u8] {
+        self.0.state()
+    }
+
+    /// Makes one of parts that may be anything: what goes on with it has no more than ring 3 has. `resume_va` is where the muscle has its
+    /// resume page.
+    pub fn of_parts(
+        registers: &[u64; Frozen::REGISTERS],
+        vectors: &[u8; Frozen::VECTORS],
+        resume_va: u64,
+    ) -> Frozen {
+        Frozen(Resume::of_parts(registers, vectors, resume_va))
     }
 }
 
@@ -199,6 +224,11 @@ impl Vcpu {
     /// Has the muscle go on from a state that was kept, whatever it did since; with the next [`Vcpu::run`].
     pub fn thaw(&mut self, frozen: &Frozen, state: &EntryState) {
         self.resume_user(&frozen.0.registers, state);
+    }
+
+    /// Has a muscle go on that was only just frozen here, by the registers that it still has; its resume page may be any.
+    pub fn go_on(&mut self, frozen: &Frozen, state: &EntryState) {
+        self.resume_user(&frozen.0.own_registers(), state);
     }
 
     /// Puts x87, SSE and every later extension into the state that they have after power-on.

@@ -9,6 +9,8 @@
 //!   POST   /v1/deployments/NAME/call/FUNCTION     arguments as JSON or CBOR; the result in the same form
 //!   POST   /v1/deployments/NAME/stream/FUNCTION   body to standard input, standard output to the answer, while it runs
 //!   POST   /v1/deployments/NAME/{pause,resume,kill}
+//!   POST   /v1/deployments/NAME/snapshot          {"snapshot": ID, "bytes"}
+//!   GET    /v1/snapshots; DELETE /v1/snapshots/ID
 //!   GET    /v1/deployments/NAME/grants            what each slot has now
 //!   DELETE /v1/deployments/NAME/grants/SLOT       taken back from running cells
 //!   PATCH  /v1/deployments/NAME/grants/SLOT       made smaller
@@ -38,6 +40,7 @@ mod openapi;
 mod path;
 mod pipelines;
 mod server;
+mod snapshots;
 mod status;
 mod streams;
 
@@ -57,6 +60,7 @@ pub use pipelines::ShownPipeline;
 #[cfg(test)]
 pub(crate) use server::serve_one;
 pub(crate) use server::{FIRST_WORDS_AT_END, Listeners, Peer, serve, serve_openly};
+pub use snapshots::{SnapshotMade, SnapshotShown};
 pub use status::{Stats, TenantUsage};
 
 /// What is answered over TCP, to whoever connects.
@@ -92,6 +96,9 @@ fn described() -> OpenApiRouter<Node> {
         .routes(routes!(deployments::pause))
         .routes(routes!(deployments::resume))
         .routes(routes!(deployments::kill))
+        .routes(routes!(snapshots::keep))
+        .routes(routes!(snapshots::list_snapshots))
+        .routes(routes!(snapshots::forget))
         .routes(routes!(grants::show))
         .routes(routes!(grants::revoke, grants::narrow))
         .routes(routes!(pipelines::list_pipelines))

@@ -496,6 +496,11 @@ impl Node {
                     require_confinement: cells.require_confinement,
                 },
                 bundle: self.store().bundle(&deployment.deployed.bundle)?,
+                snapshot: settings
+                    .snapshot
+                    .as_ref()
+                    .map(|id| self.store().open_snapshot(id))
+                    .transpose()?,
                 muscle: deployment.muscle(),
                 audit: self.audit().clone(),
                 logs: Arc::clone(&deployment.logs),

@@ -47,6 +47,8 @@ pub struct Config {
     pub side_channels: SideChannels,
     /// Messages between deployments.
     pub channels: Channels,
+    /// Snapshots of muscles.
+    pub snapshots: Snapshots,
     /// Whose turn it is, and for how long.
     pub scheduling: Scheduling,
     /// Where Prometheus finds the node's figures.
@@ -216,6 +218,25 @@ pub struct Channels {
     pub request_ms: u64,
 }
 
+/// Snapshots of muscles, which are in the state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Snapshots {
+    /// Bytes of all of them; one that has no room is not made.
+    pub max_bytes: u64,
+    /// How many there may be; 0: none are made.
+    pub max_count: usize,
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots {
+            max_bytes: 16 << 30,
+            max_count: 256,
+        }
+    }
+}
+
 /// Whose turn it is, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -332,6 +353,7 @@ impl Default for Config {
             tpm: None,
             side_channels: SideChannels::default(),
             channels: Channels::default(),
+            snapshots: Snapshots::default(),
             scheduling: Scheduling::default(),
             metrics: Metrics::default(),
             health: Health::default(),

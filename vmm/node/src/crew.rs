@@ -1,6 +1,7 @@
 //! A worker as the supervisor sees it: pieces of calls go out, what became of them comes back.
 
 mod restrict;
+mod snapshots;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -15,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
+use crate::crew::snapshots::Taking;
 use crate::deployment::{Counters, add};
 use crate::error::{NodeError, OrHost};
 use crate::flood::Allowance;
@@ -28,6 +30,8 @@ use crate::room::Room;
 use crate::stream::ConsoleGrant;
 use crate::vouching::TpmGrants;
 use crate::worker::Shape;
+
+pub(crate) use crate::crew::snapshots::no_cell;
 
 /// How long a worker may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -68,6 +72,8 @@ pub(crate) struct Worker {
     /// Whoever waits to hear how many cells rest; one at a time.
     resting: Mutex<Option<oneshot::Sender<u64>>>,
     asking: AsyncMutex<()>,
+    /// A snapshot that it was asked for.
+    taking: Mutex<Option<Taking>>,
 }
 
 /// A piece of a call that is over.
@@ -101,6 +107,8 @@ pub(crate) struct Plan {
     pub order: Order,
     pub shape: Shape,
     pub bundle: File,
+    /// The snapshot at which its cells begin.
+    pub snapshot: Option<File>,
     /// `name version`, for the log.
     pub muscle: String,
     pub audit: AuditSink,
@@ -122,7 +130,8 @@ impl Worker {
     /// [`NodeError::Rejected`], [`NodeError::Host`].
     pub(crate) async fn start(nursery: &Nursery, plan: Plan) -> Result<Arc<Worker>, NodeError> {
         let number = plan.number;
-        let spawned = nursery.spawn(number, plan.order, plan.shape, plan.bundle).await?;
+        let files = (plan.bundle, plan.snapshot);
+        let spawned = nursery.spawn(number, plan.order, plan.shape, files).await?;
         // Said by the nursery, which decided; what was taken for it is what was decided when it was deployed.
         let held: BTreeSet<_> = plan.rings.iter().map(|end| &end.grant).collect();
         if held != spawned.given.rings.iter().collect() {
@@ -157,6 +166,7 @@ impl Worker {
             stuck_after: plan.stuck_after,
             resting: Mutex::default(),
             asking: AsyncMutex::new(()),
+            taking: Mutex::default(),
         });
         let (ready, is_ready) = oneshot::channel();
         let counters = Arc::clone(&plan.counters);
@@ -395,6 +405,7 @@ impl Worker {
         // Whoever waits for a piece hears that its sender is gone.
         lock(&self.pending).clear();
         *lock(&self.resting) = None;
+        *lock(&self.taking) = None;
         self.room.close();
         lock(&self.restricting).clear();
         self.rings.iter().for_each(HeldEnd::leave);
@@ -499,7 +510,7 @@ impl Listening {
         loop {
             match line::read_async::<FromWorker>(&mut reader, &mut buffer).await {
                 Ok(Some(message)) => {
-                    if let Err(wrong) = self.take(message) {
+                    if let Err(wrong) = self.take(message).await {
                         report::problem(&format!("worker {number} {wrong} and is ended"));
                         add(&self.counters.workers_out_of_order, 1);
                         break;
@@ -521,7 +532,7 @@ impl Listening {
     ///
     /// # Errors
     /// What the worker did that no worker does.
-    fn take(&mut self, message: FromWorker) -> Result<(), &'static str> {
+    async fn take(&mut self, message: FromWorker) -> Result<(), &'static str> {
         match message {
             FromWorker::Ready { not_confined_by } => {
                 // Said once: later it might be a muscle that took the worker over, and that may not fill the journal.
@@ -563,6 +574,8 @@ impl Listening {
                 }
             }
             FromWorker::Restricted { number, failure } => self.worker.restricted(number, failure),
+            FromWorker::Snapshot { bytes } => self.worker.take_piece(bytes).await?,
+            FromWorker::Kept { refused } => self.worker.kept(refused)?,
             FromWorker::Output { call, errors, bytes } => {
                 let bytes = bytes.get(..OUTPUT_MAX).unwrap_or(&bytes);
                 self.logs.push(call, errors, bytes);

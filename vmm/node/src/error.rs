@@ -28,6 +28,9 @@ pub enum NodeError {
     /// There is no such pipeline.
     #[error("there is no pipeline `{0}`")]
     NoPipeline(String),
+    /// There is no such snapshot.
+    #[error("there is no snapshot `{0}`")]
+    NoSnapshot(String),
     /// The muscle exports no such function.
     #[error("the muscle exports no function `{0}`")]
     NoFunction(String),

@@ -63,11 +63,13 @@ mod worker;
 pub use anomaly::{Anomaly, Signal};
 pub use api::{
     Attest, Deploy, DeploymentState, EndShown, ErrorKind, Explained, Explanation, Narrow, PowerShown,
-    RingShown, Shown, ShownPipeline, SlotShown, SlotState, Stats, TenantUsage, document,
+    RingShown, Shown, ShownPipeline, SlotShown, SlotState, SnapshotMade, SnapshotShown, Stats, TenantUsage,
+    document,
 };
 pub use config::{
     Anomalies, Api, Audit, Cells, Channels, Config, DEFAULT_SOCKET, Health as HealthConfig,
-    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Tcp, TenantCap, TenantShare, Tpm, Traces,
+    Memory as MemoryConfig, Metrics, Scheduling, SideChannels, Snapshots, Tcp, TenantCap, TenantShare, Tpm,
+    Traces,
 };
 pub use deployment::Counted;
 pub use deployment_file::{DeploymentFile, Wanted};

@@ -23,6 +23,9 @@ pub(crate) const FRAME_MAX: usize = (16 << 20) + 4096;
 /// Most bytes of output in one message.
 pub(crate) const OUTPUT_MAX: usize = 32 << 10;
 
+/// Most bytes of a snapshot in one message.
+pub(crate) const SNAPSHOT_PIECE_MAX: usize = 256 << 10;
+
 /// Most bytes of a stream that a piece begins with, and that wait for it; as many as a muscle has in one use of its console.
 pub(crate) const FLOW_IN_MAX: usize = 256 << 10;
 
@@ -54,6 +57,8 @@ pub(crate) enum ToWorker {
     Restrict { number: u64, restriction: Restriction },
     /// Have every cell have what is lent to a slot now, and say when that is in force, as of a restriction.
     Lend { number: u64, slot: String, loan: Loan },
+    /// Keep the muscle of its one cell, which runs no call, as it stands, and send it in pieces.
+    Keep,
 }
 
 /// What becomes of a cell that nobody calls.
@@ -133,6 +138,13 @@ pub(crate) enum FromWorker {
     Rings { slot: String },
     /// A restriction, or what is lent, is in force, or why not.
     Restricted { number: u64, failure: Option<String> },
+    /// The next bytes of the snapshot that was asked for.
+    Snapshot {
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// That was all of it, or why there is none.
+    Kept { refused: Option<NotKept> },
     /// The muscle wrote to its console while it ran this call.
     Output {
         call: u64,
@@ -140,6 +152,17 @@ pub(crate) enum FromWorker {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NotKept {
+    /// It has no cell that waits for a call.
+    NoCell,
+    /// Something stands against it.
+    Unsound(String),
+    /// The muscle broke a rule or ended instead.
+    Over(String),
 }
 
 /// What a worker did in a piece of a call.

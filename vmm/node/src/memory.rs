@@ -93,7 +93,9 @@ impl Demand {
         Demand {
             cell: assessment.memory_bytes.saturating_add(CELL_OVERHEAD),
             cells: count(settings.cells),
-            beside: count(settings.ahead.saturating_add(in_hands)),
+            // What all begin at is kept once, and has no more than a cell.
+            beside: count(settings.ahead.saturating_add(in_hands))
+                .saturating_add(settings.snapshot.is_some().into()),
             rings: rings(assessment),
         }
     }

@@ -339,6 +339,7 @@ fn answer_of(result: Result<Reply, NodeError>) -> Result<Answered, Why> {
         Err(
             NodeError::NoDeployment(_)
             | NodeError::NoPipeline(_)
+            | NodeError::NoSnapshot(_)
             | NodeError::NoFunction(_)
             | NodeError::NoSlot(_),
         ) => Err(Why::Nobody),

@@ -1,6 +1,7 @@
 //! The node: what the API asks of it, and who answers.
 
 mod changes;
+mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,6 +48,8 @@ struct Inner {
     deployments: RwLock<BTreeMap<String, Arc<Deployment>>>,
     /// Bundles that were sent and are not deployed yet, the oldest first. Held while anything about deployments changes.
     changes: AsyncMutex<VecDeque<String>>,
+    /// Held while a snapshot is made: their bounds are of all of them.
+    keeping: AsyncMutex<()>,
     /// Changed by whoever holds `changes`.
     delegations: Mutex<Delegations>,
     pipelines: Pipelines,
@@ -99,6 +102,7 @@ impl Node {
         let pipelines = Pipelines::of(store.pipelines()?);
         let needed: Vec<String> = kept.iter().map(|(_, deployed)| deployed.bundle.clone()).collect();
         store.sweep(&needed)?;
+        store.sweep_snapshots()?;
         let slot_count = match config.cells.slots {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             slots => slots,
@@ -142,6 +146,7 @@ impl Node {
             store,
             audit: AuditSink::new(log, "", ""),
             changes: AsyncMutex::default(),
+            keeping: AsyncMutex::default(),
             delegations: Mutex::new(delegations),
             pipelines,
             turns,
@@ -475,6 +480,12 @@ fn order(settings: &Settings, digest: Digest, (standings, loans): (Standings, Lo
         cpu_ms: settings.cpu_ms,
         standings,
         loans,
+        // Only what was looked at is a setting.
+        snapshot: settings
+            .snapshot
+            .as_deref()
+            .and_then(Digest::from_hex)
+            .map(|id| id.0),
     }
 }
 

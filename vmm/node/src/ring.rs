@@ -236,6 +236,15 @@ impl Node {
                 message,
             })
         };
+        if settings.snapshot.is_some() {
+            return no(
+                "snapshot-with-rings",
+                format!(
+                    "slot `{}` is an end of a ring, which is empty when a cell begins: it cannot begin from a snapshot",
+                    first.slot
+                ),
+            );
+        }
         if settings.cells != 1 || settings.ahead != 0 {
             return no(
                 "ring-needs-one-cell",

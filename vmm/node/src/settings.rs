@@ -42,6 +42,9 @@ pub struct Settings {
     /// When its calls have a slot of the host.
     #[serde(deserialize_with = "from_map")]
     pub priority: Priority,
+    /// SHA-256 of a snapshot at which its cells begin, as it was given when that was made; otherwise they begin at the muscle's start.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub snapshot: Option<String>,
 }
 
 /// Most shares that anybody can have.
@@ -129,6 +132,7 @@ impl Default for Settings {
             cpu_ms: None,
             release_ms: None,
             priority: Priority::DEFAULT,
+            snapshot: None,
         }
     }
 }
@@ -153,6 +157,9 @@ impl Settings {
                 "ahead must be no more than cells, {}, and is {}",
                 self.cells, self.ahead
             )),
+            _ if self.snapshot.as_ref().is_some_and(|id| !is_digest(id)) => {
+                wrong("a snapshot is named by 64 hexadecimal digits in small letters".into())
+            }
             _ if self
                 .release_ms
                 .is_some_and(|tick| tick == 0 || tick > TICK_MAX_MS) =>
@@ -174,6 +181,14 @@ impl Settings {
             },
         }
     }
+}
+
+/// Whether this is a SHA-256 as it is written here.
+pub(crate) fn is_digest(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Whether this can be a deployment's name: 1 to 64 of `a-z 0-9 . _ -`, a letter or digit first.
@@ -266,7 +281,16 @@ mod tests {
             },
             ..Settings::default()
         };
+        let snapshot = |id: &str| Settings {
+            snapshot: Some(id.to_owned()),
+            ..Settings::default()
+        };
+        assert!(snapshot(&"0a".repeat(32)).check().is_ok());
         for bad in [
+            snapshot(""),
+            snapshot(&"0A".repeat(32)),
+            snapshot(&"0a".repeat(31)),
+            snapshot(&"../x".repeat(16)),
             with(0, 0),
             with(CELLS_MAX + 1, 0),
             with(2, 3),

@@ -7,8 +7,12 @@
 //!   STATE/node.redb            table `deployments`: name ─► JSON of Deployed
 //!                              table `pipelines`: name ─► JSON of Pipeline
 //!                              table `delegations`: JSON of the End that has something ─► JSON of Delegation
+//!                              table `snapshots`: SHA-256 ─► JSON of KeptSnapshot
 //!   STATE/bundles/HEX.muscle   written aside, flushed, renamed
+//!   STATE/snapshots/HEX.snapshot   the same, for nobody but the node's user
 //! ```
+
+mod snapshots;
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -25,6 +29,8 @@ use crate::error::{NodeError, OrHost};
 use crate::nursery::Assessment;
 use crate::pipeline::Pipeline;
 use crate::settings::Settings;
+
+pub(crate) use snapshots::{Aside, KeptSnapshot, no_snapshot};
 
 const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");
 const DELEGATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("delegations");
@@ -53,6 +59,7 @@ pub(crate) struct Deployed {
 pub(crate) struct Store {
     database: Database,
     bundles: PathBuf,
+    snapshots: PathBuf,
 }
 
 impl Store {
@@ -64,13 +71,19 @@ impl Store {
         let doing = "opening the state directory";
         let bundles = directory.join("bundles");
         fs::create_dir_all(&bundles).or_host(doing)?;
+        let snapshots = directory.join("snapshots");
+        snapshots::make_folder(&snapshots).or_host(doing)?;
         let place = directory.join("node.redb");
         if !place.try_exists().or_host(doing)? {
             begin(directory, &place).or_host(doing)?;
         }
         let database = open_damaged_or_not(&place)
             .map_err(|error| NodeError::host(doing)(format!("{}: {error}", place.display())))?;
-        Ok(Store { database, bundles })
+        Ok(Store {
+            database,
+            bundles,
+            snapshots,
+        })
     }
 
     /// All deployments, by name.

@@ -10,6 +10,7 @@
 //! What a muscle could do that took this process over: answer its own deployment's calls wrongly, use its grants, add records about
 //! its own cells to the log. Another deployment's cells, files, calls and records are in other processes.
 
+mod beginning;
 mod hands;
 mod outlets;
 mod seat;
@@ -39,6 +40,8 @@ use crate::error::{NodeError, OrHost};
 use crate::line::{FromWorker, frame};
 use crate::nursery::Handed;
 use crate::worker::hands::{Hands, Work};
+
+pub(crate) use crate::worker::beginning::Beginning;
 
 /// How a worker is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +73,8 @@ pub(crate) struct Birth {
     pub loans: Loans,
     /// Its ends of rings.
     pub rings: Vec<Handed>,
+    /// The snapshot at which its cells begin.
+    pub beginning: Option<Beginning>,
     pub shape: Shape,
     /// Its ends of the lines.
     pub calls: UnixStream,
@@ -91,12 +96,17 @@ pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
         // The supervisor sees the end of its line.
         Err(_) => exit_at_once(1),
     };
-    let error = match settle(birth, kvm, origin, line.as_fd()) {
+    match settle(birth, kvm, origin, &line) {
         Ok(never) => match never {},
-        Err(error) => error,
-    };
+        Err(error) => unfit(&line, &error),
+    }
+}
+
+/// Says that this worker will never be ready, and ends it. Behind the filter nothing else may be done about an error: the calls by which threads and
+/// timers end are not allowed there.
+fn unfit(mut line: &UnixStream, error: &NodeError) -> ! {
     let unfit = FromWorker::Unfit {
-        rejected: match &error {
+        rejected: match error {
             NodeError::Rejected { name, .. } => Some(name.clone()),
             _ => None,
         },
@@ -104,18 +114,13 @@ pub(crate) fn live(birth: Birth, kvm: Arc<Kvm>, origin: Origin) -> ! {
     };
     if let Ok(frame) = frame(&unfit) {
         // The supervisor may be gone; there is nobody else to tell.
-        let _ = (&line).write_all(&frame);
+        let _ = line.write_all(&frame);
     }
     exit_at_once(1)
 }
 
 /// `line` is for whoever tells the supervisor why this failed, and so is kept too.
-fn settle(
-    birth: Birth,
-    kvm: Arc<Kvm>,
-    origin: Origin,
-    line: BorrowedFd<'_>,
-) -> Result<Infallible, NodeError> {
+fn settle(birth: Birth, kvm: Arc<Kvm>, origin: Origin, line: &UnixStream) -> Result<Infallible, NodeError> {
     let Birth {
         bundle,
         decision,
@@ -123,10 +128,15 @@ fn settle(
         standings,
         loans,
         rings,
+        beginning,
         shape,
         calls,
         log,
     } = birth;
+    // Its bytes alone: the first look into them is behind the filter.
+    let beginning = beginning
+        .map(|beginning| beginning.read(grants.limits().memory_bytes))
+        .transpose()?;
     let nowhere = ConsoleStreams {
         out: Output::Nowhere,
         err: Output::Nowhere,
@@ -141,7 +151,7 @@ fn settle(
     let left = grants.left(&standings, &Loans::default());
     let resources = Resources::acquire(&left, nowhere).or_host("opening what was granted")?;
     let opened = Opened::with(kvm);
-    let mut kept: Vec<BorrowedFd<'_>> = vec![line, calls.as_fd(), log.as_fd()];
+    let mut kept: Vec<BorrowedFd<'_>> = vec![line.as_fd(), calls.as_fd(), log.as_fd()];
     kept.extend(opened.descriptors());
     kept.extend(resources.descriptors());
     kept.extend(rings.iter().flat_map(|handed| handed.ring.descriptors()));
@@ -178,8 +188,17 @@ fn settle(
         .program()
         .install_everywhere(&jailed)
         .or_host("installing the filter")?;
-    let image = CheckedImage::check(Arc::new(bundle), &jailed).map_err(referee::StartError::from)?;
+    let image = match CheckedImage::check(Arc::new(bundle), &jailed) {
+        Ok(image) => image,
+        Err(rejected) => unfit(line, &referee::StartError::from(rejected).into()),
+    };
     let mut permit = engine.permit(image, decision, grants, resources, (standings, loans))?;
+    if let Some(beginning) = beginning {
+        permit = match beginning.begin(&permit) {
+            Ok(permit) => permit,
+            Err(error) => unfit(line, &error),
+        };
+    }
     for Handed { grant, ring } in &rings {
         permit.join_kept_ring(&grant.slot, grant.role(), &grant.ring, ring);
     }

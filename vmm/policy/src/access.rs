@@ -69,7 +69,7 @@ pub enum Access<'a> {
     Deployment {
         /// The deployment.
         name: &'a str,
-        /// The schema's action: `see`, `logs`, `remove`, `pause`, `resume`, `kill`.
+        /// The schema's action: `see`, `logs`, `remove`, `pause`, `resume`, `kill`, `snapshot`, `restore`.
         action: &'static str,
     },
     /// Something with a pipeline.
@@ -211,7 +211,7 @@ mod tests {
     };
 
     /// One of each.
-    const ALL: [Access<'_>; 18] = [
+    const ALL: [Access<'_>; 20] = [
         CALL,
         Access::Deploy {
             name: "risk",
@@ -223,6 +223,8 @@ mod tests {
         deployment("pause"),
         deployment("resume"),
         deployment("kill"),
+        deployment("snapshot"),
+        deployment("restore"),
         pipeline("define"),
         pipeline("see"),
         pipeline("remove"),

@@ -14,7 +14,7 @@ use referee::confined::Removal;
 pub use audit::{AuditAction, AuditArgs, CheckpointArgs, ShowArgs};
 pub use node::{
     ConfigAction, ConfigArgs, DeployArgs, GrantsArgs, HostArgs, LogsArgs, NamedArgs, PipelineAction,
-    PipelineArgs, PsArgs, ServeArgs, TopArgs,
+    PipelineArgs, PsArgs, ServeArgs, SnapshotArgs, SnapshotsArgs, TopArgs,
 };
 
 /// Runs signed code that you do not trust, each piece in a virtual machine of its own, with only the powers
@@ -73,6 +73,10 @@ pub enum Command {
     Resume(NamedArgs),
     /// End a deployment's cells and every call that is under way.
     Kill(NamedArgs),
+    /// Keep a deployment's memory as it stands between two calls, and print the name under which `deploy --snapshot` begins there.
+    Snapshot(SnapshotArgs),
+    /// List what was kept of deployments' memory, or give one up.
+    Snapshots(SnapshotsArgs),
     /// Remove a deployment.
     Remove(NamedArgs),
     /// Have a node read its trust store and policies again.

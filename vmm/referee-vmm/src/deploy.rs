@@ -81,6 +81,7 @@ pub fn deploy(args: &DeployArgs) -> anyhow::Result<u8> {
         cpu_ms: args.cpu_ms,
         release_ms: args.release_ms,
         priority: args.priority,
+        snapshot: args.snapshot.clone(),
     };
     talk(async {
         let answer = parcel.deploy(host, name, settings, args.reset_grants).await?;

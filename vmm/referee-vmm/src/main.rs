@@ -18,6 +18,7 @@ mod measured;
 mod node;
 mod prepare;
 mod run;
+mod snapshots;
 mod stream;
 mod terminal;
 mod top;
@@ -86,6 +87,8 @@ fn main() -> ExitCode {
         Command::Pause(args) => node::act(Method::POST, &args, "pause"),
         Command::Resume(args) => node::act(Method::POST, &args, "resume"),
         Command::Kill(args) => node::act(Method::POST, &args, "kill"),
+        Command::Snapshot(args) => snapshots::keep(&args),
+        Command::Snapshots(args) => snapshots::snapshots(&args),
         Command::Remove(args) => node::act(Method::DELETE, &args, ""),
         Command::Reload(args) => node::reload(&args),
         Command::Version => inspect::version(),

@@ -409,6 +409,41 @@ impl Cell {
         Ok(None)
     }
 
+    /// Whether a call was begun that has not reached the muscle.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    pub(crate) fn loaded(&mut self) -> Result<&mut LoadedCell, CallError> {
+        self.cell.as_deref_mut().ok_or(CallError::Over)
+    }
+
+    /// Runs the muscle up to its next park.
+    pub(crate) fn run_to_park(&mut self, thread: &CellThread) -> Result<(), CallError> {
+        match self.run_until(thread, Until::Parked)? {
+            (_, None) => Ok(()),
+            (_, outcome) => match ended(None, outcome)? {
+                Ended::Exited(code) => Err(CallError::Exited(code)),
+                Ended::Answered(_) => Ok(()),
+            },
+        }
+    }
+
+    /// As [`Cell::run_to_park`], for about `budget`; it need not have come there.
+    pub(crate) fn run_towards_park(
+        &mut self,
+        thread: &CellThread,
+        budget: Duration,
+    ) -> Result<(), CallError> {
+        match self.slice(thread, Until::Parked, Some(budget))? {
+            Slice::Reached(_, outcome @ Some(_)) => match ended(None, outcome)? {
+                Ended::Exited(code) => Err(CallError::Exited(code)),
+                Ended::Answered(_) => Ok(()),
+            },
+            Slice::Reached(_, None) | Slice::Preempted | Slice::Sleeping(_) | Slice::Waiting { .. } => Ok(()),
+        }
+    }
+
     /// Runs the cell until it has what it is run for, and waits whenever it does.
     fn run_until(
         &mut self,
@@ -448,7 +483,7 @@ impl Cell {
     }
 
     /// Records that the host failed the cell, which is then over.
-    fn fail(&mut self, error: CellError) -> CallError {
+    pub(crate) fn fail(&mut self, error: CellError) -> CallError {
         self.cell = None;
         self.rings.clear();
         self.entry.ends();

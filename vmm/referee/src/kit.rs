@@ -46,6 +46,8 @@ pub(crate) enum StartUp {
     Untried,
     /// It was run once for all.
     Frozen(Arc<Template>),
+    /// None of it is to run: cells begin at a snapshot, whatever becomes of them.
+    Skipped(Arc<Template>),
     /// Each life runs it.
     Kept,
 }
@@ -64,8 +66,15 @@ impl Recipe {
     /// What cells begin from, if that is known.
     pub(crate) fn template(&self) -> Option<&Arc<Template>> {
         match &self.start_up {
-            StartUp::Frozen(template) => Some(template),
+            StartUp::Frozen(template) | StartUp::Skipped(template) => Some(template),
             StartUp::Untried | StartUp::Kept => None,
+        }
+    }
+
+    /// Has the next cells begin from a start-up of their own; not those that begin at a snapshot, which has one layout.
+    pub(crate) fn begin_anew(&mut self) {
+        if !matches!(self.start_up, StartUp::Skipped(_)) {
+            self.start_up = StartUp::Untried;
         }
     }
 
@@ -81,7 +90,7 @@ impl Recipe {
                 return Ok(cell);
             }
         }
-        let StartUp::Frozen(template) = &self.start_up else {
+        let Some(template) = self.template() else {
             return self.load(hands);
         };
         let shell = (hands.shell)().map_err(StartError::host("making a virtual machine"))?;
@@ -109,6 +118,7 @@ impl Recipe {
             &self.grants,
             &self.decision,
             &self.not_confined_by,
+            None,
         )
         .map_err(StartError::host("recording a start"))?;
         let (outcome, template) = match run_to_rest(cell, thread, stop) {

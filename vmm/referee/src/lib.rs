@@ -36,6 +36,9 @@
 //!
 //! What was granted can be taken back, or made smaller, from any thread while a call runs: [`Permit::control`], [`Cell::control`].
 //!
+//! A muscle that keeps its memory from call to call can be kept as it stands, as bytes too, and other cells begin there: [`Cell::snapshot`],
+//! [`Permit::begin_from`].
+//!
 //! `examples/portfolio.rs` is a whole program, which also offers functions of its own to the muscle ([`Functions`]);
 //! `examples/ring.rs` has two muscles send each other messages ([`Permit::join_ring`]).
 #![forbid(unsafe_code)]
@@ -61,6 +64,7 @@ pub mod receipt;
 pub mod record;
 mod ring;
 mod root;
+mod snapshot;
 mod spec;
 mod tpm;
 mod transcript;
@@ -91,6 +95,7 @@ pub use referee_policy::{
     Binding, Decision, Loan, Loans, Narrowing, NotNarrower, Power, Standing, Standings,
 };
 pub use root::{Config, Referee};
+pub use snapshot::{NoSnapshot, Snapshot};
 pub use spec::cell_spec;
 pub use tpm::{HostTpm, Registers, Tpm, identity, measured};
 pub use transcript::{Digests, Transcript};

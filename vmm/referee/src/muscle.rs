@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use muscle_abi::boot::Style;
 use referee_audit::AuditSink;
 use referee_bundle::{Manifest, VerifiedBundle};
-use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, argument_block};
-use referee_cell::{CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template};
+use referee_capabilities::{Broker, CellClock, LiveBroker, Resources, Slots, TpmQuestions, argument_block};
+use referee_cell::{
+    CellSpec, CheckedImage, Host, LoadedCell, RingHold, Services, Shell, Sockets, Template, Unfit,
+};
 use referee_policy::{Applicant, Binding, Decision, Grant, Grants, Loans, Power, Standings, assess};
 
 use crate::broker_host::{BrokerHost, NoHost};
@@ -26,6 +28,7 @@ use crate::pool::Ahead;
 use crate::record;
 use crate::ring::Joined;
 use crate::root::Referee;
+use crate::snapshot::{Beginning, snapshot_unfit};
 use crate::spec::cell_spec;
 use crate::tpm::HostTpm;
 use crate::transcript::Transcript;
@@ -178,6 +181,8 @@ struct Parts {
     spin: Option<Duration>,
     /// Rings that lead to other permits, in the order of their slots.
     rings: Vec<Joined>,
+    /// At which its cells begin, if not before their first instruction.
+    beginning: Option<Arc<Beginning>>,
 }
 
 /// Cells of a permit that are kept loaded; dropping it ends that.
@@ -217,6 +222,7 @@ impl Permit {
             opened: opened.map(Arc::new),
             spin: None,
             rings: Vec::new(),
+            beginning: None,
         }))
     }
 
@@ -260,6 +266,34 @@ impl Permit {
 
     pub(crate) fn rings(&self) -> &[Joined] {
         &self.0.rings
+    }
+
+    pub(crate) fn beginning(&self) -> Option<&Arc<Beginning>> {
+        self.0.beginning.as_ref()
+    }
+
+    /// The same permit for cells that begin there. The pool keeps them apart.
+    pub(crate) fn beginning_at(&self, beginning: Beginning) -> Permit {
+        let number = self.engine().next_number();
+        Permit(Arc::new(Parts {
+            number,
+            beginning: Some(Arc::new(beginning)),
+            ..(*self.0).clone()
+        }))
+    }
+
+    /// What its cells would be told, but for what is random.
+    pub(crate) fn spec(&self) -> Result<CellSpec, StartError> {
+        let audit = self.engine().audit("", "");
+        // No cell: for as long as it takes to find out what one is told.
+        let entry = self.0.ledger.enter(Arc::default());
+        let inputs = Inputs {
+            // No line to the host's TPM, for which a thread would have to be made.
+            tpm: Some(TpmQuestions::default()),
+            ..Inputs::default()
+        };
+        let Life { spec, .. } = self.life(Style::Reactor, inputs, &audit, &entry)?;
+        Ok(spec)
     }
 
     /// Notes what a granted slot is joined to.
@@ -319,6 +353,12 @@ impl Permit {
             )),
             _ => None,
         };
+        let wrong = wrong.or_else(|| {
+            let begun = self.0.beginning.is_some() && style == Style::Command;
+            begun.then(|| {
+                "it begins at a snapshot, where its functions are called and no main is run".to_owned()
+            })
+        });
         match wrong {
             Some(message) => Err(self.wrong_style(message)?),
             None => {
@@ -386,6 +426,10 @@ impl Permit {
         self.0.image.bundle()
     }
 
+    pub(crate) fn image(&self) -> &CheckedImage {
+        &self.0.image
+    }
+
     pub(crate) fn title(&self) -> String {
         title(self.bundle().manifest())
     }
@@ -415,6 +459,7 @@ impl Permit {
             &entry.left(&self.0.grants).grants,
             &self.0.decision,
             self.engine().not_confined_by(),
+            self.beginning().map(|beginning| beginning.id.as_str()),
         )
         .map_err(StartError::host("recording a start"))?;
         for joined in &self.0.rings {
@@ -478,7 +523,10 @@ impl Permit {
             decision: self.0.decision.clone(),
             audit,
             not_confined_by: self.engine().not_confined_by().to_owned(),
-            start_up: StartUp::Untried,
+            start_up: match self.beginning() {
+                Some(beginning) => StartUp::Skipped(Arc::clone(&beginning.template)),
+                None => StartUp::Untried,
+            },
         };
         self.engine().pool().keep_loaded(self.0.number, count, recipe);
         Ok(Loaded(self.clone()))
@@ -499,7 +547,10 @@ impl Permit {
                 return Ok(cell);
             }
             Some(Ahead::Template(template)) => self.load_from(&template, pool.take_shell()?, life),
-            Some(Ahead::Cell(_)) | None => self.load(pool.take_shell()?, life),
+            Some(Ahead::Cell(_)) | None => match self.beginning() {
+                Some(beginning) => self.load_from(&beginning.template, pool.take_shell()?, life),
+                None => self.load(pool.take_shell()?, life),
+            },
         }
         .map(Box::new)
     }
@@ -520,6 +571,10 @@ impl Permit {
         let mut cell = LoadedCell::load_from(template, shell, &self.0.image, &life.spec, services)
             .map_err(StartError::host("loading from a template"))?;
         if !cell.can_be_reset(&life.spec) {
+            if self.beginning().is_some() {
+                let unfit = snapshot_unfit(Unfit::Told);
+                return Err(self.engine().refusal(unfit, &self.title())?);
+            }
             return self.load(self.engine().pool().take_shell()?, life);
         }
         cell.reset(&life.spec, Box::new(life.host), life.epoch)
@@ -592,7 +647,10 @@ impl Permit {
         let arguments = argument_block(grants, &inputs.arguments, variable)
             .map_err(StartError::host("writing the arguments"))?;
         let mut spec = cell_spec(grants, style, arguments).map_err(StartError::host("making a cell"))?;
-        let clock = CellClock::start();
+        let clock = match self.beginning() {
+            Some(beginning) => CellClock::showing(beginning.monotonic),
+            None => CellClock::start(),
+        };
         let slots = Slots {
             granted: &self.0.grants,
             left: grants,

@@ -24,7 +24,7 @@ use referee_cell::{LoadedCell, Shell, Template};
 use referee_hv::{Kvm, VcpuThread};
 
 use crate::error::StartError;
-use crate::kit::{Hands, Recipe, StartUp};
+use crate::kit::{Hands, Recipe};
 
 /// Most dead cells that wait for their burial; a further one is destroyed by whoever drops it.
 const DEAD_MAX: usize = 64;
@@ -295,7 +295,7 @@ impl Shared {
         {
             if kit.distrusted {
                 kit.distrusted = false;
-                recipe.start_up = StartUp::Untried;
+                recipe.begin_anew();
             } else {
                 kit.template = recipe.template().cloned();
                 kit.ready.extend(made.ok());
@@ -367,7 +367,7 @@ impl State {
             if kit.distrusted
                 && let Some(recipe) = &mut kit.recipe
             {
-                recipe.start_up = StartUp::Untried;
+                recipe.begin_anew();
                 kit.distrusted = false;
             }
             if may(kit.ready.len(), kit.size)

@@ -136,7 +136,7 @@ pub struct WithReceipt<T> {
 }
 
 impl Permit {
-    /// Starts a cell, calls one function, ends the cell, and has the TPM sign what that was.
+    /// Starts a cell, calls one function, ends the cell, and has the TPM sign what that was. Not from a snapshot.
     ///
     /// # Errors
     /// [`ReceiptError`] says whether anything ran.
@@ -185,6 +185,13 @@ impl Permit {
         call: Option<(&str, &[u8])>,
     ) -> Result<WithReceipt<Ended>, ReceiptError> {
         let tpm = self.signing_tpm()?;
+        if self.beginning().is_some() {
+            let refused = StartError::Rejected {
+                name: "snapshot-without-receipt",
+                message: "a receipt is of a run from its beginning, and this one would begin at a snapshot, which nobody can replay".to_owned(),
+            };
+            return Err(self.engine().refusal(refused, &self.title())?.into());
+        }
         let mut heard = Transcript::default();
         let mut cell = self.start_observed(style, inputs, |spec| {
             heard = transcript(spec, call);

@@ -38,7 +38,7 @@ pub fn measured(audit: &AuditSink, bundle: &VerifiedBundle, first: bool) -> Resu
 }
 
 /// Records that a cell begins: what runs, who signed it, which layers of confinement its process lacks (their names,
-/// separated by spaces); then each grant.
+/// separated by spaces), and which snapshot it begins at, if any; then each grant.
 ///
 /// # Errors
 /// When the log cannot be written; then nothing may run.
@@ -48,12 +48,13 @@ pub fn start(
     grants: &Grants,
     decision: &Decision,
     not_confined_by: &str,
+    snapshot: Option<&str>,
 ) -> Result<(), AuditError> {
     let digest = hex(&bundle.digest().0);
     let key = hex(&bundle.signer().key_id.0);
     let policy = hex(&decision.policy_digest());
     let limits = grants.limits();
-    let detail = [
+    let mut detail = vec![
         ("bundle", Value::Text(&digest)),
         ("publisher", Value::Text(&bundle.signer().publisher)),
         ("key", Value::Text(&key)),
@@ -64,6 +65,7 @@ pub fn start(
         ("deadline_ms", Value::Number(limits.deadline_ms)),
         ("not_confined_by", Value::Text(not_confined_by)),
     ];
+    detail.extend(snapshot.map(|id| ("snapshot", Value::Text(id))));
     audit.record(&Event::of_cell(Kind::Start, &detail))?;
     for item in decision.items().iter().filter(|item| {
         item.capability == "spin" || grants.slots().iter().any(|grant| grant.slot() == item.name)

@@ -102,6 +102,32 @@ impl Credit {
         self.sent.wrapping_sub(self.peer_forwarded)
     }
 
+    /// The counters when all that was received was taken out: received, told, the guest's capacity and count, sent. `None` if something is in
+    /// this side's buffer.
+    pub(crate) fn counters(&self) -> Option<[u32; 5]> {
+        (self.received == self.forwarded).then_some([
+            self.received,
+            self.told,
+            self.peer_capacity,
+            self.peer_forwarded,
+            self.sent,
+        ])
+    }
+
+    /// Credit that stands at [`Credit::counters`], or at any numbers: what the guest may send is bounded by `capacity` whatever they are.
+    pub(crate) fn at(capacity: u32, counters: [u32; 5]) -> Credit {
+        let [received, told, peer_capacity, peer_forwarded, sent] = counters;
+        Credit {
+            capacity,
+            received,
+            forwarded: received,
+            told,
+            peer_capacity,
+            peer_forwarded,
+            sent,
+        }
+    }
+
     /// Starts all counters at `count`, so that a test sees them wrap.
     #[cfg(test)]
     pub(crate) fn start_at(&mut self, count: u32) {

@@ -74,7 +74,7 @@ pub struct Vsock {
     pub(crate) cid: Cid,
     pub(crate) registers: Registers,
     /// Where [`Vsock::prepare`] put the queues.
-    window: Option<GuestAddress>,
+    pub(crate) window: Option<GuestAddress>,
     pub(crate) table: Table,
     /// Slots with packets to send, each once.
     pub(crate) to_send: VecDeque<u32>,

@@ -31,6 +31,7 @@ mod mmio;
 mod outbound;
 pub mod packet;
 mod queue;
+mod rest;
 mod socket;
 mod table;
 #[cfg(test)]
@@ -41,4 +42,5 @@ pub use crate::device::{Counters, Notify, Progress, Vsock};
 pub use crate::error::{DeviceFault, QueuePart, VsockError};
 pub use crate::event::{CloseReason, Event};
 pub use crate::limits::{Cid, VsockLimits};
+pub use crate::rest::{AtRest, NotAtRest};
 pub use crate::table::ConnId;

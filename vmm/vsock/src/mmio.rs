@@ -130,6 +130,34 @@ impl Registers {
         Ok(())
     }
 
+    /// Whether a driver has changed nothing but how far its queues have come since [`Registers::prepare`] made `fresh`.
+    pub(crate) fn is_prepared_as(&self, fresh: &Registers) -> bool {
+        let queues = [
+            (&self.receive, &fresh.receive),
+            (&self.transmit, &fresh.transmit),
+            (&self.events, &fresh.events),
+        ];
+        let selected = |registers: &Registers| {
+            (
+                registers.device_features_select,
+                registers.driver_features_select,
+                registers.queue_select,
+            )
+        };
+        self.status == fresh.status
+            && self.driver_features == fresh.driver_features
+            && selected(self) == selected(fresh)
+            && queues
+                .iter()
+                .all(|(one, other)| one.ready() == other.ready() && one.configured() == other.configured())
+            && self.events.progress() == fresh.events.progress()
+    }
+
+    /// Whether the driver has not acknowledged the bit of [`Registers::used_buffers`].
+    pub(crate) fn has_used_buffers(&self) -> bool {
+        self.interrupt_status & INTERRUPT_USED != 0
+    }
+
     /// Device status, §2.1.
     pub(crate) fn status(&self) -> u32 {
         self.status

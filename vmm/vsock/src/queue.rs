@@ -174,6 +174,22 @@ impl VirtQueue {
         Ok(())
     }
 
+    /// How it was configured.
+    pub(crate) fn configured(&self) -> Setup {
+        self.setup
+    }
+
+    /// How far it has come: chains taken and chains given back, modulo 2¹⁶.
+    pub(crate) fn progress(&self) -> (u16, u16) {
+        (self.ring.next_avail(), self.ring.next_used())
+    }
+
+    /// Has it go on from there, whatever the driver's rings say.
+    pub(crate) fn set_progress(&mut self, (taken, given_back): (u16, u16)) {
+        self.ring.set_next_avail(taken);
+        self.ring.set_next_used(given_back);
+    }
+
     /// Where the queue's descriptors are.
     pub(crate) fn table(&self) -> Table {
         Table {

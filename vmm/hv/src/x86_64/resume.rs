@@ -16,6 +16,11 @@ use kvm_bindings::kvm_regs;
 
 use super::cpuid::XCR0_WANTED;
 
+/// Bits of rflags that ring 3 sets as it likes: CF, PF, AF, ZF, SF, DF, OF, AC, ID. Above all not IOPL, which would let it use ports.
+const USER_FLAGS: u64 = 0x24_0cd5;
+/// Bit of rflags that is always set.
+const FIXED_FLAG: u64 = 2;
+
 /// Bytes of a page.
 const PAGE: usize = 4096;
 /// Most bytes that the state may have.
@@ -43,6 +48,8 @@ pub(crate) const TOUCHES: [u8; 40] = [
 /// Where the addresses are in the page, and how many find room.
 pub(crate) const TOUCHED: usize = 64;
 pub(crate) const TOUCHED_MAX: usize = (PAGE - TOUCHED) / 8;
+/// General registers, instruction pointer and flags.
+pub(crate) const WORDS: usize = 18;
 /// What is kept of the state: all that cells may have. Anything else is in its initial state when a muscle goes on.
 pub(crate) const KEPT: u64 = XCR0_WANTED;
 /// Where the code begins.
@@ -85,6 +92,91 @@ impl Resume {
             },
             page,
         }
+    }
+
+    /// From parts that anybody may have made up: whatever they are, the muscle goes on in ring 3, and what it cannot load is a fault of its own.
+    pub(crate) fn of_parts(words: &[u64; WORDS], state: &[u8; STATE_MAX], page_va: u64) -> Resume {
+        let [
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rsp,
+            rbp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            rip,
+            rflags,
+        ] = *words;
+        let registers = kvm_regs {
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rsp,
+            rbp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            rip,
+            rflags: rflags & USER_FLAGS | FIXED_FLAG,
+        };
+        Resume::new(&registers, state, page_va)
+    }
+
+    /// The general registers as the muscle has them.
+    pub(crate) fn own_registers(&self) -> kvm_regs {
+        kvm_regs {
+            rip: u64_at(&*self.page, RIP),
+            rax: u64_at(&*self.page, RAX),
+            rdx: u64_at(&*self.page, RDX),
+            ..self.registers
+        }
+    }
+
+    /// The same as numbers, without flags that are not the muscle's.
+    pub(crate) fn words(&self) -> [u64; WORDS] {
+        let own = self.own_registers();
+        [
+            own.rax,
+            own.rbx,
+            own.rcx,
+            own.rdx,
+            own.rsi,
+            own.rdi,
+            own.rsp,
+            own.rbp,
+            own.r8,
+            own.r9,
+            own.r10,
+            own.r11,
+            own.r12,
+            own.r13,
+            own.r14,
+            own.r15,
+            own.rip,
+            own.rflags & USER_FLAGS | FIXED_FLAG,
+        ]
+    }
+
+    /// The state of x87, SSE and later.
+    pub(crate) fn state(&self) -> &[u8] {
+        self.page.get(..STATE_MAX).unwrap_or_default()
     }
 }
 
@@ -143,10 +235,37 @@ mod tests {
         );
         assert_eq!(resume.registers.rip, 0x7000_0000 + CODE as u64);
         assert_eq!(resume.registers.rsp, 0x4444);
+        assert_eq!(resume.own_registers(), registers);
         // The last instruction jumps by way of the word at RIP.
         let code = code();
         assert!(CODE + code.len() <= RIP);
         let distance = i32::from_le_bytes(code[code.len() - 4..].try_into().expect("four bytes"));
         assert_eq!(usize::try_from(distance), Ok(RIP - CODE - code.len()));
+    }
+
+    #[test]
+    fn parts_that_were_made_up_give_no_more_than_ring_3_has() {
+        let mut state = [0xff; STATE_MAX];
+        let resume = Resume::of_parts(&[u64::MAX; WORDS], &state, 0x7000_0000);
+        // Interrupts, IOPL, single steps, nested tasks, virtual 8086 mode: none of them.
+        assert_eq!(resume.registers.rflags, USER_FLAGS | FIXED_FLAG);
+        assert_eq!(USER_FLAGS & 0x1b_7300, 0);
+        assert_eq!(
+            resume.registers.rip,
+            0x7000_0000 + CODE as u64,
+            "only by the page's code"
+        );
+        assert_eq!(u64_at(&*resume.page, XSTATE_BV), KEPT);
+        assert_eq!(u64_at(&*resume.page, XSTATE_BV + 8), 0, "no compact form");
+        assert_eq!(resume.page[CODE..CODE + code().len()], code());
+        // What was taken and is given back is the same.
+        state = [0; STATE_MAX];
+        state[0] = 0x7f;
+        let words: [u64; WORDS] = std::array::from_fn(|at| at as u64 * 0x101);
+        let first = Resume::of_parts(&words, &state, 0x7000_0000);
+        let second = Resume::of_parts(&first.words(), &state, 0x7000_0000);
+        assert_eq!(first.page, second.page);
+        assert_eq!(first.registers, second.registers);
+        assert_eq!(first.state()[0], 0x7f);
     }
 }

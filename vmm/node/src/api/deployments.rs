@@ -216,6 +216,12 @@ pub(crate) async fn deploy(
             bundle: &wanted.bundle,
         },
     )?;
+    // Whoever deploys it has what is in its memory.
+    if let Some(id) = &wanted.settings.snapshot
+        && let Ok(kept) = node.kept_snapshot(id).await
+    {
+        node.allow(&peer, with(&kept.deployment, "restore"))?;
+    }
     let deployment = to_its_end(async move { node.deploy(&peer.principal(), &name, wanted).await }).await?;
     whole(&deployment)
 }

@@ -118,6 +118,7 @@ impl From<NodeError> for ApiError {
             NodeError::NoDeployment(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-deployment"),
             NodeError::NoSlot(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-slot"),
             NodeError::NoPipeline(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-pipeline"),
+            NodeError::NoSnapshot(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-snapshot"),
             NodeError::NoFunction(_) => (StatusCode::NOT_FOUND, ErrorKind::Rejected, "no-function"),
             NodeError::NotPermitted { .. } => (StatusCode::FORBIDDEN, ErrorKind::Rejected, "not-permitted"),
             NodeError::Paused(_) => (StatusCode::CONFLICT, ErrorKind::Rejected, "paused"),

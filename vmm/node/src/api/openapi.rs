@@ -170,7 +170,7 @@ const MEANINGS: [(u16, &str); 12] = [
     (403, "`rejected`: policy about the API does not permit it."),
     (
         404,
-        "`rejected`: there is no such deployment, function, slot or pipeline.",
+        "`rejected`: there is no such deployment, function, slot, pipeline or snapshot.",
     ),
     (408, "`rejected`: the body, or a stream's client, is too slow."),
     (
@@ -237,6 +237,9 @@ refused_with! {
     "Asking whether the node takes calls." Readying: [503];
     "Reading the audit log." Auditing: [400, 403, 500];
     "Looking at a deployment." Looking: [400, 403, 404];
+    "Listing snapshots." Listing: [500];
+    "Keeping a muscle's memory." Keeping: [400, 403, 404, 422, 429, 500, 502, 503];
+    "Giving a snapshot up." Forgetting: [400, 403, 404, 422, 500];
     "Changing a deployment." Changing: [400, 403, 404, 500];
     "Taking from a grant." Restricting: [400, 403, 404, 408, 413, 422, 429, 500];
     "Asking for evidence." Attesting: [400, 403, 408, 413, 422, 429, 500];

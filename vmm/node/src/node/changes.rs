@@ -125,7 +125,7 @@ impl Node {
         let bundle = deployed.bundle.clone();
         let publisher = deployed.assessment.publisher.clone();
         // Recorded first: a deployment that nobody recorded must not be.
-        self.manage(by, "deploy", name, &bundle)?;
+        self.record_deploy(by, name, &deployed)?;
         if resets {
             self.manage(by, "reset-grants", name, &bundle)?;
         }
@@ -193,6 +193,10 @@ impl Node {
         let refused = self
             .refuse_circle(name, &assessment.channels)
             .and_then(|()| self.refuse_rings(name, settings, &assessment));
+        let refused = match refused {
+            Ok(()) => self.refuse_snapshot(settings, &bundle).await,
+            refused => refused,
+        };
         if let Err(error) = refused {
             self.manage(by, "refuse", name, &bundle)?;
             return Err(error);
@@ -345,6 +349,17 @@ impl Node {
             ("bundle", Value::Text(bundle)),
         ];
         self.record(op, &detail)
+    }
+
+    fn record_deploy(&self, by: &Principal, name: &str, deployed: &Deployed) -> Result<(), NodeError> {
+        let mut detail = vec![
+            ("by", Value::Text(&by.0)),
+            ("deployment", Value::Text(name)),
+            ("bundle", Value::Text(&deployed.bundle)),
+        ];
+        let snapshot = deployed.settings.snapshot.as_deref();
+        detail.extend(snapshot.map(|id| ("snapshot", Value::Text(id))));
+        self.record("deploy", &detail)
     }
 
     pub(crate) async fn keep(

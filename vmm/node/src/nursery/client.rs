@@ -52,12 +52,13 @@ impl Nursery {
         worker: u64,
         order: Order,
         shape: Shape,
-        bundle: File,
+        (bundle, snapshot): (File, Option<File>),
     ) -> Result<Spawned, NodeError> {
         let pair = || UnixStream::pair().or_host("making a line to a worker");
         let (calls, worker_calls) = pair()?;
         let (log, worker_log) = pair()?;
-        let descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
+        let mut descriptors = vec![bundle.into(), worker_calls.into(), worker_log.into()];
+        descriptors.extend(snapshot.map(OwnedFd::from));
         match self.ask(Ask::Spawn { worker, order, shape }, descriptors).await? {
             Told::Spawned(given) => Ok(Spawned {
                 calls,

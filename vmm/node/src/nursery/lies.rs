@@ -5,6 +5,7 @@
 
 mod delegations;
 mod rings;
+mod snapshots;
 mod streams;
 
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use crate::api::Deploy;
 use crate::call::{Origin, Reply};
 use crate::config::Config;
 use crate::error::NodeError;
-use crate::line::{self, Did, FLOW_OUT_MAX, FRAME_MAX, Flow, FromWorker, How, ToWorker, frame};
+use crate::line::{self, Did, FLOW_OUT_MAX, FRAME_MAX, Flow, FromWorker, How, NotKept, ToWorker, frame};
 use crate::node::{Node, Principal};
 use crate::nursery::messages::{Ask, Given, Told};
 use crate::nursery::{Nursery, blank_assessment, passing};
@@ -82,6 +83,9 @@ impl Worker {
                         failure: None,
                     })
                 }
+                ToWorker::Keep => self.say(&FromWorker::Kept {
+                    refused: Some(NotKept::NoCell),
+                }),
                 ToWorker::Rest { .. } => self.say(&FromWorker::Rested {
                     went: u64::MAX,
                     awake: u64::MAX,

@@ -35,6 +35,8 @@ pub(crate) struct Order {
     pub standings: Standings,
     /// What is lent to those of its slots that are delegated.
     pub loans: Loans,
+    /// SHA-256 of the snapshot at which its cells begin. It comes as an open file, when a worker is made.
+    pub snapshot: Option<[u8; 32]>,
 }
 
 /// A request.
@@ -42,7 +44,7 @@ pub(crate) struct Order {
 pub(crate) enum Ask {
     /// Would it run? With the bundle.
     Assess(Order),
-    /// Make a worker for it. With the bundle, the line of calls, the line of the log.
+    /// Make a worker for it. With the bundle, the line of calls, the line of the log, and the snapshot if there is one.
     Spawn { worker: u64, order: Order, shape: Shape },
     /// See to it that it is measured into the host's TPM. With the bundle, and a line on which the answer comes if it is not yet.
     Measure(Order),

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 /// Most bytes of a message.
 const MESSAGE_MAX: usize = 128 << 10;
 /// Most descriptors that come with a message.
-pub(crate) const DESCRIPTORS_MAX: usize = 3;
+pub(crate) const DESCRIPTORS_MAX: usize = 4;
 
 /// Two connected ends.
 ///

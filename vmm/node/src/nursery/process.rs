@@ -28,7 +28,7 @@ use crate::nursery::rings::Rings;
 use crate::ring;
 use crate::stream;
 use crate::vouching::TpmGrants;
-use crate::worker::{self, Birth, Shape};
+use crate::worker::{self, Beginning, Birth, Shape};
 
 /// How long at most a request may wait for a worker's end: nobody else is served meanwhile.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
@@ -129,6 +129,13 @@ fn serve(
     }
 }
 
+/// What a worker is to run: by whose word, with what taken and lent since, and where its cells begin.
+type Decided = (
+    (VerifiedBundle, Decision, Grants),
+    (Standings, Loans),
+    Option<Beginning>,
+);
+
 impl Nest {
     fn answer(&mut self, ask: Ask, descriptors: Vec<OwnedFd>) -> Result<Told, NodeError> {
         let mut descriptors = descriptors.into_iter();
@@ -184,7 +191,14 @@ impl Nest {
                 let decided = self.decide(&order, descriptor()?.into())?;
                 let changed = (order.standings, order.loans);
                 let (calls, log) = (descriptor()?.into(), descriptor()?.into());
-                self.spawn(worker, (decided, changed), shape, calls, log)
+                let beginning = match order.snapshot {
+                    None => None,
+                    Some(digest) => Some(Beginning {
+                        digest,
+                        file: descriptor()?.into(),
+                    }),
+                };
+                self.spawn(worker, (decided, changed, beginning), shape, calls, log)
             }
             Ask::Life { worker, begins: true } => {
                 self.rings.begin(worker)?;
@@ -298,7 +312,7 @@ impl Nest {
     fn spawn(
         &mut self,
         worker: u64,
-        (decided, (standings, loans)): ((VerifiedBundle, Decision, Grants), (Standings, Loans)),
+        (decided, (standings, loans), beginning): Decided,
         shape: Shape,
         calls: UnixStream,
         log: UnixStream,
@@ -325,6 +339,7 @@ impl Nest {
             grants,
             standings,
             loans,
+            beginning,
             shape,
             calls,
             log,

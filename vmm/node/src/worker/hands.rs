@@ -1,5 +1,7 @@
 //! The threads that do what the supervisor says.
 
+mod keeping;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -214,6 +216,7 @@ impl Work {
                 Some(ToWorker::Lend { number, slot, loan }) => {
                     self.changed(number, self.permit.control().lend(&slot, loan));
                 }
+                Some(ToWorker::Keep) => self.keep(thread),
                 // The supervisor is done with this worker, or gone.
                 None => self.end(),
             }

@@ -65,7 +65,7 @@ pub struct DeployArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["bundle", "name", "bindings", "cells", "ahead", "keep_memory", "deadline_ms", "cpu_ms", "release_ms", "priority", "json"]
+        conflicts_with_all = ["bundle", "name", "bindings", "cells", "ahead", "keep_memory", "deadline_ms", "cpu_ms", "release_ms", "priority", "snapshot", "json"]
     )]
     pub file: Option<PathBuf>,
     /// The deployment's name; the bundle's file name without .muscle when left out. A name that is taken gets the new bundle, and
@@ -101,7 +101,37 @@ pub struct DeployArgs {
     /// real-time:PERIOD/BUDGET/DEADLINE in microseconds.
     #[arg(long, value_name = "CLASS", default_value = "fair")]
     pub priority: referee_node::Priority,
+    /// Let its cells begin from this snapshot, which must be of the same bundle, and not at the muscle's start.
+    #[arg(long, value_name = "ID")]
+    pub snapshot: Option<String>,
     /// Print the deployment as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The deployment, of one cell that keeps its memory.
+    pub name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshots`.
+#[derive(Debug, Args)]
+pub struct SnapshotsArgs {
+    /// Which node.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Give this one up, for good; refused while a deployment begins from it.
+    #[arg(long, value_name = "ID", conflicts_with = "json")]
+    pub remove: Option<String>,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }

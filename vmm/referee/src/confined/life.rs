@@ -100,7 +100,7 @@ fn lived(
     } = acquired;
     let audit = acquire::sink(audit, options.of_log(), &cell, &bundle)?;
     let missing = jailed.confinement().missing();
-    record::start(&audit, &bundle, &grants, decision, &missing)
+    record::start(&audit, &bundle, &grants, decision, &missing, None)
         .map_err(StartError::host("recording a start"))?;
     // The log has a beginning now, so whatever goes wrong from here on is its end.
     let failed = |error: StartError| {
