@@ -78,6 +78,7 @@ async fn a_worker_that_speaks_of_rings_which_it_does_not_have_is_ended() {
             Err(NodeError::WorkerGone { how }) => assert!(how.contains("ring"), "{what}: {how}"),
             other => panic!("{what}: {other:?}"),
         }
+        assert_eq!(stage.out_of_order(), 1, "{what}");
         stage.goes_on().await;
     }
 }
@@ -111,6 +112,7 @@ async fn a_call_begins_with_its_rings_once() {
     })
     .await;
     stage.loses_its_worker().await;
+    assert_eq!(stage.out_of_order(), 1);
     stage.goes_on().await;
 }
 
