@@ -76,7 +76,7 @@ impl Worker {
             {
                 ToWorker::Run { call, flow, .. } => return Some((call, flow)),
                 ToWorker::Cancel { call } => self.cancelled.push(call),
-                ToWorker::Preempt { .. } => {}
+                ToWorker::Preempt { .. } | ToWorker::Heard { .. } => {}
                 ToWorker::Restrict { number, .. } | ToWorker::Lend { number, .. } => {
                     self.say(&FromWorker::Restricted {
                         number,
