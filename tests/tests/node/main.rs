@@ -28,6 +28,7 @@ mod processes;
 mod prometheus;
 mod refusals;
 mod reload;
+mod resets;
 mod rings;
 mod side_channels;
 mod soak;
