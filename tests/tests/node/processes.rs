@@ -53,6 +53,23 @@ pub fn stop(pid: u32) {
     });
 }
 
+/// How often threads of a process have come to a processor or left it.
+pub fn switches(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let statuses = threads
+        .filter_map(Result::ok)
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let of_thread = |status: String| -> u64 {
+        let lines = status
+            .lines()
+            .filter_map(|line| line.split_once("ctxt_switches:"));
+        lines
+            .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
+            .sum()
+    };
+    statuses.map(of_thread).sum()
+}
+
 /// CPU time that a process has used, in ticks of the kernel's clock.
 pub fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

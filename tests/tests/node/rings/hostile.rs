@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{KEPT, ONE, deploy, digester, heard, next, node};
 use crate::node::{Calling, Node};
-use crate::processes::cpu_ticks;
+use crate::processes::{cpu_ticks, switches};
 use crate::{SOON, acts, bundle, http, wait_for};
 
 #[test]
@@ -101,20 +101,16 @@ fn a_bell_that_nobody_hears_is_said_once() {
     let ringing = node.calling("a", "f", "[]");
     node.wait_until_running("a", 1);
     let workers = node.workers();
-    let used = || {
-        (
-            cpu_ticks(node.pid()),
-            workers.iter().map(|pid| cpu_ticks(*pid)).sum::<u64>(),
-        )
-    };
-    let (supervisor, worker) = used();
+    let used = || workers.iter().map(|pid| cpu_ticks(*pid)).sum::<u64>();
+    let (rung, woken, begun) = (node.counted("a", "exits"), switches(node.pid()), used());
     wait_for("it rings for a while", || {
-        used().1 > worker + 25 || ringing.is_finished()
+        used() > begun + 25 || ringing.is_finished()
     });
-    let (supervisor, worker) = (used().0 - supervisor, used().1 - worker);
-    assert!(worker > 0);
-    // Whoever reads a message for each takes as long for it as the muscle that rings.
-    assert!(supervisor * 5 <= worker, "{supervisor} ticks for {worker}");
+    let woken = switches(node.pid()) - woken;
+    let rung = node.counted("a", "exits") - rung;
+    assert!(rung > 1000, "{rung}");
+    // Whoever reads a message for each has a thread woken for almost each.
+    assert!(woken * 10 <= rung, "woken {woken} times by {rung} rings");
     assert_eq!(heard(ringing).refusal().1, "time");
     assert_eq!(node.counted("a", "workers_out_of_order"), 0);
 }
