@@ -15,6 +15,8 @@ use crate::nursery::messages::{Ask, Told};
 use crate::nursery::{Nursery, Order, passing};
 use crate::vouching::{Asking, TpmAnswer};
 
+/// What is done with the line of a question.
+type Lie = fn(UnixStream);
 /// What is said on the line of each question.
 type Life = dyn Fn(UnixStream) + Send + Sync;
 
@@ -107,7 +109,7 @@ async fn an_answer_to_another_question_is_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_answer_is_an_error() {
-    let lies: [(&str, fn(UnixStream)); 6] = [
+    let lies: [(&str, Lie); 6] = [
         ("nothing", drop),
         ("half of it", |mut line| drop(line.write_all(&[200, 0, 0, 0, 1]))),
         ("garbage", |mut line| {
