@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Keeps a node under load while workers are killed and deployments change, and looks whether anything grew.
+# Keeps a node under load while workers are killed and deployments change, and another with streams, rings and delegations while everything else goes wrong;
+# looks whether anything grew or was lost. Each takes MINUTES; they run beside each other.
 #   scripts/soak.sh [MINUTES]
 . "$(dirname "$0")/lib.sh"
 

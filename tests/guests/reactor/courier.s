@@ -2,12 +2,13 @@
 # the message, and what the host answers, good or bad, is the answer:
 #   ask    asks by the slot `ask`           forge  sends by a handle that it has not got
 #   send   sends by the slot `to`           wrong  sends by the slot `from`, which only takes
+#   last   sends by the slot `to` and breaks a rule before it hears what came of it
 #   many   sends until it is refused        take   takes a text, whose first letter says what to do with it:
 #          e echoes, f faults, r refuses, s spins, p sends it on by `to`, q asks on by `ask`
 # expect: exit 0
 # on: node
 # style: reactor
-# exports: ask forge many send take wrong
+# exports: ask forge last many send take wrong
 # slots: ask=channel:request:1000:1000 from=channel:receive:1000:take to=channel:send:1000:1000
 .include "muscle.inc"
 .include "channel.inc"
@@ -18,8 +19,8 @@
     cmp al, \letter
     je \act
 .endm
-# Calls the host by the handle in rax, with r10d bytes of `message` as the payload; rsi = the frame of the answer.
-.macro call_by label, length
+# Posts a call of the host by the handle in rax, with r10d bytes of `message` as the payload.
+.macro post_by label, length
     mov r8, rax
     lea rdi, [r12 + BODY]
     lea ecx, [r10d + \length]
@@ -42,6 +43,10 @@
     add r8d, HEADER
     mov [r12 + TX + 8], r8d
     offer TX, 0
+.endm
+# Calls the host so; rsi = the frame of the answer.
+.macro call_by label, length
+    post_by \label, \length
     ring YIELD, 0
     expect DATA
     add rsi, HEADER
@@ -75,6 +80,7 @@ next:
     rep movsb
     on 'a', ask
     on 'f', forge
+    on 'l', last
     on 'm', many
     on 's', send_once
     on 't', take
@@ -99,6 +105,10 @@ send_once:
     grant TO
     call_by channel_send, 12
     jmp relay
+last:
+    grant TO
+    post_by channel_send, 12
+    ud2
 many:
     grant TO
     call_by channel_send, 12

@@ -783,3 +783,32 @@ fn outside_of_a_node_a_channel_is_refused_with_the_reason() {
         ended.errors()
     );
 }
+
+#[test]
+fn what_was_sent_just_before_a_fault_is_delivered_once() {
+    let node = Node::start();
+    let receives = Wires {
+        from: "news",
+        ..NOWHERE
+    };
+    deploy(&node, "one", receives, &[]);
+    deploy(
+        &node,
+        "sender",
+        Wires {
+            to: "news",
+            ..NOWHERE
+        },
+        &[],
+    );
+    tell(&node, "sender", "last", "echo").is(502, "fault", "invalid-opcode");
+    wait_for("it is delivered", || node.counted("one", "returned") == 1);
+    assert_eq!(waiting(&node, "one"), json!(0), "nothing else waits");
+    assert_eq!(node.counted("one", "calls"), 1);
+    assert_eq!(uses(&node, "channel.send").len(), 1);
+    // It is recorded before the end of which it was the last act.
+    let records = node.records();
+    let at = |is: &dyn Fn(&Value) -> bool| records.iter().position(is).expect("is recorded");
+    let sent = at(&|record| record["op"] == "channel.send");
+    assert!(sent < at(&|record| record["kind"] == "fault"));
+}

@@ -145,7 +145,12 @@ fn files(folder: &Path) -> BTreeMap<String, u64> {
 
 /// Waits until nothing is under way, and has every worker end.
 pub fn calm(node: &Node) {
-    for name in NAMES {
+    calm_all(node, &NAMES);
+}
+
+/// The same, of a node with these deployments.
+pub fn calm_all(node: &Node, names: &[&str]) {
+    for name in names {
         wait_for("nothing is under way", || {
             let shown = node.shown(name);
             (&shown["running"], &shown["waiting"]) == (&json!(0), &json!(0))
@@ -183,7 +188,7 @@ fn kill_workers(node: &Node) {
 }
 
 /// A request that never goes on.
-fn stall(node: &Node) -> Option<UnixStream> {
+pub fn stall(node: &Node) -> Option<UnixStream> {
     let mut stream = connect(&node.socket()).ok()?;
     let head = http::head("POST", &call_path("fresh", "count"), &[], 100);
     stream.write_all(head.as_bytes()).ok()?;

@@ -6,16 +6,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use muscle_abi::frame::ErrorCode;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http::{self, Answer};
 use crate::node::{Node, call_path};
-use crate::processes::{is_alive, send};
+use crate::processes::{is_alive, stop};
 use crate::{REJECTED, SOON, bundle, text, wait_for};
 
 /// All of a grant, for the slot `to`.
-fn whole(own: &str, to: &str) -> Value {
+pub fn whole(own: &str, to: &str) -> Value {
     json!([own, to, 0, "", u64::MAX, u32::MAX])
 }
 
@@ -26,16 +25,21 @@ fn within(own: &str, to: &str, path: &str) -> Value {
 /// A node with a directory that all share.
 fn node() -> Node {
     let node = Node::with(&onward());
+    folders(&node);
+    node
+}
+
+/// Makes the directories, with what is in them.
+pub fn folders(node: &Node) {
     fs::create_dir_all(node.path("dir/sub/deep")).expect("made");
     fs::create_dir_all(node.path("other")).expect("made");
     for file in ["dir/inside", "dir/sub/below", "dir/sub/deep/deepest"] {
         fs::write(node.path(file), "hello").expect("written");
     }
-    node
 }
 
 /// Policies of a node on which delegations may go on: those that are shipped, and one more.
-fn onward() -> String {
+pub fn onward() -> String {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/default.cedar");
     fs::copy(shipped, folder.join("default.cedar")).expect("copied");
@@ -45,7 +49,18 @@ fn onward() -> String {
 }
 
 /// A deployment that sends on one channel and receives on another, with both directories the same unless another is named for the second.
-fn deploy(node: &Node, guest: &str, name: &str, (to, from): (&str, &str), lent: &str) {
+fn deploy(node: &Node, guest: &str, name: &str, wires: (&str, &str), lent: &str) {
+    deploy_with(node, guest, name, wires, lent, &[]);
+}
+
+fn deploy_with(
+    node: &Node,
+    guest: &str,
+    name: &str,
+    (to, from): (&str, &str),
+    lent: &str,
+    options_too: &[&str],
+) {
     let real = |path: &str| text(&node.path(path).canonicalize().expect("real"));
     let options = [
         format!("--bind=books=dir:{}:rw", real("dir")),
@@ -55,11 +70,24 @@ fn deploy(node: &Node, guest: &str, name: &str, (to, from): (&str, &str), lent: 
     ];
     let mut more: Vec<&str> = options.iter().map(String::as_str).collect();
     more.extend(["--cells", "2", "--keep-memory"]);
+    more.extend(options_too);
     node.deploy(&bundle("reactor", guest), name, &more);
 }
 
+/// Deploys `desk` anew, with all that was taken from it.
+pub fn restore_desk(node: &Node) {
+    deploy_with(
+        node,
+        "lends",
+        "desk",
+        ("news", "desk.in"),
+        "dir",
+        &["--reset-grants"],
+    );
+}
+
 /// One that delegates, `desk`, and one that is delegated to, `index`.
-fn pair(node: &Node) {
+pub fn pair(node: &Node) {
     deploy(node, "lends", "desk", ("news", "desk.in"), "dir");
     deploy(node, "lends", "index", ("index.out", "news"), "dir");
 }
@@ -82,12 +110,12 @@ fn code(heard: &Value) -> Option<ErrorCode> {
 }
 
 #[track_caller]
-fn delegates(node: &Node, name: &str, arguments: &Value) -> Option<ErrorCode> {
+pub fn delegates(node: &Node, name: &str, arguments: &Value) -> Option<ErrorCode> {
     code(&tell(node, name, "delegate", arguments))
 }
 
 #[track_caller]
-fn stat(node: &Node, name: &str, path: &str) -> Option<ErrorCode> {
+pub fn stat(node: &Node, name: &str, path: &str) -> Option<ErrorCode> {
     code(&tell(node, name, "stat", &json!([path])))
 }
 
@@ -104,12 +132,12 @@ fn slot(node: &Node, name: &str, slot: &str) -> Value {
     found.expect("has the slot").clone()
 }
 
-fn revoke(node: &Node, name: &str, slot: &str) {
+pub fn revoke(node: &Node, name: &str, slot: &str) {
     node.ask("DELETE", &format!("/v1/deployments/{name}/grants/{slot}"), b"")
         .good();
 }
 
-fn narrow(node: &Node, name: &str, slot: &str, body: &Value) {
+pub fn narrow(node: &Node, name: &str, slot: &str, body: &Value) {
     let path = format!("/v1/deployments/{name}/grants/{slot}");
     node.ask("PATCH", &path, body.to_string().as_bytes()).good();
 }
@@ -637,12 +665,7 @@ fn a_receiver_that_does_not_answer_is_ended_and_has_what_was_left() {
     assert_eq!(stat(&node, "index", "inside"), None);
     let desk_then_index = node.workers();
     for worker in &desk_then_index {
-        send(*worker, Signal::STOP);
-        // On a busy host some of its threads go on for a moment.
-        wait_for("it is stopped", || {
-            let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
-            status.contains("State:\tT")
-        });
+        stop(*worker);
     }
     let began = Instant::now();
     revoke(&node, "desk", "books");

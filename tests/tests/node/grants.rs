@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::node::{Node, call_path};
-use crate::processes::send;
+use crate::processes::stop;
 use crate::{REJECTED, bundle, http, text, wait_for};
 
 /// Codes of errors, as the muscle answers them.
@@ -216,7 +215,7 @@ fn a_worker_that_does_not_answer_loses_the_grant_with_its_life() {
     assert_eq!(ask(&node, "stat"), OK);
     let worker = node.workers();
     let stopped = *worker.first().expect("there is one");
-    send(stopped, Signal::STOP);
+    stop(stopped);
     node.ask("DELETE", "/v1/deployments/holds/grants/dir", b"").good();
     assert!(
         !crate::processes::is_alive(stopped),

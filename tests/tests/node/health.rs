@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, answer, head};
 use crate::node::{Node, spawn};
-use crate::processes::send;
+use crate::processes::{send, stop};
 use crate::{HOST_ERROR, SOON, acts, wait_for};
 
 /// Starts a node that is watched over TCP, and gives the address.
@@ -177,7 +177,7 @@ fn a_disk_with_too_little_room_is_said_and_calls_go_on() {
 fn a_nursery_that_hangs_is_said_and_forgotten_when_it_answers() {
     let node = Node::start();
     let nursery = node.nursery();
-    send(nursery, Signal::STOP);
+    stop(nursery);
     let health = wait_until_degraded_by(&node, &["nursery-silent"]);
     send(nursery, Signal::CONT);
     assert_eq!((&health["live"], &health["ready"]), (&json!(true), &json!(true)));

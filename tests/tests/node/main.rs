@@ -29,6 +29,7 @@ mod prometheus;
 mod real_time;
 mod refusals;
 mod reload;
+mod resets;
 mod rings;
 mod side_channels;
 mod snapshots;

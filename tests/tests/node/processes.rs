@@ -4,6 +4,8 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::wait_for;
+
 /// Children of a process that are no zombies.
 pub fn children(of: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{of}/task")) else {
@@ -29,9 +31,55 @@ pub fn children(of: u32) -> Vec<u32> {
 /// Whether a process is there and no zombie.
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the name, which may hold anything and is in parentheses (proc_pid_stat(5)).
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    !matches!(state(&stat), None | Some('Z' | 'X'))
+}
+
+/// The state in a line of `stat`: it follows the name, which may hold anything and is in parentheses (proc_pid_stat(5)).
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+}
+
+/// Stops a process, and comes back when none of its threads goes on: on a busy host some of them do for a while.
+pub fn stop(pid: u32) {
+    send(pid, Signal::STOP);
+    wait_for("it is stopped", || {
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            return true;
+        };
+        let mut stats = threads
+            .filter_map(Result::ok)
+            .filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        stats.all(|stat| matches!(state(&stat), None | Some('T' | 't' | 'Z' | 'X')))
+    });
+}
+
+/// How often threads of a process have come to a processor or left it.
+pub fn switches(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let statuses = threads
+        .filter_map(Result::ok)
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let of_thread = |status: String| -> u64 {
+        let lines = status
+            .lines()
+            .filter_map(|line| line.split_once("ctxt_switches:"));
+        lines
+            .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
+            .sum()
+    };
+    statuses.map(of_thread).sum()
+}
+
+/// CPU time that a process has used, in ticks of the kernel's clock.
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // User and system time are the fields 14 and 15; the state is the third.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum()
 }
 
 pub fn send(pid: u32, signal: Signal) {

@@ -22,7 +22,7 @@ use crate::processes::{children, send};
 use crate::{setup, wait_for};
 
 /// A node that trusts the publishers of the examples and of the guests.
-fn node(more: &str) -> Node {
+pub fn node(more: &str) -> Node {
     let shop = shop().expect("is furnished");
     let root = PrivateKey::read(&shop.join("root.key")).expect("is a key");
     let store = fs::read(shop.join("trust.store")).expect("is there");
@@ -56,7 +56,7 @@ fn deploy(node: &Node, bundle: &Path, name: &str, binding: &str, more: &[&str]) 
 }
 
 /// `feeder` as `a` and `digester` as `b`, joined by the ring `desk.in`.
-fn pair(node: &Node, more: &[&str]) {
+pub fn pair(node: &Node, more: &[&str]) {
     feeder(node, more);
     digester(node, more);
 }
@@ -120,7 +120,8 @@ fn waiting(node: &Node, name: &str, function: &str, arguments: &str) -> Calling 
     wait_for("it waits", || {
         std::thread::sleep(Duration::from_millis(150));
         let slices = node.counted(name, "slices");
-        slices > begun && std::mem::replace(&mut before, slices) == slices
+        let stands = std::mem::replace(&mut before, slices) == slices;
+        slices > begun && stands && node.shown(name)["running"] == json!(1)
     });
     call
 }

@@ -2,6 +2,8 @@
 //!
 //! Twenty seconds with all other tests; `scripts/soak.sh MINUTES` for as long as somebody has.
 
+mod together;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};

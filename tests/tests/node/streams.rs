@@ -1,7 +1,7 @@
 //! Calls with a stream in and a stream out: bytes of any length pass with a bounded part of them in memory, whoever is slow has the other wait, and
 //! however a stream ends its client knows whether what it has is whole, and nothing of the call is left.
 
-mod client;
+pub mod client;
 
 use std::fs;
 use std::io::Write as _;
@@ -33,6 +33,12 @@ fn node(more: &str, options: &[&str]) -> Node {
 #[track_caller]
 fn is_over(node: &Node) {
     wait_for("nothing runs", || node.shown("pipes")["running"] == json!(0));
+}
+
+/// Whether no call runs.
+fn no_slot_is_taken(node: &Node) -> bool {
+    let stats = node.ask("GET", "/v1/stats", b"").json();
+    stats["free_slots"] == stats["slots"]
 }
 
 /// What a process has in memory that is its own, in bytes.
@@ -122,10 +128,7 @@ fn what_is_written_is_read_at_once_and_what_is_sent_too() {
         assert_eq!(client.read(1), text.as_bytes());
     }
     // It waits: nobody else is kept from the processor, nor is a call of its own deployment.
-    wait_for("it waits", || {
-        node.ask("GET", "/v1/stats", b"").json()["free_slots"]
-            == node.ask("GET", "/v1/stats", b"").json()["slots"]
-    });
+    wait_for("it waits", || no_slot_is_taken(&node));
     let slices = node.counted("pipes", "slices");
     let mut other = Client::open(&node, "count");
     other.send(b"1234567");
@@ -159,7 +162,9 @@ fn a_reader_that_stops_stops_the_muscle_and_no_one_else() {
     let mut written = 0;
     wait_for("it stands still", || {
         thread::sleep(Duration::from_millis(300));
-        std::mem::replace(&mut written, node.counted("pipes", "bytes_out")) == written
+        let stands = std::mem::replace(&mut written, node.counted("pipes", "bytes_out")) == written;
+        // On a busy host it may also be that it has not come to its turn.
+        stands && no_slot_is_taken(&node)
     });
     assert!(written < 2 << 20, "{written} bytes for nobody");
     let slices = node.counted("pipes", "slices");
@@ -410,7 +415,7 @@ fn a_console_that_is_taken_back_is_gone_for_a_stream_that_waits() {
     wait_for("it stands still", || {
         let written = node.counted("pipes", "bytes_out");
         thread::sleep(Duration::from_millis(300));
-        node.counted("pipes", "bytes_out") == written
+        node.counted("pipes", "bytes_out") == written && no_slot_is_taken(&node)
     });
     let revoked = node.cli(&["grants", "pipes", "--revoke", "console"]);
     assert_eq!(revoked.code, Some(0), "{}", revoked.errors());

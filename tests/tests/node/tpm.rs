@@ -44,12 +44,17 @@ impl Host {
     }
 
     fn with(more: &str) -> Host {
+        Host::patient(more, 4)
+    }
+
+    /// One that waits so long for its TPM.
+    fn patient(more: &str, seconds: u32) -> Host {
         let chip = Chip::new();
         assert_ends(
             &chip.vmm(setup().workshop.trust_store().as_path(), &["tpm", "init"]),
             0,
         );
-        let node = Node::with(&format!("{more}\n{}", chip.config()));
+        let node = Node::with(&format!("{more}\n{}", chip.config(seconds)));
         Host { node, chip }
     }
 
@@ -311,7 +316,7 @@ fn evidence_is_for_whoever_policy_names_with_a_nonce_that_is_one() {
     let more = format!(
         "api.policies = ['{}']\n{}",
         policies.display(),
-        host.chip.config()
+        host.chip.config(4)
     );
     configure(host.node.folder(), &more);
     host.node.again();

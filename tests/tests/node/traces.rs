@@ -156,8 +156,16 @@ fn a_call_is_one_trace_with_its_stages_in_order_and_none_of_its_words() {
     };
     assert_eq!(call.name, "call");
     let stages = children(&spans, &call.span_id);
+    // On a busy host a call may be cut into several pieces.
+    let mut named = names(&stages);
+    while let Some(at) = named
+        .windows(4)
+        .position(|four| four == ["slot", "piece", "slot", "piece"])
+    {
+        named.drain(at..at + 2);
+    }
     assert_eq!(
-        names(&stages),
+        named,
         [
             "authorise",
             "arguments",
@@ -207,7 +215,9 @@ fn a_call_is_one_trace_with_its_stages_in_order_and_none_of_its_words() {
             .unwrap_or_else(|| panic!("no {name}: {spans:?}"))
     };
     by_name("cell take");
-    let used = children(&spans, &by_name("run").span_id);
+    // In whichever of its pieces that was.
+    let runs = spans.iter().filter(|span| span.name == "run");
+    let used: Vec<&Span> = runs.flat_map(|run| children(&spans, &run.span_id)).collect();
     assert_eq!(names(&used), ["use console.out"]);
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::node::{Calling, Node, call_path};
-use crate::processes::{is_alive, send};
+use crate::processes::{is_alive, send, stop};
 use crate::{REJECTED, acts, http, text, wait_for};
 
 fn only_worker(node: &Node) -> u32 {
@@ -198,7 +198,7 @@ fn a_worker_that_hears_nothing_is_killed_when_it_is_to_end() {
     let call = node.calling("acts", "spin", "[]");
     node.wait_until_running("acts", 1);
     let worker = only_worker(&node);
-    send(worker, Signal::STOP);
+    stop(worker);
     // More than the line to the worker holds, so that somebody is writing to it when it is to end.
     let large = format!("[\"{}\"]", "x".repeat(1_000_000));
     let large = node.calling("acts", "arguments", &large);
@@ -225,7 +225,7 @@ fn workers_that_hear_nothing_do_not_keep_the_node_from_ending() {
     }
     let workers = node.workers();
     for worker in &workers {
-        send(*worker, Signal::STOP);
+        stop(*worker);
     }
     assert_eq!(node.stop().code(), Some(0), "{}", node.words());
     assert!(!workers.iter().any(|worker| is_alive(*worker)));

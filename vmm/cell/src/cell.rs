@@ -78,8 +78,8 @@ pub struct LoadedCell {
     pub(crate) hot: Option<Hot>,
     /// What the processor stopped for on a hot thread, if that was not acted on yet.
     pub(crate) unsettled: Option<Stopped>,
-    /// What was to be done when a call of the muscle, made before it, had to wait for somebody else.
-    pub(crate) put_off: Option<Action>,
+    /// What the muscle did next when a call of it, made before that, had to wait for somebody else.
+    pub(crate) put_off: Option<Deed>,
     /// Whether the next park may come from a muscle that looked into its rings before something was put there: it was
     /// interrupted between the look and the doorbell, or ran meanwhile.
     pub(crate) may_have_missed: bool,
@@ -88,6 +88,9 @@ pub struct LoadedCell {
     /// The ring that it waits for.
     pub(crate) waiting: Option<usize>,
 }
+
+/// What a muscle did when its processor stopped: what is to be done about it, or the rule that it broke.
+pub(crate) type Deed = Result<Action, MuscleFault>;
 
 /// Where a muscle stands that has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +212,16 @@ impl LoadedCell {
         };
         let mark = thread.mark(now);
         if let Some(fault) = self.limit_reached(begun, now, self.cpu_used) {
-            return Ok(Stop::Faulted(Box::new(self.report(fault))));
+            if self.unsettled.is_some() {
+                // It ran since its queues were drained last. An alarm that rings at once lets nothing wait any more.
+                thread.ring_by(now, now)?;
+                let drained = self.pump();
+                thread.rang();
+                if let Err(Halt::Host(error)) = drained {
+                    return Err(error);
+                }
+            }
+            return Ok(self.faulted(fault));
         }
         // CPU time runs no faster than the clock on the wall, so one alarm serves for both.
         let deadline = self.limits.deadline.map(|deadline| begun + deadline);
@@ -227,11 +239,11 @@ impl LoadedCell {
                     let now = Instant::now();
                     let used = self.cpu_used + thread.cpu_since(mark, now);
                     break Ok(match self.limit_reached(begun, now, used) {
-                        Some(fault) => Stop::Faulted(Box::new(self.report(fault))),
+                        Some(fault) => self.faulted(fault),
                         None => Stop::Preempted,
                     });
                 }
-                Err(Halt::Fault(fault)) => break Ok(Stop::Faulted(Box::new(self.report(fault)))),
+                Err(Halt::Fault(fault)) => break Ok(self.faulted(fault)),
                 Err(Halt::Host(error)) => break Err(error),
             }
         };
@@ -328,11 +340,17 @@ impl LoadedCell {
         }
     }
 
+    /// The end of a muscle that broke a rule: this one, unless it broke another before, whose end was put off.
+    pub(crate) fn faulted(&mut self, fault: MuscleFault) -> Stop {
+        let first = self.put_off.take().and_then(Result::err);
+        Stop::Faulted(Box::new(self.report(first.unwrap_or(fault))))
+    }
+
     /// One exit: enter, stop, move everything that can be moved, act.
     fn step(&mut self) -> Result<Option<Stop>, Halt> {
         let was_hot = self.unsettled.is_some();
-        let action = match self.put_off.take() {
-            Some(action) => action,
+        let deed = match self.put_off.take() {
+            Some(deed) => deed,
             None => {
                 // What arrived while the muscle was parked must be in its rings before it looks at them.
                 self.may_have_missed |= self.pump()? && self.was_interrupted;
@@ -342,19 +360,23 @@ impl LoadedCell {
                 }
                 self.exits += 1;
                 self.rest = Rest::None;
-                self.next_action()?
+                self.next_deed()?
             }
         };
-        self.was_interrupted = matches!(action, Action::Interrupted);
+        self.was_interrupted = deed == Ok(Action::Interrupted);
         // Also if a call comes before it stops there.
-        self.said_ready |= action == Action::Ring(Bell::Ready);
-        let mut delivered = match self.pump() {
+        self.said_ready |= deed == Ok(Action::Ring(Bell::Ready));
+        let pumped = self.pump();
+        let (action, mut delivered) = match (deed, pumped) {
             // What the muscle posted comes before what it did next, which is not lost meanwhile: it would take a doorbell for answered.
-            Err(Halt::Interrupted) if action != Action::Interrupted => {
-                self.put_off = Some(action);
+            (deed, Err(Halt::Interrupted)) if deed != Ok(Action::Interrupted) => {
+                self.put_off = Some(deed);
                 return Err(Halt::Interrupted);
             }
-            pumped => pumped?,
+            (_, Err(Halt::Host(error))) => return Err(error.into()),
+            // Whatever is wrong with what it posted, too.
+            (Err(fault), _) => return Err(fault.into()),
+            (Ok(action), pumped) => (action, pumped?),
         };
         match action {
             Action::Ring(Bell::Park { .. } | Bell::Ready) => {
@@ -399,7 +421,7 @@ impl LoadedCell {
         }
     }
 
-    fn next_action(&mut self) -> Result<Action, Halt> {
+    fn next_deed(&mut self) -> Result<Deed, CellError> {
         let Machine {
             vcpu,
             vsock,
@@ -409,13 +431,13 @@ impl LoadedCell {
         let vcpu = vcpu.get()?;
         let stopped = match self.unsettled.take() {
             Some(stopped) => stopped,
-            None => vcpu.run_once().map_err(CellError::from)?,
+            None => vcpu.run_once()?,
         };
         let exit = vcpu.exit(stopped);
         if let Exit::PortOut { port, .. } = exit {
             return self.trapped(port);
         }
-        crate::dispatch::dispatch(exit, vsock, &self.view, *heap_bytes).map_err(Halt::from)
+        Ok(crate::dispatch::dispatch(exit, vsock, &self.view, *heap_bytes))
     }
 
     /// Drains the queues and serves calls and sockets until nothing moves; true when the muscle has
@@ -430,20 +452,21 @@ impl LoadedCell {
         // A muscle that runs meanwhile could have something new for ever: then whoever calls looks at the clock between two rounds.
         let runs = self.hot.as_ref().is_some_and(Hot::is_lent);
         loop {
-            let Machine { vsock, .. } = &mut self.machine;
-            let progress = vsock.drain(&self.view).map_err(MuscleFault::from)?;
-            delivered |= progress.delivered > 0;
-            let mut moved = progress.any();
-            while let Some(event) = vsock.next_event() {
-                moved = true;
-                events::handle(event, vsock, &mut self.rpc, &mut self.sockets, &mut self.host)?;
-            }
-            while let Some(notice) = self.sockets.next_notice() {
-                moved = true;
-                events::take_notice(notice, vsock, &mut self.sockets, &mut self.host)?;
-            }
-            moved |= self.rpc.service(vsock, &mut Served(&mut self.host))?;
-            moved |= self.sockets.service(vsock);
+            let drained = self.machine.vsock.drain(&self.view);
+            let served = self.serve();
+            let moved = match (drained, served) {
+                (Ok(progress), served) => {
+                    delivered |= progress.delivered > 0;
+                    progress.any() | served?
+                }
+                // What it posted before what is wrong was taken, and comes first.
+                (Err(fault), Err(Halt::Interrupted)) => {
+                    self.put_off = Some(Err(fault.into()));
+                    return Err(Halt::Interrupted);
+                }
+                (Err(_), Err(Halt::Host(error))) => return Err(error.into()),
+                (Err(fault), _) => return Err(MuscleFault::from(fault).into()),
+            };
             if !moved || runs {
                 break;
             }
@@ -452,6 +475,23 @@ impl LoadedCell {
             self.rpc.take_from_lane(&self.view)?;
         }
         Ok(delivered)
+    }
+
+    /// Serves what the queues brought; true when anything moved.
+    fn serve(&mut self) -> Result<bool, Halt> {
+        let Machine { vsock, .. } = &mut self.machine;
+        let mut moved = false;
+        while let Some(event) = vsock.next_event() {
+            moved = true;
+            events::handle(event, vsock, &mut self.rpc, &mut self.sockets, &mut self.host)?;
+        }
+        while let Some(notice) = self.sockets.next_notice() {
+            moved = true;
+            events::take_notice(notice, vsock, &mut self.sockets, &mut self.host)?;
+        }
+        moved |= self.rpc.service(vsock, &mut Served(&mut self.host))?;
+        moved |= self.sockets.service(vsock);
+        Ok(moved)
     }
 
     /// The end of a ring that a handle names, and which of the cell's it is.

@@ -4,7 +4,7 @@ use referee_bundle::PartKind;
 use referee_hv::x86_64::trap::Trap;
 use referee_hv::{Registers, flavour};
 
-use crate::cell::LoadedCell;
+use crate::cell::{Deed, LoadedCell};
 use crate::dispatch::Action;
 use crate::error::{CellError, Halt};
 use crate::fault::MuscleFault;
@@ -22,17 +22,16 @@ const BACKTRACE_MAX: usize = 32;
 
 impl LoadedCell {
     /// Sorts an `out` of ring 0, which only a trap stub can have executed.
-    pub(crate) fn trapped(&self, port: u16) -> Result<Action, Halt> {
+    pub(crate) fn trapped(&self, port: u16) -> Result<Deed, CellError> {
         let Some(vector) = Trap::vector_of_port(port).filter(|_| !self.machine.vcpu.in_user_mode()) else {
-            return Err(MuscleFault::UnexpectedExit("an `out` to no stub's port").into());
+            return Ok(Err(MuscleFault::UnexpectedExit("an `out` to no stub's port")));
         };
-        let trap = Trap::read(&self.machine.vm, self.machine.layout.system_gpa(), vector)
-            .map_err(CellError::from)?;
+        let trap = Trap::read(&self.machine.vm, self.machine.layout.system_gpa(), vector)?;
         if trap.vector == GENERAL_PROTECTION
             && trap.error_code == Some(0)
             && self.port_access(&trap).is_some()
         {
-            return Ok(Action::Emulate(trap));
+            return Ok(Ok(Action::Emulate(trap)));
         }
         let registers = self.machine.vcpu.registers();
         let interrupted = Registers {
@@ -44,12 +43,12 @@ impl LoadedCell {
                 .code_at(after.wrapping_sub(2), 2)
                 .ends_with(&flavour::SYSCALL_OPCODE)
         {
-            return Err(MuscleFault::Syscall(after.wrapping_sub(2)).into());
+            return Ok(Err(MuscleFault::Syscall(after.wrapping_sub(2))));
         }
         if trap.vector == 6 && self.code_at(trap.rip, 2) == flavour::SYSCALL_OPCODE {
-            return Err(MuscleFault::Syscall(trap.rip).into());
+            return Ok(Err(MuscleFault::Syscall(trap.rip)));
         }
-        Err(MuscleFault::Exception(trap).into())
+        Ok(Err(MuscleFault::Exception(trap)))
     }
 
     /// Performs the port access that trapped, when a grant covers it, and goes on behind it.

@@ -92,16 +92,15 @@ impl LoadedCell {
             }
             Ok(Polled::Kicked) => {
                 let begun = self.started.unwrap_or(entered);
-                let Some(fault) = self.limit_reached(begun, now, self.cpu_used) else {
+                if self.limit_reached(begun, now, self.cpu_used).is_none() {
                     return Ok(Some(Stop::Preempted));
-                };
-                self.cool()?;
-                return Ok(Some(Stop::Faulted(Box::new(self.report(fault)))));
+                }
+                // It is said when the processor is back.
             }
             Ok(Polled::InVain) | Err(Halt::Interrupted) => {}
             Err(Halt::Fault(fault)) => {
                 self.cool()?;
-                return Ok(Some(Stop::Faulted(Box::new(self.report(fault)))));
+                return Ok(Some(self.faulted(fault)));
             }
             Err(Halt::Host(error)) => return Err(error),
         }

@@ -266,8 +266,7 @@ impl Node {
                 None => Err(NOT_A_STREAM),
             };
             if let Err(wrong) = took {
-                add(&deployment.counters.workers_out_of_order, 1);
-                return Err(worker.give_up(wrong).await);
+                return Err(out_of_order(deployment, &worker, wrong).await);
             }
             stage = call.detail().stage(match &piece.how {
                 How::Preempted => "slot",
@@ -343,7 +342,7 @@ impl Node {
                     let is_revoked = deployment.is_revoked(&sending.slot);
                     let message = match sent.check(&worker.given().channels, sending, call.origin.hops) {
                         Ok(message) => message,
-                        Err(wrong) => return Err(worker.give_up(wrong).await),
+                        Err(wrong) => return Err(out_of_order(deployment, &worker, wrong).await),
                     };
                     if !asks || is_revoked {
                         with = With::Answer(match is_revoked {
@@ -371,7 +370,7 @@ impl Node {
                 }
                 How::Delegates(asked) => {
                     if let Err(wrong) = delegated.check(worker.given(), &asked) {
-                        return Err(worker.give_up(wrong).await);
+                        return Err(out_of_order(deployment, &worker, wrong).await);
                     }
                     // As long as it takes, others have its slot.
                     turn.end(piece.used);
@@ -389,7 +388,8 @@ impl Node {
                 How::Joins => {
                     // Once for the cell of a call, which had none before.
                     if !worker.has_rings() || std::mem::replace(&mut has_joined, true) {
-                        return Err(worker.give_up("began with rings that it does not have").await);
+                        let wrong = "began with rings that it does not have";
+                        return Err(out_of_order(deployment, &worker, wrong).await);
                     }
                     turn.end(piece.used);
                     worker.life(true).await?;
@@ -398,7 +398,7 @@ impl Node {
                 }
                 How::Asks(asking) => {
                     if let Err(wrong) = asked.check(worker.tpm(), &asking) {
-                        return Err(worker.give_up(wrong).await);
+                        return Err(out_of_order(deployment, &worker, wrong).await);
                     }
                     // A TPM takes its time, and its slot is for others meanwhile.
                     turn.end(piece.used);
@@ -418,7 +418,8 @@ impl Node {
                 }
                 How::Waiting { slot } => {
                     let Some(end) = worker.ring(&slot) else {
-                        return Err(worker.give_up("waited for a ring that it was not granted").await);
+                        let wrong = "waited for a ring that it was not granted";
+                        return Err(out_of_order(deployment, &worker, wrong).await);
                     };
                     if end.take_ring() {
                         stage = call.detail().stage("slot");
@@ -517,6 +518,12 @@ impl Node {
         )
         .await
     }
+}
+
+/// Ends a worker because of what it said, and counts it.
+async fn out_of_order(deployment: &Deployment, worker: &Worker, wrong: &'static str) -> NodeError {
+    add(&deployment.counters.workers_out_of_order, 1);
+    worker.give_up(wrong).await
 }
 
 /// A slot for a call's next piece.

@@ -178,6 +178,10 @@ impl Worker {
             counters,
             ready: Some(ready),
         };
+        for at in 0..worker.rings.len() {
+            let worker = Arc::clone(&worker);
+            tokio::spawn(async move { worker.tell_what_is_heard(at).await });
+        }
         let watched = Arc::clone(&worker);
         tokio::spawn(async move {
             let recording = async {
@@ -205,6 +209,24 @@ impl Worker {
                 Err(NodeError::host("starting a worker")(
                     "it was not ready in time; see the log",
                 ))
+            }
+        }
+    }
+
+    /// Tells it of each of its bells at one end of a ring that the other side has heard it. Not by whoever listens to it, which must not wait for
+    /// it to read.
+    async fn tell_what_is_heard(&self, at: usize) {
+        let Some(end) = self.rings.get(at) else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                () = end.is_heard() => {}
+                () = self.over() => return,
+            }
+            let slot = end.grant.slot.clone();
+            if self.send(&ToWorker::Heard { slot }).await.is_err() {
+                return;
             }
         }
     }
@@ -581,7 +603,7 @@ impl Listening {
                 self.logs.push(call, errors, bytes);
             }
             FromWorker::Rings { slot } => match self.worker.ring(&slot) {
-                Some(end) => end.ring_other(),
+                Some(end) => end.ring_by_worker()?,
                 None => return Err("rang at a ring that it was not granted"),
             },
         }

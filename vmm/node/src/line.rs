@@ -55,6 +55,8 @@ pub(crate) enum ToWorker {
     Rest { idle: Duration, how: Rest },
     /// Take a grant back from every cell, or make it smaller, and say when that is in force.
     Restrict { number: u64, restriction: Restriction },
+    /// The other side has heard the last bell of the ring in this slot: the next one may be said.
+    Heard { slot: String },
     /// Have every cell have what is lent to a slot now, and say when that is in force, as of a restriction.
     Lend { number: u64, slot: String, loan: Loan },
     /// Keep the muscle of its one cell, which runs no call, as it stands, and send it in pieces.
@@ -134,7 +136,7 @@ pub(crate) enum FromWorker {
     },
     /// Cells were had rest: so many went, and so many are left that nobody calls.
     Rested { went: u64, awake: u64, asleep: u64 },
-    /// The muscle rings at the other end of the ring in this slot.
+    /// The muscle rings at the other end of the ring in this slot. Said again only when the last one was [`ToWorker::Heard`].
     Rings { slot: String },
     /// A restriction, or what is lent, is in force, or why not.
     Restricted { number: u64, failure: Option<String> },

@@ -15,6 +15,8 @@
 //! or said, of a bundle that the nursery has not verified.
 
 mod client;
+#[cfg(test)]
+mod lies;
 mod messages;
 mod process;
 

@@ -26,7 +26,7 @@ mod client;
 #[cfg(test)]
 mod lies;
 mod measured;
-mod messages;
+pub(crate) mod messages;
 pub(crate) mod passing;
 mod process;
 mod rings;

@@ -3,9 +3,11 @@
 //! ```text
 //!   sender's worker ── Rings ──► bell of the receiver's end ──► its call, if it waits, wants a slot again
 //!   receiver's worker ── Waiting ──► rung since it waited last? a slot again : no slot until it rings, or the call's deadline
+//!   sender's worker ◄── Heard ──── the receiver has heard it, and the next bell may be said
 //! ```
 //! The memory is between the two workers and the nursery, which keeps it ([`crate::nursery`]). The supervisor has no descriptor of it: it sees to
-//! it that an end is one worker's at a time, and carries what a doorbell says, which is one bit.
+//! it that an end is one worker's at a time, and carries what a doorbell says, which is one bit. A worker says it once until the other side has heard it, so
+//! that a muscle which rings at the speed of its processor keeps no line busy.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +54,8 @@ struct End {
     /// Whether the other side has rung since this one waited last.
     rung: AtomicBool,
     heard: Notify,
+    /// Hears that this one has heard it.
+    taken: Notify,
     /// One permit, which the worker that has this end holds.
     free: Arc<Semaphore>,
 }
@@ -63,6 +67,8 @@ pub(crate) struct HeldEnd {
     wire: Arc<Wire>,
     /// None once the worker is over.
     held: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whether its worker has rung, and was not told that the other side heard it.
+    owed: AtomicBool,
 }
 
 impl RingGrant {
@@ -130,6 +136,7 @@ impl Rings {
                 grant,
                 wire,
                 held: Mutex::new(Some(held)),
+                owed: AtomicBool::new(false),
             });
         }
         Ok(ends)
@@ -144,6 +151,7 @@ impl Rings {
         let end = || End {
             rung: AtomicBool::new(false),
             heard: Notify::new(),
+            taken: Notify::new(),
             free: Arc::new(Semaphore::new(1)),
         };
         let wire = Arc::new(Wire { ends: [end(), end()] });
@@ -163,6 +171,33 @@ impl Wire {
 }
 
 impl HeldEnd {
+    /// Rings at the other end, as its worker says.
+    ///
+    /// # Errors
+    /// What the worker did, if it was not yet told that its last bell was heard.
+    pub(crate) fn ring_by_worker(&self) -> Result<(), &'static str> {
+        if self.owed.swap(true, Ordering::SeqCst) {
+            return Err("rang again before its last bell was heard");
+        }
+        self.ring_other();
+        Ok(())
+    }
+
+    /// Comes back when the other side has heard what its worker rang, of which the worker is to hear.
+    pub(crate) async fn is_heard(&self) {
+        let other = self.wire.end(self.grant.role().other());
+        loop {
+            let taken = other.taken.notified();
+            tokio::pin!(taken);
+            // From here on it hears of it.
+            taken.as_mut().enable();
+            if !other.rung.load(Ordering::SeqCst) && self.owed.swap(false, Ordering::SeqCst) {
+                return;
+            }
+            taken.await;
+        }
+    }
+
     /// Rings at the other end. One that is rung already stays so.
     pub(crate) fn ring_other(&self) {
         let other = self.wire.end(self.grant.role().other());
@@ -172,7 +207,12 @@ impl HeldEnd {
 
     /// Whether this end was rung since the last wait; it is still again.
     pub(crate) fn take_ring(&self) -> bool {
-        self.own().rung.swap(false, Ordering::SeqCst)
+        let own = self.own();
+        let was_rung = own.rung.swap(false, Ordering::SeqCst);
+        if was_rung {
+            own.taken.notify_waiters();
+        }
+        was_rung
     }
 
     /// Comes back when this end is rung, which it then is no more.
@@ -349,59 +389,4 @@ pub(crate) fn revoked(slot: &str) -> NodeError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn grant(ring: &str, sends: bool) -> RingGrant {
-        RingGrant {
-            ring: ring.into(),
-            sends,
-            slot: "s".into(),
-            bytes: 4096,
-        }
-    }
-
-    #[tokio::test]
-    async fn an_end_is_one_workers_at_a_time_and_the_next_has_it_when_it_is_left() {
-        let rings = Rings::default();
-        let first = rings.take(vec![grant("a", true)]).await.expect("is free");
-        let other = rings
-            .take(vec![grant("a", false)])
-            .await
-            .expect("is the other end");
-        let within = Duration::from_millis(20);
-        let refused = rings.take_within(vec![grant("a", true)], within).await;
-        let refused = refused.expect_err("is taken");
-        assert!(matches!(refused, NodeError::Busy { limit: 1, .. }), "{refused}");
-        let [first] = first.as_slice() else {
-            panic!("one end");
-        };
-        first.leave();
-        let next = rings.take(vec![grant("a", true)]).await.expect("was left");
-        let [other] = other.as_slice() else {
-            panic!("one end");
-        };
-        assert!(other.take_ring(), "it hears that the other one left");
-        drop(next);
-        rings.take(vec![grant("a", true)]).await.expect("was dropped");
-    }
-
-    #[tokio::test]
-    async fn a_bell_that_rang_before_the_wait_is_heard_and_once() {
-        let rings = Rings::default();
-        let ends = rings.take(vec![grant("a", false), grant("a", true)]).await;
-        let ends = ends.expect("are free");
-        let [receiver, sender] = ends.as_slice() else {
-            panic!("two ends");
-        };
-        for _ in 0..3 {
-            sender.ring_other();
-        }
-        receiver.is_rung().await;
-        assert!(!receiver.take_ring() && !sender.take_ring());
-        let waits = tokio::time::timeout(Duration::from_millis(20), receiver.is_rung()).await;
-        waits.expect_err("nobody rang");
-        let both = async { tokio::join!(receiver.is_rung(), async { sender.ring_other() }) };
-        both.await;
-    }
-}
+mod tests;

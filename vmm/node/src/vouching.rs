@@ -14,10 +14,14 @@ use referee_policy::{Grants, Power};
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
+use crate::line::FRAME_MAX;
 use crate::node::Node;
 
 /// Most bytes of a state's version, which is the notary's word and goes through the worker.
 const VERSION_MAX: usize = 128;
+
+/// Most bytes of an answer: with what is around it, it must fit into a frame.
+const ANSWER_MAX: usize = FRAME_MAX - 4096;
 
 /// What a muscle may ask for. The nursery says it, never a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +55,14 @@ pub(crate) struct TpmAnswer {
 }
 
 impl TpmAnswer {
+    /// Whether it fits onto a worker's line, and what it names into the next question.
+    pub(crate) fn can_be_passed_on(&self) -> bool {
+        let names_too_much = |version: &String| version.len() > VERSION_MAX;
+        Answer::from_number(self.kind).is_some()
+            && self.bytes.len() <= ANSWER_MAX
+            && !self.version.as_ref().is_some_and(names_too_much)
+    }
+
     /// There is none.
     pub(crate) fn failed(why: &str) -> TpmAnswer {
         TpmAnswer {

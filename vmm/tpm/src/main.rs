@@ -43,6 +43,7 @@ mod statements;
 mod states;
 mod templates;
 mod vault;
+mod watch;
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -71,6 +72,8 @@ fn main() -> ExitCode {
         eprintln!("referee-tpm takes no arguments: referee-vmm starts it. See referee-vmm tpm --help");
         return ExitCode::from(2);
     }
+    // Before memory is locked, which a thread would have to have some of.
+    watch::start();
     hide();
     // The library's own streams keep what passes in buffers.
     let streams = unbuffered(std::io::stdin()).and_then(|input| Ok((input, unbuffered(std::io::stdout())?)));

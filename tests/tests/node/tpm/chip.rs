@@ -99,9 +99,9 @@ impl Chip {
     }
 
     /// Lines of a node's configuration.
-    pub fn config(&self) -> String {
+    pub fn config(&self, patience_seconds: u32) -> String {
         format!(
-            "[tpm]\ndevice = '{}'\nstate = '{}'\npatience_seconds = 4",
+            "[tpm]\ndevice = '{}'\nstate = '{}'\npatience_seconds = {patience_seconds}",
             self.device(),
             self.state()
         )

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{Host, NONCE, digest};
 use crate::node::{Node, call_path};
+use crate::processes::{children, is_alive};
 use crate::{HOST_ERROR, acts, bundle, http, text, wait_for};
 
 /// Somebody who calls a deployment all the time; every call must be good.
@@ -151,6 +152,33 @@ fn a_tpm_that_stalls_holds_up_nobody_who_does_not_need_it() {
     wait_for_health(&host.node, true);
     host.node.deploy(&bundle("reactor", "courier"), "new", &wires);
     load.end();
+}
+
+/// Processes that have the TPM, of this node.
+fn askers(node: &Node) -> Vec<u32> {
+    let mut all: Vec<u32> = children(node.pid()).into_iter().flat_map(children).collect();
+    all.retain(|pid| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end() == "referee-tpm"
+    });
+    all
+}
+
+#[test]
+fn nothing_of_a_node_that_has_ended_waits_for_its_tpm() {
+    // Long enough that nobody gives the TPM up before the node ends.
+    let mut host = Host::patient("", 600);
+    host.node.deploy(&acts(), "acts", &[]);
+    host.chip.stall();
+    let mut asking = Vec::new();
+    wait_for("it looks at the TPM", || {
+        asking = askers(&host.node);
+        !asking.is_empty()
+    });
+    assert_eq!(host.node.stop().code(), Some(0), "{}", host.node.words());
+    wait_for("whoever asked the TPM is gone", || {
+        !asking.iter().any(|pid| is_alive(*pid))
+    });
 }
 
 #[test]

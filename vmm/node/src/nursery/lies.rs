@@ -3,6 +3,7 @@
 //!
 //! A nursery of this test makes them: threads that hold the ends which a worker process would, and say what a worker never would.
 
+mod channels;
 mod delegations;
 mod rings;
 mod snapshots;
@@ -76,7 +77,7 @@ impl Worker {
             {
                 ToWorker::Run { call, flow, .. } => return Some((call, flow)),
                 ToWorker::Cancel { call } => self.cancelled.push(call),
-                ToWorker::Preempt { .. } => {}
+                ToWorker::Preempt { .. } | ToWorker::Heard { .. } => {}
                 ToWorker::Restrict { number, .. } | ToWorker::Lend { number, .. } => {
                     self.say(&FromWorker::Restricted {
                         number,
@@ -387,6 +388,7 @@ async fn a_worker_that_asks_the_tpm_without_a_grant_is_ended() {
         })
         .await;
         stage.loses_its_worker().await;
+        assert_eq!(stage.out_of_order(), 1, "{kind}");
         stage.goes_on().await;
     }
 }

@@ -38,6 +38,27 @@ pub(crate) fn send(
     message: &impl Serialize,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
+    send_by(socket, message, descriptors, SendFlags::empty())
+}
+
+/// As [`send`], to somebody who is not waited for.
+///
+/// # Errors
+/// As [`send`]; [`io::ErrorKind::WouldBlock`] when the other end has not read enough of what was sent before.
+pub(crate) fn send_now(
+    socket: &OwnedFd,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    send_by(socket, message, descriptors, SendFlags::DONTWAIT)
+}
+
+fn send_by(
+    socket: &OwnedFd,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+    how: SendFlags,
+) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
     if bytes.len() > MESSAGE_MAX {
         return Err(io::Error::new(
@@ -51,7 +72,12 @@ pub(crate) fn send(
         return Err(io::Error::other("too many descriptors for a message"));
     }
     loop {
-        match sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(
+            socket,
+            &[IoSlice::new(&bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL | how,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             other => return Ok(other.map(drop)?),
         }

@@ -111,6 +111,8 @@ pub(crate) struct Work {
     calls: Mutex<HashMap<u64, Call>>,
     /// Its ends of rings, which the one cell has.
     rings: Vec<Handed>,
+    /// What its muscle rings at their other ends.
+    bells: Vec<Arc<LineBell>>,
     _ahead: Option<Loaded>,
 }
 
@@ -163,18 +165,18 @@ impl Work {
         let ready = frame(&FromWorker::Ready { not_confined_by }).or_host(doing)?;
         writer.write_all(&ready).or_host(doing)?;
         let writer = Arc::new(Mutex::new(writer));
-        for Handed { grant, ring } in &rings {
-            let bell = LineBell {
-                writer: Arc::clone(&writer),
-                slot: grant.slot.clone(),
-            };
+        let bell = |Handed { grant, ring }: &Handed| {
+            let bell = Arc::new(LineBell::new(&writer, &grant.slot));
             // Who is at the other end is the supervisor's to know.
             ring.end(grant.role().other())
-                .set_waker(Some(Waker::from(Arc::new(bell))));
-        }
+                .set_waker(Some(Waker::from(Arc::clone(&bell))));
+            bell
+        };
+        let bells = rings.iter().map(bell).collect();
         Ok(Work {
             permit,
             rings,
+            bells,
             shape,
             reader: Mutex::new(Reader {
                 line: BufReader::new(calls),
@@ -213,6 +215,10 @@ impl Work {
                 Some(ToWorker::Preempt { call }) => self.preempt(call),
                 Some(ToWorker::Rest { idle, how }) => self.rest(idle, how),
                 Some(ToWorker::Restrict { number, restriction }) => self.restrict(number, &restriction),
+                Some(ToWorker::Heard { slot }) => {
+                    let of_slot = self.bells.iter().filter(|bell| bell.slot() == slot);
+                    of_slot.for_each(|bell| bell.heard());
+                }
                 Some(ToWorker::Lend { number, slot, loan }) => {
                     self.changed(number, self.permit.control().lend(&slot, loan));
                 }

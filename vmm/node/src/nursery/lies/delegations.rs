@@ -136,6 +136,7 @@ async fn a_delegation_of_what_was_never_granted_ends_the_worker() {
             Err(NodeError::WorkerGone { how }) => assert!(how.contains("delegated"), "{what}: {how}"),
             other => panic!("{what}: {other:?}"),
         }
+        assert_eq!(stage.out_of_order(), 1, "{what}");
         stage.goes_on().await;
         let log = std::fs::read_to_string(stage.folder.path().join("audit.jsonl")).expect("is there");
         assert!(!log.contains("delegate"), "{what}");
@@ -161,6 +162,7 @@ async fn one_that_delegates_without_end_is_ended() {
     };
     let stage = Stage::of(nursery(granted(), life), |_| {}).await;
     stage.loses_its_worker().await;
+    assert_eq!(stage.out_of_order(), 1);
     stage.goes_on().await;
     let deployment = stage.node.deployment("demo").expect("is deployed");
     assert!(deployment.counters.read().slices <= u64::from(CALL_MAX) + 2);

@@ -78,6 +78,7 @@ async fn a_worker_that_speaks_of_rings_which_it_does_not_have_is_ended() {
             Err(NodeError::WorkerGone { how }) => assert!(how.contains("ring"), "{what}: {how}"),
             other => panic!("{what}: {other:?}"),
         }
+        assert_eq!(stage.out_of_order(), 1, "{what}");
         stage.goes_on().await;
     }
 }
@@ -111,6 +112,7 @@ async fn a_call_begins_with_its_rings_once() {
     })
     .await;
     stage.loses_its_worker().await;
+    assert_eq!(stage.out_of_order(), 1);
     stage.goes_on().await;
 }
 
@@ -133,13 +135,31 @@ async fn a_call_that_waits_for_a_ring_for_ever_ends_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_rings_without_end_and_says_what_is_not_so_of_its_cell_harms_nobody() {
+async fn a_worker_that_rings_again_before_its_bell_was_heard_is_ended() {
+    let stage = with_a_ring(|number, mut worker| {
+        worker.is_ready();
+        while let Some(call) = worker.next() {
+            // Nobody at the other end hears the first.
+            for _ in 0..if number == 0 { 10_000 } else { 0 } {
+                worker.say(&FromWorker::Rings { slot: "out".into() });
+            }
+            worker.stopped(call, Duration::ZERO, How::Returned(vec![0xf6]));
+        }
+    })
+    .await;
+    stage.loses_its_worker().await;
+    assert_eq!(stage.out_of_order(), 1);
+    for _ in 0..3 {
+        stage.goes_on().await;
+    }
+    assert_eq!(stage.out_of_order(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_says_what_is_not_so_of_its_cell_harms_nobody() {
     let stage = with_a_ring(|_, mut worker| {
         worker.is_ready();
         while let Some(call) = worker.next() {
-            for _ in 0..10_000 {
-                worker.say(&FromWorker::Rings { slot: "out".into() });
-            }
             let did = Did {
                 left_rings: true,
                 ..Did::default()
