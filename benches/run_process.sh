@@ -8,7 +8,8 @@
 
 runs="${1:-200}"
 command -v bwrap >/dev/null || { say "install bubblewrap first: scripts/setup.sh does"; exit 1; }
-cargo build --release --locked --quiet -p referee-vmm -p cargo-muscle
+# As scripts/bench.sh builds, so that nothing is built twice.
+cargo build --release --locked --quiet -p referee-benches -p referee-tpm -p referee-vmm -p cargo-muscle
 bin="$CARGO_TARGET_DIR/release"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
