@@ -5,7 +5,7 @@
 #   scripts/bench.sh density [--cells N] [--rounds N]        many idle cells: how fast they are made, what memory each takes
 #   scripts/bench.sh node [--samples N] [--seconds N]        calls through a node's API
 #   scripts/bench.sh node --deployments N [--idle-cells N]   what many of them cost a node
-#   scripts/bench.sh node --spinners N [--seconds N]         a real-time deployment beside cells that never stop computing
+#   scripts/bench.sh node --spinners N [--seconds N] [--slots N]   a real-time deployment beside cells that never stop computing
 #   scripts/bench.sh node --traced                           what tracing adds to a call
 #   scripts/bench.sh wasmtime                                a peer; built on its own, see benches/wasmtime
 # A whole `referee-vmm run` beside bubblewrap is in benches/run_process.sh.

@@ -46,6 +46,9 @@ struct Arguments {
     /// Instead: a real-time deployment beside so many cells that spin, and how they share a processor.
     #[arg(long, value_name = "N", conflicts_with = "deployments")]
     spinners: Option<usize>,
+    /// With --spinners: calls that run at once; 0: as many as there are processors.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "spinners")]
+    slots: usize,
     /// Instead: what tracing adds to a call.
     #[arg(long, conflicts_with_all = ["deployments", "spinners"])]
     traced: bool,
@@ -80,7 +83,12 @@ fn main() -> anyhow::Result<()> {
     if let Some(spinners) = arguments.spinners {
         let acts = workshop.bundle(&workshop.guest("reactor", "acts")?)?;
         let bundles = (bundle.as_path(), acts.as_path());
-        let measured = deadlines::measure(program, folder.path(), &store, bundles, (spinners, time));
+        let load = deadlines::Load {
+            spinners,
+            slots: arguments.slots,
+            time,
+        };
+        let measured = deadlines::measure(program, folder.path(), &store, bundles, load);
         return runtime.block_on(measured);
     }
     if arguments.traced {

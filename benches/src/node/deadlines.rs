@@ -24,7 +24,16 @@ const CONFIGURATION: &str =
     "[tenants.suite]\nreal_time_percent = 50\n[memory]\nbudget_bytes = 1099511627776\n";
 const CALL: &str = "/v1/deployments/clockwork/call/echo";
 
-/// Measures for `time`, with so many cells that spin, and prints the rows.
+/// What the deployment is measured beside, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub spinners: usize,
+    /// As `cells.slots` of the configuration.
+    pub slots: usize,
+    pub time: Duration,
+}
+
+/// Measures, and prints the rows.
 ///
 /// # Errors
 /// When the node does not do as it should.
@@ -33,9 +42,14 @@ pub async fn measure(
     folder: &Path,
     trust_store: &Path,
     (echoes, acts): (&Path, &Path),
-    (spinners, time): (usize, Duration),
+    Load {
+        spinners,
+        slots,
+        time,
+    }: Load,
 ) -> anyhow::Result<()> {
-    let node = Node::start_with(program, folder, trust_store, CONFIGURATION)?;
+    let configuration = format!("[cells]\nslots = {slots}\n{CONFIGURATION}");
+    let node = Node::start_with(program, folder, trust_store, &configuration)?;
     node.deploy(
         program,
         echoes,
