@@ -484,7 +484,7 @@ fn no_use_begins_after_the_command_that_takes_it_back_has_returned() {
     for round in 0..5 {
         let using = node.calling("end", "ever", r#"["sub/below"]"#);
         let uses = || {
-            node.records()
+            node.records_so_far()
                 .iter()
                 .filter(|record| record["op"] == "files.stat" && record["kind"] == "use")
                 .count()
