@@ -445,7 +445,7 @@ fn whoever_takes_from_a_grant_takes_from_all_that_have_something_of_it() {
     // While it is used.
     let using = node.calling("end", "ever", r#"["sub/deep/deepest"]"#);
     wait_for("it uses it", || {
-        node.records()
+        node.records_so_far()
             .iter()
             .filter(|record| record["op"] == "files.stat")
             .count()
