@@ -19,9 +19,9 @@ const PRIORITY: &str = "--priority=real-time:5000/1000";
 const SHARES: [u32; 2] = [1, 3];
 /// Calls under way before anything is measured: each has its cell by then.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// The publisher may promise half of a slot, and cells touch little of what they may have.
+/// The publisher may promise as much as a slot does, and cells touch little of what they may have.
 const CONFIGURATION: &str =
-    "[tenants.suite]\nreal_time_percent = 50\n[memory]\nbudget_bytes = 1099511627776\n";
+    "[tenants.suite]\nreal_time_percent = 70\n[memory]\nbudget_bytes = 1099511627776\n";
 const CALL: &str = "/v1/deployments/clockwork/call/echo";
 
 /// What the deployment is measured beside, and for how long.
