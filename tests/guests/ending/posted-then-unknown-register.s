@@ -4,16 +4,8 @@
 # stdout: before\n
 .include "muscle.inc"
 .include "channel.inc"
-    .section .rodata
-frame:
-    call_frame 1, "console.out", frame_end
-    .byte 0x81, 0x47
-    .ascii "before\n"
-frame_end:
-begin
-    connect
-    grant 0
-    post_call frame, (frame_end - frame)
+.include "posted.inc"
+begin_and_post
     mov eax, [r14 + 0x200]
     not_stopped
 channel
